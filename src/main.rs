@@ -1,0 +1,2 @@
+//! The `rtm-bridge` command.
+fn main() {}

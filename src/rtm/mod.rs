@@ -1,0 +1,3 @@
+//! The platform's side: signing in, keeping one RTM connection per user, frames in and out.
+
+pub mod frame;

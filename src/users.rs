@@ -1,0 +1,1 @@
+//! Users at run time.
