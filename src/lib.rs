@@ -28,5 +28,6 @@ pub mod names;
 pub mod retry;
 pub mod rtm;
 pub mod sandbox;
+pub mod store;
 pub mod users;
 pub mod webhook;

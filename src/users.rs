@@ -1,1 +1,156 @@
-//! Users at run time.
+//! Users at run time: who is configured, how each one's connection is, and the way to its session.
+//!
+//! The session's side writes the status and reads the mailbox; the API and the message queue read
+//! the status and post to the mailbox. Neither knows the other.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Timestamp,
+    messages::QueuedMessage,
+    names::{BotName, UserName},
+    store::UserNumber,
+};
+
+/// Everyone who is configured now.
+#[derive(Debug, Default)]
+pub struct Users {
+    entries: RwLock<BTreeMap<UserName, Arc<User>>>,
+}
+
+impl Users {
+    /// The user of this name, if configured.
+    pub fn get(&self, name: &str) -> Option<Arc<User>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Everyone, by name.
+    pub fn all(&self) -> Vec<Arc<User>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Adds a user, or replaces the one of the same name.
+    pub fn insert(&self, user: Arc<User>) {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).insert(user.name.clone(), user);
+    }
+}
+
+/// One configured user.
+#[derive(Debug)]
+pub struct User {
+    /// The configured name.
+    pub name: UserName,
+    /// What the store calls it.
+    pub number: UserNumber,
+    /// The bot it talks to.
+    pub bot: BotName,
+    /// Commands to its session.
+    pub mailbox: Mailbox,
+    status: Mutex<UserStatus>,
+}
+
+impl User {
+    /// A user whose first connection is still to come.
+    pub fn new(name: UserName, number: UserNumber, bot: BotName, now: Timestamp) -> Self {
+        let status =
+            UserStatus { state: ConnectionState::Connecting, since: now, last_error: None, attempts: 0 };
+        Self { name, number, bot, mailbox: Mailbox::default(), status: Mutex::new(status) }
+    }
+
+    /// How its connection is.
+    pub fn status(&self) -> UserStatus {
+        self.lock().clone()
+    }
+
+    /// Whether a frame could be sent at once.
+    pub fn is_connected(&self) -> bool {
+        self.lock().state == ConnectionState::Connected
+    }
+
+    /// Records a new status; returns the one before.
+    pub fn set_status(&self, status: UserStatus) -> UserStatus {
+        std::mem::replace(&mut self.lock(), status)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UserStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state of a user's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionState {
+    /// Signing in or opening the socket.
+    Connecting,
+    /// The socket is open.
+    Connected,
+    /// Waiting before the next try.
+    BackingOff,
+    /// The platform refused the credentials; tried again slowly.
+    Unauthorized,
+}
+
+/// How a user's connection is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserStatus {
+    /// Its state.
+    pub state: ConnectionState,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// What went wrong last, in plain words; it stays until the next failure.
+    pub last_error: Option<String>,
+    /// Tries to connect since the last stable connection.
+    pub attempts: u32,
+}
+
+/// What a session may be asked from outside.
+#[derive(Debug)]
+pub enum Command {
+    /// Send this message; it is on stable storage.
+    Send(QueuedMessage),
+    /// Drop the connection, if any, and connect anew at once.
+    Reconnect,
+}
+
+/// Commands on their way to a session. Bounded by what may be queued (`messages.max_queued`).
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    commands: Mutex<VecDeque<Command>>,
+    posted: Notify,
+}
+
+impl Mailbox {
+    /// Puts a command in.
+    pub fn post(&self, command: Command) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push_back(command);
+        self.posted.notify_one();
+    }
+
+    /// Takes the oldest command, if there is one.
+    pub fn try_take(&self) -> Option<Command> {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let command = commands.pop_front();
+        if commands.is_empty() && commands.capacity() > 16 {
+            // An idle user holds no buffer.
+            *commands = VecDeque::new();
+        }
+        command
+    }
+
+    /// Waits for a command. Cancel-safe. One session waits at a time.
+    pub async fn take(&self) -> Command {
+        loop {
+            if let Some(command) = self.try_take() {
+                return command;
+            }
+            self.posted.notified().await;
+        }
+    }
+}

@@ -1,1 +1,62 @@
-//! events
+//! Received events: from the frame on disk to the last webhook that wants it.
+
+mod id;
+mod receive;
+
+pub use id::{EventId, InvalidEventId};
+pub use receive::{Events, Received, Reception};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::Timestamp,
+    messages::ClientMessageId,
+    names::{BotName, UserName},
+};
+
+/// Where an event came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The socket.
+    Live,
+    /// The platform's history, after a gap.
+    History,
+}
+
+/// Who speaks in an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaker {
+    /// The bot.
+    Bot,
+    /// A human agent.
+    Agent,
+    /// The user, on another connection.
+    User,
+    /// The platform, or the bridge itself.
+    Platform,
+}
+
+/// An event on stable storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The `webhook-id` it is known by, at every webhook.
+    pub id: EventId,
+    /// Whose connection it came on.
+    pub user: UserName,
+    /// That user's bot at the time.
+    pub bot: BotName,
+    /// The frame's `type`, as it came; empty for none.
+    pub kind: String,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The latest message of the user that was sent before it.
+    pub in_reply_to: Option<ClientMessageId>,
+    /// Where it came from.
+    pub source: Source,
+    /// Who speaks.
+    pub speaker: Speaker,
+    /// The platform's frame, byte for byte.
+    pub frame: Bytes,
+}

@@ -1,1 +1,59 @@
-//! messages
+//! Accepted messages: from the `202` to their final status.
+//!
+//! A message is *queued* when its commit is on disk, *sent* when its frame went out on an open
+//! socket, *acked* or *rejected* by the platform's verdict, or *expired*. The last three are final.
+//! Per user, messages are sent in the order in which they were accepted.
+
+mod id;
+mod queue;
+mod record;
+
+pub use id::{ClientMessageId, InvalidId};
+pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty, Until};
+pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+
+/// A message's place in the order of acceptance, over all users, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct MessageNumber(pub u64);
+
+/// What a message says, as it goes into its frame: everything but what is always the bridge's
+/// (`id`, `clientMessageId`, `botInfo`, `client`, `meta`).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MessageContent {
+    /// A JSON object with at least `resourceid`, without white space around it.
+    pub fields: Bytes,
+    /// A JSON value for `botInfo.customData`.
+    pub bot_custom_data: Option<Bytes>,
+}
+
+/// A message that was checked and may be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// What it says.
+    pub content: MessageContent,
+    /// Whether the platform acks it.
+    pub expectation: Expectation,
+    /// Its content's fingerprint: equal for the same message, whatever its bytes.
+    pub fingerprint: Fingerprint,
+    /// The fingerprint of its plain text, by which an echo of it is recognised.
+    pub text_fingerprint: Fingerprint,
+}
+
+/// A message that waits for its turn, as its session sees it. The content stays in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedMessage {
+    /// Its place in the order.
+    pub number: MessageNumber,
+    /// The id it is known by.
+    pub id: ClientMessageId,
+    /// Whether the platform acks it.
+    pub expectation: Expectation,
+    /// When it expires if it isn't acked.
+    pub expires_at: Timestamp,
+    /// Whether it was, or may have been, sent before the daemon's last restart.
+    pub certainty: Certainty,
+}
