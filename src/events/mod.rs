@@ -1,10 +1,14 @@
 //! Received events: from the frame on disk to the last webhook that wants it.
 
 mod id;
+pub mod lanes;
+mod memory;
 mod receive;
+mod retention;
+mod text;
 
 pub use id::{EventId, InvalidEventId};
-pub use receive::{Events, Received, Reception};
+pub use receive::{Events, Received, Reception, Subscriber};
 
 use bytes::Bytes;
 

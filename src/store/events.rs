@@ -159,18 +159,12 @@ impl Store {
 
     /// The journal, oldest first.
     pub fn journals(&self) -> impl Iterator<Item = Result<Journal, StoreError>> + '_ {
-        self.db.scan_prefix([keys::kind::JOURNAL]).map(|entry| {
-            let (key, value) = entry?;
-            let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
-            Ok(Journal { first: number_of(&key)?, at: record.at, entries: record.entries })
-        })
+        self.journals_from(0)
     }
 
-    /// What the commit stored whose first event has this number.
-    pub fn journal(&self, first: u64) -> Result<Option<Journal>, StoreError> {
-        let Some(value) = self.db.get(keys::journal(first))? else { return Ok(None) };
-        let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
-        Ok(Some(Journal { first, at: record.at, entries: record.entries }))
+    /// The journal from the commit that starts with this event or later, oldest first.
+    pub fn journals_from(&self, first: u64) -> impl Iterator<Item = Result<Journal, StoreError>> + '_ {
+        self.db.range(keys::journal(first)..=keys::journal(u64::MAX)).map(read_journal)
     }
 
     /// Forgets a part of the journal.
@@ -230,6 +224,12 @@ impl Store {
         // Lost while the store fails or closes: the webhook will say it again.
         let _ = self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() });
     }
+}
+
+fn read_journal(entry: sled::Result<(IVec, IVec)>) -> Result<Journal, StoreError> {
+    let (key, value) = entry?;
+    let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
+    Ok(Journal { first: number_of(&key)?, at: record.at, entries: record.entries })
 }
 
 fn number_of(key: &[u8]) -> Result<u64, StoreError> {
