@@ -1,10 +1,14 @@
 //! Received events: from the frame on disk to the last webhook that wants it.
 
+mod envelope;
 mod id;
 mod receive;
+mod text;
 
+pub use envelope::{Assembled, Body, Completeness, event_type_label};
 pub use id::{EventId, InvalidEventId};
 pub use receive::{Events, Received, Reception};
+pub use text::{plain_text, speaker};
 
 use bytes::Bytes;
 
