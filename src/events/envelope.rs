@@ -43,7 +43,9 @@ impl Body {
     pub fn render(event: &Event, sequence: Option<u64>, format: BodyFormat) -> Self {
         match format {
             BodyFormat::Frame => Self::frame(event),
-            _ => Self::fields(&Fields::of(event, sequence, plain_text(&event.frame), None), format),
+            _ => {
+                Self::fields(&Fields { event, sequence, text: plain_text(&event.frame), whole: None }, format)
+            }
         }
     }
 
@@ -56,7 +58,10 @@ impl Body {
     ) -> Self {
         match format {
             BodyFormat::Frame => Self::frame(event),
-            _ => Self::fields(&Fields::of(event, sequence, whole.text.clone(), Some(whole)), format),
+            _ => Self::fields(
+                &Fields { event, sequence, text: whole.text.clone(), whole: Some(whole) },
+                format,
+            ),
         }
     }
 
@@ -96,15 +101,6 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn of(
-        event: &'a Event,
-        sequence: Option<u64>,
-        text: Option<String>,
-        whole: Option<&'a Assembled>,
-    ) -> Self {
-        Self { event, sequence, text, whole }
-    }
-
     /// The frame's own type, in its own spelling.
     fn kind(&self) -> &str {
         if self.event.kind.is_empty() { UNKNOWN } else { &self.event.kind }
@@ -327,7 +323,7 @@ mod tests {
             proptest::prop_assert_eq!(&json["sequence"], &serde_json::json!(sequence));
             proptest::prop_assert_eq!(&json["inReplyTo"], &serde_json::json!(in_reply_to));
             proptest::prop_assert_eq!(&json["data"]["type"], &serde_json::json!(kind));
-            let fields = Fields::of(&event, sequence, text, None);
+            let fields = Fields { event: &event, sequence, text, whole: None };
             proptest::prop_assert!(body.bytes.len() <= fields.envelope_size(), "allocated once");
             proptest::prop_assert_eq!(&body, &Body::render(&event, sequence, BodyFormat::Envelope));
         }
