@@ -62,7 +62,12 @@ pub struct Started {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// This one is started now.
-    Start(Started),
+    Start {
+        /// Whose lane.
+        user: UserNumber,
+        /// What.
+        started: Started,
+    },
     /// The store has more, after this event: hand it over with [`Lanes::loaded`] and ask again.
     Load {
         /// Whose lane.
@@ -232,7 +237,7 @@ impl Lanes {
                 self.window_bytes -= item.event.frame.len();
                 let started = lane.start(item, format);
                 self.make_ready(user);
-                return Next::Start(started);
+                return Next::Start { user, started };
             }
             let Some(after) = lane.more_after else { continue };
             // Whoever loads is asked again first.
@@ -408,12 +413,7 @@ mod tests {
             loop {
                 match self.lanes.next(BodyFormat::Envelope) {
                     Next::Nothing => return false,
-                    Next::Start(started) => {
-                        let (user, ..) = *self
-                            .log
-                            .iter()
-                            .find(|(_, number, ..)| *number == started.item.event.id.number)
-                            .unwrap();
+                    Next::Start { user, started } => {
                         assert!(
                             self.log[..self.committed]
                                 .iter()

@@ -190,8 +190,19 @@ impl Events {
         self.shared.passed(user, event, frame_length);
     }
 
+    /// Lets go of the webhooks, at the end: they hold this as well.
+    pub fn close(&self) {
+        self.shared.routes.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn subscribers(&self, user: UserNumber) -> Vec<Arc<dyn Subscriber>> {
-        self.shared.routes.read().unwrap_or_else(PoisonError::into_inner).get(&user).cloned().unwrap_or_default()
+        self.shared
+            .routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&user)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 

@@ -67,7 +67,11 @@ impl Retention {
         self.expire_journals(store, now, memory)
     }
 
-    fn expire_events(&mut self, store: &Store, is_past: impl Fn(UserNumber, u64) -> bool) -> Result<(), StoreError> {
+    fn expire_events(
+        &mut self,
+        store: &Store,
+        is_past: impl Fn(UserNumber, u64) -> bool,
+    ) -> Result<(), StoreError> {
         if self.bytes <= self.most_bytes {
             return Ok(());
         }
@@ -87,7 +91,12 @@ impl Retention {
         Ok(())
     }
 
-    fn expire_journals(&mut self, store: &Store, now: Timestamp, memory: &mut RepeatMemory) -> Result<(), StoreError> {
+    fn expire_journals(
+        &mut self,
+        store: &Store,
+        now: Timestamp,
+        memory: &mut RepeatMemory,
+    ) -> Result<(), StoreError> {
         let mut journals = store.journals().peekable();
         while let Some(journal) = journals.next() {
             let journal = journal?;

@@ -395,7 +395,7 @@ impl Messages {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(message = %id, %error, "an answer could not be noted at its message")
+                tracing::warn!(message = %id, %error, "an answer could not be noted at its message");
             }
         }
         drop(state);

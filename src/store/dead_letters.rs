@@ -55,12 +55,12 @@ impl Store {
     /// Keeps a dead letter, and moves its lane past it, in one commit. A crash soon after may forget
     /// both, and the last attempt is repeated. Letters are numbered by the event's place in its lane,
     /// so that one that is kept twice is kept once.
-    pub fn add_dead_letter(&self, letter: NewDeadLetter, lane: &LaneRecord) -> DeadLetterId {
+    pub fn add_dead_letter(&self, letter: &NewDeadLetter, lane: &LaneRecord) -> DeadLetterId {
         let id = DeadLetterId(letter_number(letter.webhook, letter.position.event));
         let frame = letter.event.frame.clone();
         let body = BodyPlace::of(frame.len());
         let inline: &[u8] = if body == BodyPlace::Inline { &frame } else { &[] };
-        let record = record(&letter, body);
+        let record = record(letter, body);
         let value = IVec::from(encode_with(DeadLetterRecord::VERSION, &record, inline));
         let transaction = Transaction {
             writes: vec![

@@ -107,7 +107,7 @@ impl Store {
         let (user, journal, frame) = (event.user, event.journal, event.frame);
         self.committer.submit_event(move |number| Transaction {
             writes: vec![Write::Put(keys::event(user, number), value)],
-            new_payload: (body == BodyPlace::File).then(|| (PayloadId::Event(user, number), frame)),
+            new_payload: (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame)),
             journal: Some(JournalLine::Event(number, journal)),
             done: Some(Box::new(move |result| {
                 if result.is_ok() {

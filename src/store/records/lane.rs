@@ -102,12 +102,12 @@ mod tests {
             }],
         };
         let bytes = encode(LaneRecord::VERSION, &lane);
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 29, 07, 01, 2c, 09, 01, 2a, 03, 02, 01, f7, 03]");
         assert_eq!(decode::<LaneRecord>(LaneRecord::VERSION, "lane", &bytes).unwrap(), lane);
 
         let webhook = WebhookRecord { disabled_since: Some(Timestamp::from_millis(5)), held_until: None };
         let bytes = encode(WebhookRecord::VERSION, &webhook);
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 05, 00]");
         assert_eq!(decode::<WebhookRecord>(WebhookRecord::VERSION, "webhook", &bytes).unwrap(), webhook);
     }
 }

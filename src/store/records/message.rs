@@ -89,7 +89,7 @@ mod tests {
             text_fingerprint: Fingerprint([2; 16]),
         };
         let bytes = encode(MessageRecord::VERSION, &message);
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 09, 02, 00, 02, 00, 01, 01, 01, 02, 01, 03, 01, 03, 01, 02, 7b, 7d, 01, 01, 02, 01, 01, 01, 01, 01, 01, 01, 01, 01, 01, 01, 01, 01, 01, 01, 01, 02, 02, 02, 02, 02, 02, 02, 02, 02, 02, 02, 02, 02, 02, 02, 02]");
         assert_eq!(decode::<MessageRecord>(MessageRecord::VERSION, "message", &bytes).unwrap(), message);
 
         let queue = QueueRecord {
@@ -100,7 +100,7 @@ mod tests {
             body: BodyPlace::File,
         };
         let bytes = encode(QueueRecord::VERSION, &queue);
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, c0, a6, ba, ed, d7, 2a, 01, 01, 01, 02, 01]");
         assert_eq!(decode::<QueueRecord>(QueueRecord::VERSION, "queue", &bytes).unwrap(), queue);
 
         let entry = AcceptedEntry {
@@ -113,11 +113,11 @@ mod tests {
             AcceptedRecord::VERSION,
             &AcceptedRecord { at: Timestamp::from_millis(1), entries: vec![entry] },
         );
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 01, 01, 05, 01, 01, 01, 03, 03, 03, 03, 03, 03, 03, 03, 03, 03, 03, 03, 03, 03, 03, 03]");
 
         let key =
             IdempotencyRecord { id: 5, at: Timestamp::from_millis(1), fingerprint: Fingerprint([4; 16]) };
         let bytes = encode(IdempotencyRecord::VERSION, &key);
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 05, 01, 04, 04, 04, 04, 04, 04, 04, 04, 04, 04, 04, 04, 04, 04, 04, 04]");
     }
 }

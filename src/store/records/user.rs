@@ -59,7 +59,7 @@ mod tests {
             history: ConnectHistory::Before,
         };
         let bytes = encode(UserRecordV1::VERSION, &UserRecordV1::from(&record));
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 03, 74, 6f, 6b, 80, d0, 95, ff, bc, 31, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 01, 03, 75, 2d, 31, 01]");
         let back: UserRecordV1 = decode(UserRecordV1::VERSION, "user", &bytes).unwrap();
         assert_eq!(UserRecord::from(back), record);
     }
