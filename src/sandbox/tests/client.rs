@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{self, Message, protocol::CloseFrame},
+    tungstenite::{self, Message, client::IntoClientRequest, protocol::CloseFrame},
 };
 
 use crate::sandbox::{App, Sandbox, SandboxControl, SandboxOptions, Settings};
@@ -149,7 +149,13 @@ pub(super) enum End {
 
 impl Socket {
     pub(super) async fn open(url: &str) -> Result<Self, tungstenite::Error> {
-        soon(tokio_tungstenite::connect_async(url)).await.map(|(socket, _)| Self(socket))
+        Self::open_with(url).await
+    }
+
+    pub(super) async fn open_with(
+        request: impl IntoClientRequest + Unpin,
+    ) -> Result<Self, tungstenite::Error> {
+        soon(tokio_tungstenite::connect_async(request)).await.map(|(socket, _)| Self(socket))
     }
 
     pub(super) async fn send(&mut self, frame: &Value) {

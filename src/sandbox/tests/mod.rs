@@ -3,4 +3,5 @@
 mod client;
 mod conversation;
 mod faults;
+mod official;
 mod sign_in;
