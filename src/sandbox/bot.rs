@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::ids;
+
 /// The commands that the echo bot knows, each with what it does. Everything else is echoed.
 pub const COMMANDS: &[(&str, &str)] = &[
     ("agent", "starts a session with a human agent, until `bye`"),
     ("buttons", "answers with a button template"),
     ("silent", "doesn't answer"),
     ("twice", "answers twice"),
+    ("stream", "answers in three parts, as a language model does"),
     ("slow N", "answers after N milliseconds"),
     ("big N", "answers with a text of N bytes"),
     ("close N", "closes the user's connections with the code N"),
@@ -42,6 +45,17 @@ pub(super) struct Speech {
     pub(super) text: String,
     /// A component other than the plain text.
     pub(super) component: Option<Value>,
+    /// That it is one part of a streamed answer.
+    pub(super) chunk: Option<Chunk>,
+}
+
+/// A part of a streamed answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Chunk {
+    /// The `messageId` that all parts share.
+    pub(super) message_id: String,
+    /// The whole answer, with the last part.
+    pub(super) complete: Option<String>,
 }
 
 /// Who says it.
@@ -54,7 +68,7 @@ pub(super) enum Speaker {
 
 impl Speech {
     pub(super) fn bot(text: impl Into<String>) -> Self {
-        Self { speaker: Speaker::Bot, text: text.into(), component: None }
+        Self { speaker: Speaker::Bot, text: text.into(), component: None, chunk: None }
     }
 
     fn agent(text: impl Into<String>) -> Self {
@@ -88,6 +102,7 @@ fn command(text: &str) -> Vec<Act> {
         (["silent"], _) => vec![],
         (["buttons"], _) => vec![say(buttons())],
         (["twice"], _) => vec![say(Speech::bot("echo: twice (1)")), say(Speech::bot("echo: twice (2)"))],
+        (["stream"], _) => stream(),
         (["slow", _], Some(ms)) => vec![Act::Pause(Duration::from_millis(ms)), echo()],
         (["big", _], Some(bytes)) => {
             let bytes = usize::try_from(bytes).unwrap_or(MAX_BIG).min(MAX_BIG);
@@ -122,6 +137,17 @@ pub(super) fn end_agent_session() -> Vec<Act> {
 
 fn agent_info() -> Value {
     json!({"name": "Ann", "firstName": AGENT.0, "lastName": AGENT.1, "id": "a-1"})
+}
+
+fn stream() -> Vec<Act> {
+    const PARTS: [&str; 3] = ["Once ", "upon ", "a time"];
+    let message_id = ids::message_id();
+    let part = |(index, text): (usize, &&str)| {
+        let complete = (index + 1 == PARTS.len()).then(|| PARTS.concat());
+        let chunk = Chunk { message_id: message_id.clone(), complete };
+        say(Speech { chunk: Some(chunk), ..Speech::bot(*text) })
+    };
+    PARTS.iter().enumerate().map(part).collect()
 }
 
 fn buttons() -> Speech {

@@ -118,12 +118,16 @@ impl Connection {
     pub(super) fn send_frame(&self, frame: Message) {
         let queued = self.queued.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
         if queued > self.max_queued {
+            let doomed =
+                self.fate.send_if_modified(|fate| std::mem::replace(fate, Fate::Reset) == Fate::Live);
+            if !doomed {
+                return;
+            }
             tracing::warn!(
                 connection = self.id.0,
                 queued,
                 "the client doesn't read: its connection is reset"
             );
-            self.fate.send_replace(Fate::Reset);
         } else {
             // A send to a connection that has just ended is lost, as on the network.
             let _ = self.outbox.send(frame);

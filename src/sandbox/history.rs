@@ -1,6 +1,9 @@
 //! What was said, as the platform's history tells it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -38,6 +41,15 @@ pub struct HistoryItem {
     pub session_id: String,
     /// The agent who wrote it: first and last name.
     pub author: Option<(String, String)>,
+    #[serde(skip)]
+    pub(super) part: Part,
+}
+
+/// Whether an item is all that was said, or a part of a streamed answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    Chunk,
 }
 
 /// What a client asks a history for.
@@ -68,19 +80,39 @@ pub(super) struct Page<'a> {
 #[derive(Debug)]
 pub(super) struct History {
     items: VecDeque<Arc<HistoryItem>>,
+    /// By id: the item's number, counted from the first there ever was.
+    numbers: HashMap<String, u64>,
+    /// The number of the oldest item kept.
+    first: u64,
     kept: usize,
 }
 
 impl History {
     pub(super) fn new(kept: usize) -> Self {
-        Self { items: VecDeque::new(), kept }
+        Self { items: VecDeque::new(), numbers: HashMap::new(), first: 0, kept }
     }
 
+    /// Adds an item. The parts of a streamed answer make up one item; an id that is there already
+    /// is no second one.
     pub(super) fn add(&mut self, item: HistoryItem) {
-        if self.items.len() >= self.kept {
-            self.items.pop_front();
+        if let Some(at) = self.find(&item.id) {
+            if item.part == Part::Chunk {
+                Arc::make_mut(&mut self.items[at]).text.push_str(&item.text);
+            }
+            return;
         }
+        if self.items.len() >= self.kept
+            && let Some(oldest) = self.items.pop_front()
+        {
+            self.numbers.remove(&oldest.id);
+            self.first += 1;
+        }
+        self.numbers.insert(item.id.clone(), self.first + self.items.len() as u64);
         self.items.push_back(Arc::new(item));
+    }
+
+    fn find(&self, id: &str) -> Option<usize> {
+        self.numbers.get(id).map(|number| (number - self.first) as usize)
     }
 
     pub(super) fn items(&self) -> impl Iterator<Item = &Arc<HistoryItem>> {
@@ -89,13 +121,12 @@ impl History {
 
     pub(super) fn page(&self, query: &PageQuery) -> Page<'_> {
         let len = self.items.len();
-        let find = |id: &str| self.items.iter().position(|item| item.id == id);
         // The half-open range of what may be shown, and whether its oldest or newest come first.
         let (start, end) = match &query.cursor {
             None => (0, len.saturating_sub(query.offset)),
-            Some(Cursor::OlderThan(id)) => (0, find(id).unwrap_or(0).saturating_sub(query.offset)),
+            Some(Cursor::OlderThan(id)) => (0, self.find(id).unwrap_or(0).saturating_sub(query.offset)),
             Some(Cursor::NewerThan(id)) => {
-                let start = find(id).map_or(len, |at| at + 1);
+                let start = self.find(id).map_or(len, |at| at + 1);
                 let end = len.min(start + query.limit);
                 return self.slice(start, end, end < len);
             }
@@ -208,6 +239,7 @@ mod tests {
             created: Timestamp::from_millis(1_000 + i as u64),
             session_id: "s".into(),
             author: None,
+            part: Part::Whole,
         }
     }
 
@@ -245,6 +277,19 @@ mod tests {
         let mut history = History::new(2);
         (0..3).for_each(|i| history.add(item(i)));
         assert_eq!(history.items().map(|item| item.id.clone()).collect::<Vec<_>>(), ["ms-1", "ms-2"]);
+    }
+
+    #[test]
+    fn parts_make_up_one_item_and_a_repeat_none() {
+        let mut history = History::new(3);
+        for i in [0, 1, 2, 3, 0] {
+            history.add(item(i));
+        }
+        history.add(item(3));
+        let chunk = HistoryItem { id: "ms-0".into(), part: Part::Chunk, text: " and more".into(), ..item(9) };
+        history.add(chunk);
+        let texts: Vec<_> = history.items().map(|item| item.text.clone()).collect();
+        assert_eq!(texts, ["text 2", "text 3", "text 0 and more"]);
     }
 
     #[test]

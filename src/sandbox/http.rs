@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Path, Query, RawQuery, State as Shared},
+    extract::{DefaultBodyLimit, Path, Query, RawQuery, State as Shared},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -34,6 +34,9 @@ use crate::clock::Timestamp;
 /// Items of a page when the client names no limit.
 const DEFAULT_PAGE: usize = 20;
 
+/// The largest body of a request, in bytes.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+
 /// All that the sandbox serves.
 pub(super) fn router(room: Arc<Room>) -> Router {
     let mut router = Router::new();
@@ -51,6 +54,7 @@ pub(super) fn router(room: Arc<Room>) -> Router {
         .route("/rtm/bot", get(open_socket))
         .merge(control_http::router())
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "not found"))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(room.clone(), dress))
         .with_state(room)
 }
@@ -131,6 +135,7 @@ fn http_date(now: Timestamp) -> String {
 
 /// Counts a request and lets go wrong with it what was asked for.
 async fn admit(room: &Room, endpoint: Endpoint, user: Option<&str>) -> Result<(), Failure> {
+    tracing::info!(?endpoint, ?user, "request");
     let fault = room.change(|state, now| {
         state.note_request(endpoint, user, now);
         state.faults.at_endpoint(endpoint, user)
@@ -240,14 +245,14 @@ fn bearer(headers: &HeaderMap) -> &str {
 /// Counts a request and finds out whose it is.
 async fn authorize(room: &Room, endpoint: Endpoint, headers: &HeaderMap) -> Result<AccessToken, Failure> {
     let token = bearer(headers);
-    let user = room.change(|state, now| match state.grants.check_token(token, now) {
+    let user = match room.check_token(token) {
         Bearer::Good(token) => Some(token.user),
         Bearer::Stale(user) => Some(user),
         Bearer::Unknown => None,
-    });
+    };
     admit(room, endpoint, user.as_ref().map(|user| &*user.identity)).await?;
     // Looked at again: it may have expired while a fault held the request.
-    match room.change(|state, now| state.grants.check_token(token, now)) {
+    match room.check_token(token) {
         Bearer::Good(token) => Ok(token),
         Bearer::Stale(_) | Bearer::Unknown => Err(Failure::token_expired()),
     }

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    auth::{App, UserKey},
+    auth::{App, Bearer, UserKey},
     bot::Act,
     connection::{Connection, Encoding, ReceivedFrame},
     faults::SocketEnd,
@@ -96,6 +96,12 @@ impl Room {
         drop(state);
         self.changes.send_modify(|version| *version += 1);
         result
+    }
+
+    /// What a bearer token is worth now.
+    pub(super) fn check_token(&self, token: &str) -> Bearer {
+        let state = self.lock();
+        state.grants.check_token(token, skewed(&state.settings))
     }
 
     /// The platform's present time.

@@ -139,10 +139,10 @@ async fn run(room: Arc<Room>, upgrade: hyper::upgrade::OnUpgrade, arrival: Arriv
     )
     .await;
     let (connection, queue) = room.change(|state, now| state.join(arrival, now));
-    tracing::debug!(connection = connection.id.0, user = ?connection.user.identity, "socket open");
+    tracing::info!(connection = connection.id.0, user = ?connection.user.identity, mode = ?connection.mode, "socket open");
     converse(&room, &connection, socket, queue).await;
     room.change(|state, _| state.leave(&connection));
-    tracing::debug!(connection = connection.id.0, "socket closed");
+    tracing::info!(connection = connection.id.0, "socket closed");
 }
 
 async fn converse(
@@ -216,7 +216,7 @@ async fn write(
     sink: &mut SplitSink<Socket, Message>,
     queue: &mut mpsc::UnboundedReceiver<Message>,
 ) {
-    let mut batch = Vec::with_capacity(WRITE_BATCH);
+    let mut batch = Vec::new();
     while queue.recv_many(&mut batch, WRITE_BATCH).await > 0 {
         for frame in batch.drain(..) {
             connection.written(frame.len());

@@ -337,6 +337,7 @@ impl State {
     /// decides what to do.
     pub(super) fn accept(&mut self, from: &Connection, frame: &ClientFrame<'_>, now: Timestamp) -> Vec<Act> {
         let key = &from.user;
+        let starts = self.user(key).session.is_none();
         let session_id = self.session_of(key);
         let silent = self.settings.bot == BotScript::Silent;
         let user = self.user(key);
@@ -346,11 +347,12 @@ impl State {
         for sibling in siblings {
             sibling.send(seen.get_or_insert_with(|| frame.to_user_message()).clone());
         }
-        if silent {
-            return Vec::new();
+        let mut acts: Vec<_> = starts.then_some(Act::Status("session_start")).into_iter().collect();
+        if !silent {
+            let (partner, answer) = bot::answer(user.partner, &frame.message_text());
+            user.partner = partner;
+            acts.extend(answer);
         }
-        let (partner, acts) = bot::answer(user.partner, &frame.message_text());
-        user.partner = partner;
         acts
     }
 

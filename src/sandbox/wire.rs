@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::{
     auth::App,
     bot::{AGENT, Speaker, Speech},
-    history::{Direction, HistoryItem},
+    history::{Direction, HistoryItem, Part},
     ids,
 };
 use crate::{clock::Timestamp, rtm::frame::FrameHead};
@@ -93,7 +93,8 @@ impl<'a> ClientFrame<'a> {
     pub(super) fn to_history(&self, session_id: &str, now: Timestamp) -> HistoryItem {
         let message = self.value("message").unwrap_or_default();
         HistoryItem {
-            id: ids::id("ms"),
+            id: ids::message_id(),
+            part: Part::Whole,
             direction: Direction::Incoming,
             text: self.message_text(),
             alt_text: message["renderMsg"].as_str().map(str::to_owned),
@@ -206,7 +207,7 @@ impl Context<'_> {
 
     /// A `bot_response` and its item in the history.
     pub(super) fn bot_response(self, speech: &Speech) -> (Utf8Bytes, HistoryItem) {
-        let id = ids::id("ms");
+        let id = speech.chunk.as_ref().map_or_else(ids::message_id, |chunk| chunk.message_id.clone());
         let component = speech
             .component
             .clone()
@@ -232,8 +233,16 @@ impl Context<'_> {
                 json!({"id": "a-1", "firstName": AGENT.0, "lastName": AGENT.1, "type": "AGENT"});
             frame["agent_MessageId"] = json!(ids::id("am"));
         }
+        if let Some(chunk) = &speech.chunk {
+            frame["sM"] = json!(true);
+            frame["endChunk"] = json!(chunk.complete.is_some());
+            if let Some(complete) = &chunk.complete {
+                frame["completeResponse"] = json!(complete);
+            }
+        }
         let item = HistoryItem {
             id,
+            part: speech.chunk.as_ref().map_or(Part::Whole, |_| Part::Chunk),
             direction: Direction::Outgoing,
             text: recorded.unwrap_or_else(|| speech.text.clone()),
             alt_text: None,
@@ -261,7 +270,8 @@ impl Context<'_> {
             (name("firstName"), name("lastName"))
         });
         Some(HistoryItem {
-            id: head.message_id.as_deref().map_or_else(|| ids::id("ms"), str::to_owned),
+            id: head.message_id.as_deref().map_or_else(ids::message_id, str::to_owned),
+            part: if value["sM"] == json!(true) { Part::Chunk } else { Part::Whole },
             direction,
             text: said(&value),
             alt_text: value["message"]["renderMsg"].as_str().map(str::to_owned),

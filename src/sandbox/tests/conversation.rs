@@ -167,6 +167,41 @@ async fn commands_with_numbers_do_what_they_say() {
 }
 
 #[tokio::test]
+async fn a_streamed_answer_comes_in_parts_and_is_one_item_of_history() {
+    let (sandbox, control) = start().await;
+    let mut socket = Client::signed_in(&sandbox, "alice").await.connect_and_greet().await;
+    socket.send(&message(1, "stream")).await;
+    let frames = socket.drain().await;
+    let parts: Vec<_> = frames[1..].iter().map(|frame| (text_of(frame), &frame["endChunk"])).collect();
+    assert_eq!(parts, [("Once ", &json!(false)), ("upon ", &json!(false)), ("a time", &json!(true))]);
+    assert!(
+        frames[1..].iter().all(|frame| frame["messageId"] == frames[1]["messageId"] && frame["sM"] == true)
+    );
+    assert_eq!(frames[3]["completeResponse"], "Once upon a time");
+    // Pushed frames are put together alike.
+    for text in ["a", "b"] {
+        let chunk = json!({"type": "bot_response", "messageId": "ms-x", "sM": true, "message": [{"cInfo": {"body": text}}]});
+        control.push("alice", Push::frame(chunk.to_string()));
+    }
+    let history = control.history("alice");
+    let texts: Vec<_> = history.iter().map(|item| &*item.text).collect();
+    assert_eq!(texts, ["Welcome to the sandbox.", "stream", "Once upon a time", "ab"]);
+}
+
+#[tokio::test]
+async fn a_message_after_the_session_ended_starts_another() {
+    let (sandbox, _control) = start().await;
+    let mut socket = Client::signed_in(&sandbox, "alice").await.connect_and_greet().await;
+    socket.send(&json!({"resourceid": "/bot.closeConversationSession", "id": 1})).await;
+    let ended = socket.drain().await;
+    socket.send(&message(2, "hi")).await;
+    let frames = socket.drain().await;
+    assert_eq!(types(&frames), ["ack", "session_start", "bot_response"]);
+    assert_ne!(ended[1]["sessionId"], frames[1]["sessionId"]);
+    assert_eq!(frames[1]["sessionId"], frames[2]["sessionId"]);
+}
+
+#[tokio::test]
 async fn several_sockets_of_a_user_see_the_same_conversation() {
     let (sandbox, control) = start().await;
     let client = Client::signed_in(&sandbox, "alice").await;
