@@ -29,5 +29,6 @@ pub mod retry;
 pub mod rtm;
 pub mod sandbox;
 pub mod store;
+pub mod suggest;
 pub mod users;
 pub mod webhook;
