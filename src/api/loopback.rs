@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use axum::http::{HeaderMap, Uri, header, uri::Authority};
+use axum::http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
 
 use super::problem::{Code, Problem};
 use crate::suggest::quoted;
@@ -30,25 +30,26 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Problem> {
     let given: Vec<&[u8]> = headers
         .get_all(header::HOST)
         .iter()
-        .map(|value| value.as_bytes())
+        .map(HeaderValue::as_bytes)
         .chain(uri.authority().map(|authority| authority.as_str().as_bytes()))
         .collect();
     let loopback = given.iter().map(|host| loopback(host)).collect::<Option<Vec<_>>>();
     match loopback.and_then(|hosts| hosts.into_iter().next()) {
         Some(host) => Ok(host),
-        None => Err(Problem::new(
-            Code::NotLoopback,
-            format!(
-                "while no [clients] are configured, the bridge answers only to loopback names (localhost, \
-                 127.0.0.1, [::1]), not to {}",
-                given
-                    .iter()
-                    .map(|host| quoted(&String::from_utf8_lossy(host)))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
-        )),
+        None => Err(not_loopback(&given)),
     }
+}
+
+fn not_loopback(given: &[&[u8]]) -> Problem {
+    let called = match given {
+        [] => "a request without a Host".to_owned(),
+        [host, ..] => quoted(&String::from_utf8_lossy(host)),
+    };
+    let detail = format!(
+        "while no [clients] are configured, the bridge answers only to loopback names (localhost, 127.0.0.1, \
+         [::1]), not to {called}"
+    );
+    Problem::new(Code::NotLoopback, detail)
 }
 
 fn loopback(host: &[u8]) -> Option<Authority> {
@@ -76,8 +77,6 @@ fn is_own(origin: &str, host: &Authority) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn verdict(headers: &[(&'static str, &str)]) -> Option<Code> {

@@ -261,7 +261,8 @@ async fn bad_paths_queries_and_methods_are_refused() {
 async fn bad_headers_are_refused() {
     let json = [("content-type", "application/json")];
     let long_key = "k".repeat(256);
-    let rows: Vec<(Vec<(&str, &str)>, u16, &str)> = vec![
+    type Headers<'a> = Vec<(&'a str, &'a str)>;
+    let rows: Vec<(Headers<'_>, u16, &str)> = vec![
         (vec![], 415, "unsupported_content_type"),
         (vec![("content-type", "")], 415, "unsupported_content_type"),
         (vec![("content-type", "application/xml")], 415, "unsupported_content_type"),

@@ -1,7 +1,7 @@
 //! The server under the API's and the ops listener: hyper, with limits of our own.
 //!
 //! hyper's header timeout also bounds how long a kept-alive connection may be idle, so it can't be
-//! both short and long. Both deadlines are kept here instead ([`deadline`]), around hyper's
+//! both short and long. Both deadlines are kept here instead (`deadline`), around hyper's
 //! connection, which also bounds a client that doesn't read its answers.
 
 mod connection;
