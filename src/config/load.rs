@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use toml::de::DeTable;
 use wildmatch::WildMatchPattern;
 
 use super::{
@@ -14,8 +13,9 @@ use super::{
     reader::{Item, shown},
     report::{About, KeyPath, Problem, Report},
     source::{SourceFile, Span, Structure, Visibility},
+    syntax::{self, SyntaxError},
     tables,
-    tree::{Converter, Key, Node, Table, Twice, Value, merge},
+    tree::{Key, Node, Table, Twice, Value, merge},
     values::Invalid,
 };
 
@@ -88,27 +88,21 @@ fn read_file(path: &Path, report: &Report) -> Option<Table> {
         }
     };
     let file = report.add_file(SourceFile::new(path.to_owned(), text.clone()));
-    let (document, errors) = DeTable::parse_recoverable(&text);
-    let mut converter = Converter { file, scalars: Vec::new() };
-    let tree = converter.document(document.get_ref());
-    if errors.is_empty() {
-        report.set_structure(file, Structure::Known(converter.scalars));
+    let parsed = syntax::parse(&text, file);
+    if parsed.errors.is_empty() {
+        report.set_structure(file, Structure::Known(parsed.scalars));
     }
-    for error in errors {
-        let bytes = error.span().unwrap_or(text.len()..text.len());
-        let (message, help) = syntax_error(error.message(), &text, bytes.start);
-        let span = Span { file, bytes };
-        let key = String::new();
+    for SyntaxError { bytes, message, help } in parsed.errors {
         report.problem(Problem {
             about: About::File,
-            span,
-            key,
+            span: Span { file, bytes },
+            key: String::new(),
             message,
             help,
             visibility: Visibility::Hidden,
         });
     }
-    Some(tree)
+    Some(parsed.tree)
 }
 
 fn read_text(path: &Path) -> Result<String, Invalid> {
@@ -137,36 +131,6 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("it is larger than {}", super::values::show_size(limit))));
     }
     fs::read(path)
-}
-
-/// The parser's words, and what to do where that is known.
-fn syntax_error(message: &str, text: &str, byte: usize) -> (String, Option<String>) {
-    if message == "duplicate key" {
-        let first = first_definition(text, byte).map(|line| format!(": first on line {line}"));
-        let message = format!("is defined twice{}", first.unwrap_or_default());
-        return (message, Some("rename or remove one of them".into()));
-    }
-    (format!("not valid TOML: {message}"), None)
-}
-
-/// The line before the one at `byte` that says the same up to its `=`, in the same table.
-fn first_definition(text: &str, byte: usize) -> Option<usize> {
-    fn head(line: &str) -> &str {
-        let line = line.trim();
-        if line.starts_with('[') { line } else { line.split('=').next().unwrap_or_default().trim() }
-    }
-    let before = text.get(..byte)?;
-    let line = before.matches('\n').count();
-    let lines: Vec<_> = text.lines().take(line + 1).collect();
-    let wanted = head(lines.last()?);
-    let is_header = wanted.starts_with('[');
-    let same_table = |line: &&&str| is_header || !line.trim_start().starts_with('[');
-    lines[..line]
-        .iter()
-        .rev()
-        .take_while(same_table)
-        .position(|line| head(line) == wanted)
-        .map(|lines_back| line - lines_back)
 }
 
 /// The files that `include` names, each once.

@@ -24,6 +24,7 @@ mod secret;
 mod secrets;
 mod source;
 mod suggest;
+mod syntax;
 mod tables;
 mod tls_files;
 mod tree;

@@ -18,14 +18,21 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
-/// Text with its control characters escaped.
+/// No value is quoted at greater length: what is wrong shows in the excerpt.
+const LONGEST_QUOTE: usize = 60;
+
+/// A value as messages quote it: its control characters escaped, and no more than a line of it. (A
+/// forgotten quotation mark can make half of the file into one value.)
 pub(super) fn plain(text: &str) -> String {
-    Plain(text).to_string()
+    let line = text.lines().next().unwrap_or_default();
+    let quote: String = line.chars().take(LONGEST_QUOTE).collect();
+    let ellipsis = if quote.len() < text.len() { "…" } else { "" };
+    format!("{}{ellipsis}", Plain(&quote))
 }
 
 /// A path as text, with its control characters escaped.
 pub(super) fn plain_path(path: &std::path::Path) -> String {
-    plain(&path.to_string_lossy())
+    Plain(&path.to_string_lossy()).to_string()
 }
 
 fn is_unsafe(c: char) -> bool {
@@ -39,6 +46,14 @@ mod tests {
 
     #[test]
     fn escapes_what_moves_cursors_and_nothing_else() {
-        assert_eq!(plain("a\x1b[31m\n\u{202e}ä 日本"), "a\\u{1b}[31m\\n\\u{202e}ä 日本");
+        let shown = Plain("a\x1b[31m\n\u{202e}ä 日本").to_string();
+        assert_eq!(shown, "a\\u{1b}[31m\\n\\u{202e}ä 日本");
+    }
+
+    #[test]
+    fn quotes_are_short() {
+        assert_eq!(plain("a\rb"), "a\\rb");
+        assert_eq!(plain("one\ntwo"), "one…");
+        assert_eq!(plain(&"x".repeat(100)).chars().count(), LONGEST_QUOTE + 1);
     }
 }

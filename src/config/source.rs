@@ -18,7 +18,8 @@ pub(super) struct Span {
     pub(super) bytes: Range<usize>,
 }
 
-/// Whether a value may be shown to people.
+/// Whether the value that a problem is about may be shown to people. Its neighbours never are: a
+/// misspelt knob may hold a secret anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Visibility {
     /// Anyone may see it.
@@ -27,18 +28,11 @@ pub(super) enum Visibility {
     Hidden,
 }
 
-/// A text, a number, a date: what stands in the file for it, and whether that may be shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Scalar {
-    pub(super) bytes: Range<usize>,
-    pub(super) visibility: Visibility,
-}
-
 /// Whether a file's structure is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Structure {
-    /// Every value is known, in the file's order.
-    Known(Vec<Scalar>),
+    /// Where its texts, numbers and dates stand, in the file's order.
+    Known(Vec<Range<usize>>),
     /// The file is not TOML: a secret may stand anywhere.
     Broken,
 }
@@ -99,35 +93,34 @@ impl SourceFile {
     }
 }
 
-/// Copies a line of a well-formed file, with `…` for hidden values and without its comment.
+/// Copies a line of a well-formed file, with `…` for values and without its comment.
 fn mask_values(
     line: &str,
     line_start: usize,
-    scalars: &[Scalar],
+    scalars: &[Range<usize>],
     part: &Range<usize>,
     visibility: Visibility,
 ) -> Excerpt {
     let mut shown = Shown::default();
     // The last value that starts before the line may reach into it.
-    let first = scalars.partition_point(|scalar| scalar.bytes.start < line_start).saturating_sub(1);
+    let first = scalars.partition_point(|scalar| scalar.start < line_start).saturating_sub(1);
     let mut scalars = scalars[first..].iter().peekable();
     let mut masked_until = 0;
     for (offset, c) in line.char_indices() {
         let byte = line_start + offset;
-        while scalars.next_if(|scalar| scalar.bytes.end <= byte).is_some() {}
-        let scalar = scalars.peek().filter(|scalar| scalar.bytes.start <= byte);
+        while scalars.next_if(|scalar| scalar.end <= byte).is_some() {}
+        let scalar = scalars.peek().filter(|scalar| scalar.start <= byte);
         let hidden = scalar.is_some_and(|scalar| {
-            let is_part = scalar.bytes == (line_start + part.start..line_start + part.end);
-            (if is_part { visibility } else { scalar.visibility }) == Visibility::Hidden
+            visibility == Visibility::Hidden || **scalar != (line_start + part.start..line_start + part.end)
         });
         if offset == part.start {
             shown.underline_from();
         }
         match scalar {
             Some(scalar) if hidden => {
-                if masked_until != scalar.bytes.end {
+                if masked_until != scalar.end {
                     shown.push(ELLIPSIS);
-                    masked_until = scalar.bytes.end;
+                    masked_until = scalar.end;
                 }
             }
             None if c == '#' && !part.contains(&offset) => break,
@@ -162,21 +155,24 @@ fn mask_broken(line: &str, part: usize) -> Excerpt {
 fn visible_head(line: &str) -> usize {
     const TABLES: [&str; 10] =
         ["platform", "http", "store", "messages", "history", "log", "bots", "users", "webhooks", "clients"];
-    let indent = line.len() - line.trim_start().len();
     let text = line.trim_start();
     if let Some(header) = text.strip_prefix('[') {
         let header = header.trim_start_matches('[').trim_start();
-        let is_header = TABLES.iter().any(|table| {
-            header.strip_prefix(table).is_some_and(|rest| rest.trim_start().starts_with([']', '.']))
+        let table = TABLES.iter().find(|table| {
+            header.strip_prefix(**table).is_some_and(|rest| rest.trim_start().starts_with([']', '.']))
         });
-        return if is_header { line.find('#').unwrap_or(line.len()) } else { 0 };
+        let Some(table) = table else { return 0 };
+        let before = line.len() - header.len();
+        // What follows in a header that doesn't end as one may be anything.
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.@".contains(c);
+        let name = header.find(|c| !is_name(c)).unwrap_or(header.len());
+        return before + if header[name..].starts_with(']') { name + 1 } else { table.len() };
     }
-    let key = text.split(['=', ':', ' ', '\t']).next().unwrap_or_default();
+    let key_length = text.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(text.len());
+    let after_key = text[key_length..].trim_start();
     // Short and lower case: no token or key looks like this. Base64 may end in `=` as well.
-    let is_knob =
-        key.len() <= 24 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && text.contains('=');
-    let is_value = text[key.len()..].trim_start().trim_start_matches('=').is_empty();
-    if is_knob && !is_value { indent + text.find('=').map_or(0, |at| at + 1) } else { 0 }
+    let has_value = after_key.starts_with('=') && !after_key.trim_start_matches('=').trim().is_empty();
+    if (1..=24).contains(&key_length) && has_value { line.len() - after_key.len() + 1 } else { 0 }
 }
 
 /// A line on its way to an excerpt.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::source::{FileId, Scalar, Span, Visibility};
+use super::source::{FileId, Span};
 
 /// A key as it stands in a file.
 #[derive(Debug, Clone)]
@@ -104,37 +104,35 @@ fn merge_entries(into: &mut Table, from: Table, table: &str, twice: &mut Vec<Twi
 /// Turns toml's tree into ours, and notes every scalar for masking.
 pub(super) struct Converter {
     pub(super) file: FileId,
-    pub(super) scalars: Vec<Scalar>,
+    pub(super) scalars: Vec<Range<usize>>,
 }
 
 impl Converter {
     /// The whole document.
     pub(super) fn document(&mut self, document: &DeTable<'_>) -> Table {
-        let table = self.table(document, &mut Vec::new());
-        self.scalars.sort_by_key(|scalar| scalar.bytes.start);
+        let table = self.table(document);
+        self.scalars.sort_by_key(|bytes| bytes.start);
         table
     }
 
-    fn table<'d>(&mut self, table: &'d DeTable<'_>, path: &mut Vec<&'d str>) -> Table {
+    fn table(&mut self, table: &DeTable<'_>) -> Table {
         let mut entries = Vec::new();
         for (key, value) in table {
-            path.push(key.get_ref());
-            let node = self.node(value.get_ref(), value.span(), path);
-            path.pop();
+            let node = self.node(value.get_ref(), value.span());
             let key = Key { name: key.get_ref().clone().into_owned(), span: self.span(key.span()) };
             entries.push((key, node));
         }
         Table { entries }
     }
 
-    fn node<'d>(&mut self, value: &'d DeValue<'_>, bytes: Range<usize>, path: &mut Vec<&'d str>) -> Node {
+    fn node(&mut self, value: &DeValue<'_>, bytes: Range<usize>) -> Node {
         let value = match value {
             DeValue::Array(list) => {
-                Value::List(list.iter().map(|item| self.node(item.get_ref(), item.span(), path)).collect())
+                Value::List(list.iter().map(|item| self.node(item.get_ref(), item.span())).collect())
             }
-            DeValue::Table(table) => Value::Table(self.table(table, path)),
+            DeValue::Table(table) => Value::Table(self.table(table)),
             scalar => {
-                self.scalars.push(Scalar { bytes: bytes.clone(), visibility: visibility(path, scalar) });
+                self.scalars.push(bytes.clone());
                 scalar_value(scalar)
             }
         };
@@ -158,20 +156,4 @@ fn scalar_value(value: &DeValue<'_>) -> Value {
         DeValue::Float(float) => Value::Float(float.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => Value::Datetime,
     }
-}
-
-/// Whether a value that an error isn't about may be shown beside it: not in tables that hold
-/// secrets, not under keys that sound like one, and no URL with a password.
-fn visibility(path: &[&str], value: &DeValue<'_>) -> Visibility {
-    const OPEN_TABLES: [&str; 8] =
-        ["include", "platform", "http", "store", "messages", "history", "log", "users"];
-    const SECRET_WORDS: [&str; 8] =
-        ["secret", "token", "password", "bearer", "auth", "key", "header", "credential"];
-    let open = path.first().is_some_and(|root| OPEN_TABLES.contains(root));
-    let sounds_secret = path.iter().skip(1).any(|key| {
-        let key = key.to_ascii_lowercase();
-        SECRET_WORDS.iter().any(|word| key.contains(word))
-    });
-    let with_password = value.as_str().is_some_and(|text| text.contains("://") && text.contains('@'));
-    if open && !sounds_secret && !with_password { Visibility::Shown } else { Visibility::Hidden }
 }

@@ -32,20 +32,11 @@ impl Purpose {
     }
 }
 
-/// Reads a URL. One that may hold a password or a token isn't shown when it is refused.
+/// Reads a URL. When it is refused it isn't shown: what is no URL yet may be one with a password,
+/// and the path of many a webhook is a secret.
 pub(super) fn url(item: Item<'_>, purpose: Purpose) -> Option<Url> {
     let text = item.text(purpose.example())?;
-    match parse(text, purpose) {
-        Ok(url) => Some(url),
-        Err(invalid) if text.contains(['@', '?', '#']) => {
-            item.hidden_problem(invalid);
-            None
-        }
-        Err(invalid) => {
-            item.problem(invalid);
-            None
-        }
-    }
+    parse(text, purpose).map_err(|invalid| item.hidden_problem(invalid)).ok()
 }
 
 fn parse(text: &str, purpose: Purpose) -> Result<Url, Invalid> {
@@ -66,7 +57,11 @@ fn parse(text: &str, purpose: Purpose) -> Result<Url, Invalid> {
     let schemes = purpose.schemes();
     if !schemes.contains(&url.scheme()) {
         let [secure, plain] = schemes;
-        return Err(Invalid::new(format!("the scheme must be {secure} or {plain}")).help(such_as));
+        return Err(Invalid::new(format!(
+            "the scheme must be {secure} or {plain}, not {}",
+            crate::config::plain::plain(url.scheme())
+        ))
+        .help(such_as));
     }
     if !url.username().is_empty() || url.password().is_some() {
         let help = match purpose {
