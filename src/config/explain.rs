@@ -174,7 +174,7 @@ fn explain_client(f: &mut fmt::Formatter<'_>, name: &str, client: &Client) -> fm
     } else {
         client.users.join(", ")
     };
-    line(f, format_args!("{name}: may {} for {users}{rate}{rotation}", scopes.join(", ")))
+    line(f, format_args!("{name}: may {} for {users}{rate}{rotation}", scopes.join(" and ")))
 }
 
 /// A heading with a count, and the first of the things.

@@ -1,6 +1,7 @@
 //! From files to one tree, and from the tree to a [`Config`].
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -9,10 +10,9 @@ use wildmatch::WildMatchPattern;
 
 use super::{
     Config, ConfigErrors, Environment, Warning,
-    plain::plain,
     reader::{Item, shown},
     report::{About, KeyPath, Problem, Report},
-    source::{SourceFile, Span, Structure, Visibility},
+    source::{SourceFile, Span, Visibility},
     syntax::{self, SyntaxError},
     tables,
     tree::{Key, Node, Table, Twice, Value, merge},
@@ -23,7 +23,8 @@ use super::{
 const LARGEST_FILE: u64 = 64 << 20;
 
 impl Config {
-    /// Reads and checks a configuration file and what it includes.
+    /// Reads and checks a configuration file and what it includes, with the warnings that a person
+    /// should see. It reads files, so it blocks.
     ///
     /// # Errors
     /// Everything that is wrong, at once.
@@ -43,7 +44,9 @@ fn read_all(path: &Path, report: &Report) -> Option<Table> {
         let path = KeyPath::default().join("include");
         files = included_files(Item { report, node, path: &path });
     }
-    for file in files.iter().filter(|file| !same_file(file, path)) {
+    let mut trees = vec![root];
+    let itself = fs::canonicalize(path).ok();
+    for file in files.iter().filter(|file| fs::canonicalize(file).ok() != itself) {
         let Some(mut tree) = read_file(file, report) else { continue };
         if let Some((key, _)) = take_include(&mut tree) {
             report.problem(Problem {
@@ -55,27 +58,25 @@ fn read_all(path: &Path, report: &Report) -> Option<Table> {
                 visibility: Visibility::Shown,
             });
         }
-        for Twice { path, first, second } in merge(&mut root, tree) {
-            report.problem(Problem {
-                about: About::Present,
-                span: second,
-                key: KeyPath::table(path.iter().map(String::as_str)).to_string(),
-                message: format!("is defined twice: first at {}", report.place(&first)),
-                help: Some("rename or remove one of them".into()),
-                visibility: Visibility::Shown,
-            });
-        }
+        trees.push(tree);
     }
-    Some(root)
+    let (merged, twice) = merge(trees);
+    for Twice { path, first, second } in twice {
+        report.problem(Problem {
+            about: About::Present,
+            span: second,
+            key: path.to_string(),
+            message: format!("is defined twice: first at {}", report.place(&first)),
+            help: Some("rename or remove one of them".into()),
+            visibility: Visibility::Shown,
+        });
+    }
+    Some(merged)
 }
 
 fn take_include(root: &mut Table) -> Option<(Key, Node)> {
     let index = root.entries.iter().position(|(key, _)| key.name == "include")?;
     Some(root.entries.remove(index))
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Reads one file. What of it is TOML comes back even if not all of it is.
@@ -89,9 +90,7 @@ fn read_file(path: &Path, report: &Report) -> Option<Table> {
     };
     let file = report.add_file(SourceFile::new(path.to_owned(), text.clone()));
     let parsed = syntax::parse(&text, file);
-    if parsed.errors.is_empty() {
-        report.set_structure(file, Structure::Known(parsed.scalars));
-    }
+    report.set_scalars(file, parsed.scalars);
     for SyntaxError { bytes, message, help } in parsed.errors {
         report.problem(Problem {
             about: About::File,
@@ -137,6 +136,7 @@ pub(super) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 fn included_files(include: Item<'_>) -> Vec<PathBuf> {
     const EXAMPLE: &str = "[\"users.d/*.toml\"]";
     let mut files: Vec<PathBuf> = Vec::new();
+    let mut seen = HashSet::new();
     for node in include.list(EXAMPLE).unwrap_or_default() {
         let item = include.element(node);
         let Some(pattern) = item.path("\"users.d/*.toml\"") else { continue };
@@ -145,11 +145,7 @@ fn included_files(include: Item<'_>) -> Vec<PathBuf> {
                 if found.is_empty() {
                     item.warn(format!("no file matches `{}`", shown(&pattern)));
                 }
-                for file in found {
-                    if !files.contains(&file) {
-                        files.push(file);
-                    }
-                }
+                files.extend(found.into_iter().filter(|file| seen.insert(file.clone())));
             }
             Err(invalid) => item.problem(invalid),
         }
@@ -199,13 +195,17 @@ pub(super) fn unknown_tables(root: &Table, report: &Report, known: &[&str]) {
         if known.contains(&key.name.as_str()) {
             continue;
         }
-        let what = if matches!(node.value, Value::Table(_)) { "table" } else { "key" };
+        let name = key.name.as_str();
+        let (what, path) = match node.value {
+            Value::Table(_) => ("table", KeyPath::table([name])),
+            _ => ("key", KeyPath::default().join(name)),
+        };
         let help = super::suggest::did_you_mean(&key.name, known.iter().copied())
             .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
         report.problem(Problem {
             about: About::Present,
             span: key.span.clone(),
-            key: plain(&KeyPath::table([key.name.as_str()]).to_string()),
+            key: path.to_string(),
             message: format!("unknown {what}"),
             help: Some(help),
             visibility: Visibility::Shown,
@@ -213,7 +213,7 @@ pub(super) fn unknown_tables(root: &Table, report: &Report, known: &[&str]) {
     }
 }
 
-/// For tests of single parts: a tree from a text.
+/// Every knob that is asked for when a file is read, such as `webhooks.*.url`.
 #[cfg(test)]
 pub(super) fn knobs_of(path: &Path, env: &dyn Environment) -> std::collections::BTreeSet<String> {
     let report = Report::default();

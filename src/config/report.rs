@@ -3,13 +3,14 @@
 use std::{
     cell::RefCell,
     fmt,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use super::{
     errors::{ConfigError, ConfigErrors, Warning, WarningKind},
     not_in_force::NOT_IN_FORCE,
-    source::{FileId, SourceFile, Span, Structure, Visibility},
+    source::{FileId, SourceFile, Span, Visibility},
 };
 
 /// The path of a knob: shown as `[users.alice] webhooks`.
@@ -84,7 +85,7 @@ pub(super) struct Report {
     problems: RefCell<Vec<Problem>>,
     /// Mistakes of a file as a whole.
     unreadable: RefCell<Vec<ConfigError>>,
-    warnings: RefCell<Vec<Warning>>,
+    warnings: RefCell<Vec<(Span, Warning)>>,
     /// Where literal secrets stand.
     literal_secrets: RefCell<Vec<Span>>,
     /// Every knob that was asked for, for tests that compare with the documentation.
@@ -99,8 +100,8 @@ impl Report {
         FileId(files.len() - 1)
     }
 
-    pub(super) fn set_structure(&self, file: FileId, structure: Structure) {
-        self.files.borrow_mut()[file.0].structure = structure;
+    pub(super) fn set_scalars(&self, file: FileId, scalars: Vec<Range<usize>>) {
+        self.files.borrow_mut()[file.0].scalars = scalars;
     }
 
     pub(super) fn problem(&self, problem: Problem) {
@@ -122,13 +123,9 @@ impl Report {
     pub(super) fn warn(&self, kind: WarningKind, span: &Span, key: &KeyPath, message: String) {
         let files = self.files.borrow();
         let file = &files[span.file.0];
-        self.warnings.borrow_mut().push(Warning {
-            kind,
-            file: file.path.clone(),
-            position: Some(file.position(span.bytes.start)),
-            key: key.to_string(),
-            message,
-        });
+        let position = Some(file.position(span.bytes.start));
+        let warning = Warning { kind, file: file.path.clone(), position, key: key.to_string(), message };
+        self.warnings.borrow_mut().push((span.clone(), warning));
     }
 
     /// Notes a knob that is set to anything but its default.
@@ -173,15 +170,21 @@ impl Report {
     /// Ends the reading: what was read, or everything that is wrong with it.
     pub(super) fn conclude<T>(self, read: Option<T>) -> Result<(T, Vec<Warning>), ConfigErrors> {
         match read {
-            Some(read) if !self.failed() => Ok((read, self.warnings.into_inner())),
+            Some(read) if !self.failed() => Ok((read, self.into_warnings())),
             _ => Err(self.into_errors()),
         }
+    }
+
+    fn into_warnings(self) -> Vec<Warning> {
+        let mut warnings = self.warnings.into_inner();
+        warnings.sort_by_key(|(span, _)| (span.file, span.bytes.start));
+        warnings.into_iter().map(|(_, warning)| warning).collect()
     }
 
     fn into_errors(self) -> ConfigErrors {
         let files = self.files.into_inner();
         let mut problems = self.problems.into_inner();
-        let any_broken = files.iter().any(|file| file.structure == Structure::Broken);
+        let any_broken = problems.iter().any(|problem| problem.about == About::File);
         problems.retain(|problem| !(any_broken && problem.about == About::Absent));
         problems.sort_by_key(|problem| (problem.span.file, problem.span.bytes.start));
         // A line that is not TOML makes no sense in other ways, too: its syntax error is enough.
@@ -207,12 +210,16 @@ fn line_of(files: &[SourceFile], span: &Span) -> (FileId, usize) {
 
 fn in_context(files: &[SourceFile], problem: Problem) -> ConfigError {
     let file = &files[problem.span.file.0];
+    let excerpt = match problem.about {
+        About::File => file.broken_excerpt(&problem.span.bytes),
+        About::Present | About::Absent => file.excerpt(&problem.span.bytes, problem.visibility),
+    };
     ConfigError {
         file: file.path.clone(),
         position: Some(file.position(problem.span.bytes.start)),
         key: problem.key,
         message: problem.message,
         help: problem.help,
-        excerpt: Some(file.excerpt(&problem.span.bytes, problem.visibility)),
+        excerpt: Some(excerpt),
     }
 }

@@ -28,15 +28,6 @@ pub(super) enum Visibility {
     Hidden,
 }
 
-/// Whether a file's structure is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Structure {
-    /// Where its texts, numbers and dates stand, in the file's order.
-    Known(Vec<Range<usize>>),
-    /// The file is not TOML: a secret may stand anywhere.
-    Broken,
-}
-
 /// A file of a configuration.
 #[derive(Debug)]
 pub(super) struct SourceFile {
@@ -44,7 +35,8 @@ pub(super) struct SourceFile {
     pub(super) text: String,
     /// Where each line but the first begins.
     line_starts: Vec<usize>,
-    pub(super) structure: Structure,
+    /// Where its texts, numbers and dates stand, in the file's order.
+    pub(super) scalars: Vec<Range<usize>>,
 }
 
 /// No line is shown beyond this many characters.
@@ -52,10 +44,10 @@ const LONGEST_LINE: usize = 120;
 const ELLIPSIS: char = '…';
 
 impl SourceFile {
-    /// A file whose structure is yet to be found out.
+    /// A file that is yet to be parsed.
     pub(super) fn new(path: PathBuf, text: String) -> Self {
         let line_starts = text.match_indices('\n').map(|(newline, _)| newline + 1).collect();
-        Self { path, text, line_starts, structure: Structure::Broken }
+        Self { path, text, line_starts, scalars: Vec::new() }
     }
 
     /// The directory that paths in this file are relative to.
@@ -74,13 +66,22 @@ impl SourceFile {
 
     /// The line at fault. `visibility` is about the value at `bytes`, if it is one.
     pub(super) fn excerpt(&self, bytes: &Range<usize>, visibility: Visibility) -> Excerpt {
+        let (start, line, part) = self.line_with(bytes);
+        mask_values(line, start, &self.scalars, &part, visibility)
+    }
+
+    /// A line that isn't TOML, and where in it that shows.
+    pub(super) fn broken_excerpt(&self, bytes: &Range<usize>) -> Excerpt {
+        let (_, line, part) = self.line_with(bytes);
+        mask_broken(line, part.start)
+    }
+
+    /// The line in which a part of the file begins: its start, its text, and the part within it.
+    fn line_with(&self, bytes: &Range<usize>) -> (usize, &str, Range<usize>) {
         let start = self.before(bytes.start).rfind('\n').map_or(0, |newline| newline + 1);
         let line = self.text[start..].split('\n').next().unwrap_or_default().trim_end_matches('\r');
-        let part = bytes.start - start.min(bytes.start)..bytes.end.saturating_sub(start).min(line.len());
-        match &self.structure {
-            Structure::Known(scalars) => mask_values(line, start, scalars, &part, visibility),
-            Structure::Broken => mask_broken(line, part.start),
-        }
+        let end = bytes.end.saturating_sub(start).min(line.len());
+        (start, line, bytes.start - start.min(bytes.start)..end)
     }
 
     /// The text before a byte, or before the character it is in.

@@ -1,10 +1,16 @@
 //! A TOML document as a tree whose parts know where they stand, merged from several files.
 
-use std::ops::Range;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ops::Range,
+};
 
 use toml::de::{DeTable, DeValue};
 
-use super::source::{FileId, Span};
+use super::{
+    report::KeyPath,
+    source::{FileId, Span},
+};
 
 /// A key as it stands in a file.
 #[derive(Debug, Clone)]
@@ -62,42 +68,58 @@ impl Table {
 
 /// A key that two files set.
 pub(super) struct Twice {
-    pub(super) path: Vec<String>,
+    pub(super) path: KeyPath,
     pub(super) first: Span,
     pub(super) second: Span,
 }
 
-/// Adds a file's tables to `into`: settings knob by knob, the tables of names name by name.
-pub(super) fn merge(into: &mut Table, from: Table) -> Vec<Twice> {
+/// Puts the tables of several files together: settings knob by knob, tables of names name by name.
+/// What is set twice stays as it was first.
+pub(super) fn merge(trees: Vec<Table>) -> (Table, Vec<Twice>) {
+    let mut merged = Table::default();
     let mut twice = Vec::new();
-    for (key, node) in from.entries {
-        let index = into.entries.iter().position(|(known, _)| known.name == key.name);
-        let Some(index) = index else {
-            into.entries.push((key, node));
+    // Thousands of users in a file each: no search through all of them for every one.
+    let mut tables: HashMap<String, usize> = HashMap::new();
+    let mut known: HashMap<(usize, String), Span> = HashMap::new();
+    for (key, node) in trees.into_iter().flat_map(|tree| tree.entries) {
+        let Some(&index) = tables.get(&key.name) else {
+            let index = merged.entries.len();
+            tables.insert(key.name.clone(), index);
+            if let Value::Table(table) = &node.value {
+                known.extend(table.entries.iter().map(|(k, _)| ((index, k.name.clone()), k.span.clone())));
+            }
+            merged.entries.push((key, node));
             continue;
         };
-        let (first_key, first) = &mut into.entries[index];
-        match (&mut first.value, node.value) {
-            (Value::Table(into), Value::Table(from)) => merge_entries(into, from, &key.name, &mut twice),
-            _ => twice.push(Twice { path: vec![key.name], first: first_key.span.clone(), second: key.span }),
+        let (first, into) = &mut merged.entries[index];
+        let (Value::Table(into), Value::Table(from)) = (&mut into.value, node.value) else {
+            let path = KeyPath::default().join(&key.name);
+            twice.push(Twice { path, first: first.span.clone(), second: key.span });
+            continue;
+        };
+        for (inner, node) in from.entries {
+            match known.entry((index, inner.name.clone())) {
+                Entry::Occupied(first) => {
+                    let path = path_in(&key.name, &inner.name);
+                    twice.push(Twice { path, first: first.get().clone(), second: inner.span });
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(inner.span.clone());
+                    into.entries.push((inner, node));
+                }
+            }
         }
     }
-    twice
+    (merged, twice)
 }
 
-fn merge_entries(into: &mut Table, from: Table, table: &str, twice: &mut Vec<Twice>) {
-    // Thousands of users in hundreds of files: no search through all of them for each.
-    let known: std::collections::HashMap<String, Span> =
-        into.entries.iter().map(|(key, _)| (key.name.clone(), key.span.clone())).collect();
-    for (key, node) in from.entries {
-        match known.get(&key.name) {
-            Some(first) => twice.push(Twice {
-                path: vec![table.to_owned(), key.name],
-                first: first.clone(),
-                second: key.span,
-            }),
-            None => into.entries.push((key, node)),
-        }
+/// `[users.alice]`, but `[log] level`.
+fn path_in(table: &str, key: &str) -> KeyPath {
+    const TABLES_OF_NAMES: [&str; 4] = ["bots", "users", "webhooks", "clients"];
+    if TABLES_OF_NAMES.contains(&table) {
+        KeyPath::table([table, key])
+    } else {
+        KeyPath::table([table]).join(key)
     }
 }
 

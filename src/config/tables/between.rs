@@ -3,20 +3,23 @@
 use std::collections::HashSet;
 
 use super::entries;
-use crate::config::{
-    Config,
-    errors::WarningKind,
-    plain::plain_path,
-    report::{KeyPath, Report},
-    secrets::is_world_readable,
-    tree::Table,
+use crate::{
+    config::{
+        Config,
+        errors::WarningKind,
+        plain::plain_path,
+        report::{KeyPath, Report},
+        secrets::is_world_readable,
+        tree::Table,
+    },
+    names::Name,
 };
 
 /// Warns of bots and webhooks that no user uses.
 pub(super) fn warn_of_unused(report: &Report, root: &Table, config: &Config) {
     let bots: HashSet<_> = config.users.values().map(|user| user.bot.as_str()).collect();
     let webhooks: HashSet<_> =
-        config.users.values().flat_map(|user| &user.webhooks).map(|webhook| webhook.as_str()).collect();
+        config.users.values().flat_map(|user| &user.webhooks).map(Name::as_str).collect();
     for (table, used) in [("bots", bots), ("webhooks", webhooks)] {
         for (key, _) in entries(root, table) {
             if !used.contains(key.name.as_str()) {

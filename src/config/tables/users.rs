@@ -1,6 +1,6 @@
 //! `[users.NAME]`
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Names;
 use crate::{
@@ -51,7 +51,7 @@ pub(super) fn read(
 ) -> Option<User> {
     let bot = table.required("bot", "\"support\"", |item| {
         let text = item.text("\"support\"")?;
-        reference(item, text, names.bots.iter())
+        reference(item, text, &names.bots)
     });
     let identity = table.required("identity", "\"alice@example.com\"", identity);
     let webhooks = table.required("webhooks", "[\"crm\"]", |item| webhooks(item, names));
@@ -95,8 +95,7 @@ fn webhooks(item: Item<'_>, names: &Names) -> Option<Vec<WebhookName>> {
     let mut webhooks = Vec::new();
     for node in list {
         let element = item.element(node);
-        let Some(name) =
-            element.text("\"crm\"").and_then(|text| reference(element, text, names.webhooks.iter()))
+        let Some(name) = element.text("\"crm\"").and_then(|text| reference(element, text, &names.webhooks))
         else {
             continue;
         };
@@ -109,16 +108,12 @@ fn webhooks(item: Item<'_>, names: &Names) -> Option<Vec<WebhookName>> {
 }
 
 /// A name that must be defined.
-fn reference<'n, K: Kind + 'n>(
-    item: Item<'_>,
-    text: &str,
-    defined: impl Iterator<Item = &'n Name<K>> + Clone,
-) -> Option<Name<K>> {
-    if let Some(name) = defined.clone().find(|name| name.as_str() == text) {
+fn reference<K: Kind>(item: Item<'_>, text: &str, defined: &BTreeSet<Name<K>>) -> Option<Name<K>> {
+    if let Some(name) = defined.get(text) {
         return Some(name.clone());
     }
     let word = K::WORD;
-    let help = did_you_mean(text, defined.clone().map(Name::as_str))
+    let help = did_you_mean(text, defined.iter().map(Name::as_str))
         .unwrap_or_else(|| format!("add `[{word}s.{}]`", plain(text)));
     item.problem(Invalid::new(format!("there is no {word} `{}`", plain(text))).help(help));
     None

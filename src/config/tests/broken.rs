@@ -32,7 +32,7 @@ const ALONE: &[Mistake] = &[
     // Unknown tables and keys.
     wrong("[platfrom]\n", 1, "[platfrom]", "unknown table", "did you mean `platform`?"),
     wrong("[user.alice]\nbot = \"x\"\n", 1, "[user]", "unknown table", "did you mean `users`?"),
-    wrong("url = \"https://a.example\"\n", 1, "[url]", "unknown key", "known here: include, platform"),
+    wrong("url = \"https://a.example\"\n", 1, "url", "unknown key", "known here: include, platform"),
     wrong("[http]\n\nap1 = \"127.0.0.1:1\"", 3, "[http] ap1", "unknown key", "did you mean `api`?"),
     wrong("[store]\ncach = \"1MiB\"", 2, "[store] cach", "unknown key", "did you mean `cache`?"),
     wrong(

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use super::{BASE, Dir, Fake, TOKEN, WHSEC, fixture, valid};
-use crate::config::Config;
+use crate::{config::Config, names::Name};
 
 fn user(name: &str) -> String {
     format!("[users.{name}]\nbot = \"support\"\nidentity = \"{name}\"\nwebhooks = []\n")
@@ -28,7 +28,7 @@ fn included_tables_are_merged_in_the_order_of_their_names() {
     dir.write("users.d/d.toml~", "not TOML");
     dir.write("more.toml", user("dave") + "[messages]\nin_flight = 2\n");
     let (config, _) = dir.load().unwrap();
-    let names: BTreeSet<_> = config.users.keys().map(|name| name.as_str()).collect();
+    let names: BTreeSet<_> = config.users.keys().map(Name::as_str).collect();
     assert_eq!(names, BTreeSet::from(["alice", "bob", "carol", "dave"]));
     assert_eq!((config.messages.ttl.as_secs(), config.messages.in_flight), (60, 2));
 }
@@ -43,7 +43,7 @@ fn a_name_or_a_knob_defined_twice_names_both_places() {
         messages(&dir),
         [
             "u/a.toml: [users.alice]: is defined twice: first at bridge.toml:10",
-            "u/b.toml: [log.level]: is defined twice: first at bridge.toml:15",
+            "u/b.toml: [log] level: is defined twice: first at bridge.toml:15",
         ]
     );
 }

@@ -123,7 +123,7 @@ fn warnings(text: &str) -> Vec<Warning> {
     load(text).unwrap_or_else(|errors| panic!("{text}\n{errors}")).1
 }
 
-/// What a test's own files are called: `src/config/fixtures`.
+/// A certificate or key of `src/config/fixtures`: made for these tests, they guard nothing.
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/fixtures").join(name)
 }

@@ -15,9 +15,11 @@ const CERTIFICATES: &str = "/etc/rtm-bridge/";
 fn dir() -> Dir {
     let dir = Dir::new();
     let certificate = fs::read(fixture("client.pem")).unwrap();
-    dir.write("client.pem", &certificate);
+    for name in ["client", "api"] {
+        dir.write(&format!("{name}.pem"), &certificate);
+        dir.write(&format!("{name}.key"), fs::read(fixture("client.key")).unwrap());
+    }
     dir.write("ca.pem", &certificate);
-    dir.write("client.key", fs::read(fixture("client.key")).unwrap());
     dir.write("users.d/none.toml", "");
     dir
 }
