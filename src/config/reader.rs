@@ -283,7 +283,8 @@ impl<'r> TableReader<'r> {
     /// A table in a knob: `basic_auth = { user = ..., password = ... }`.
     pub(super) fn inline(item: Item<'r>, group: &'static str, example: &str) -> Option<Self> {
         let Value::Table(table) = &item.node.value else {
-            item.problem(item.type_mismatch("a table", example));
+            // Often the user and the password in one text.
+            item.hidden_problem(item.type_mismatch("a table", example));
             return None;
         };
         Some(Self {

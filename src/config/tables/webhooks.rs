@@ -176,7 +176,7 @@ fn authentication(table: &mut TableReader<'_>, env: &dyn Environment) -> Webhook
     let bearer = table.optional("bearer", |item| bearer(item, env));
     let basic = table.optional("basic_auth", |item| basic_auth(item, env));
     if let (Some(_), Some(item)) = (table.item("bearer"), table.item("basic_auth")) {
-        item.problem(
+        item.hidden_problem(
             Invalid::new("`bearer` and `basic_auth` both set the Authorization header")
                 .help("remove one of them"),
         );
@@ -202,7 +202,7 @@ fn basic_auth(item: Item<'_>, env: &dyn Environment) -> Option<WebhookAuth> {
     let user = table.required("user", "\"bridge\"", |item| {
         let user = item.nonempty("\"bridge\"")?;
         if user.contains(':') || user.contains(char::is_control) {
-            item.problem(
+            item.hidden_problem(
                 Invalid::new("a user's name has no colon and no control characters")
                     .help("the password goes into `password`"),
             );
