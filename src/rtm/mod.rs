@@ -1,3 +1,6 @@
 //! The platform's side: signing in, keeping one RTM connection per user, frames in and out.
 
+pub mod failure;
 pub mod frame;
+pub mod rate;
+pub mod session;
