@@ -2,5 +2,10 @@
 
 pub mod failure;
 pub mod frame;
+pub mod pace;
 pub mod rate;
 pub mod session;
+mod socket_url;
+#[cfg(test)]
+mod testing;
+pub mod token;
