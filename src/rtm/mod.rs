@@ -3,6 +3,7 @@
 pub mod failure;
 pub mod frame;
 pub mod pace;
+pub mod platform;
 pub mod rate;
 pub mod session;
 mod socket_url;
