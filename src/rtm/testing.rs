@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
 use crate::config::{Bot, JwtAlgorithm, Platform, ReconnectQuery, Secret};
 
 /// A bot.
@@ -36,5 +38,24 @@ pub(super) fn platform_settings(url: &str) -> Platform {
         delivery_acks: false,
         ca: None,
         insecure: false,
+    }
+}
+
+/// Reads one HTTP request, head and body.
+pub(super) async fn read_request(socket: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&request).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return text;
+            }
+        }
+        if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
+            return text;
+        }
     }
 }

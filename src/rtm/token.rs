@@ -76,8 +76,7 @@ fn random_id() -> Result<String, CannotSign> {
 /// What an access token is granted for: a token is no good for other credentials, another user or
 /// another platform.
 pub fn credentials_fingerprint(platform: &url::Url, bot: &Bot, identity: &str) -> [u8; 16] {
-    let parts =
-        [platform.as_str(), &bot.name, &bot.id, &bot.client_id, bot.client_secret.expose(), identity];
+    let parts = [platform.as_str(), &bot.name, &bot.id, &bot.client_id, bot.client_secret.expose(), identity];
     let mut bytes = Vec::new();
     for part in parts {
         // With lengths, so that no two lists of parts run together into the same bytes.

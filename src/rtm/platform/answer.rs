@@ -159,7 +159,7 @@ pub(super) fn words(error: &dyn std::error::Error) -> String {
 }
 
 /// How long `Retry-After` says to wait: in seconds, or until a date by the platform's own clock.
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(in crate::rtm) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -194,13 +194,12 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date_by_the_platforms_clock() {
         let now = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
-        let wait = |pairs: &[(&'static str, &str)]| retry_after(&headers(pairs), now).map(|wait| wait.as_secs());
+        let wait =
+            |pairs: &[(&'static str, &str)]| retry_after(&headers(pairs), now).map(|wait| wait.as_secs());
         assert_eq!(wait(&[("retry-after", "120")]), Some(120));
         assert_eq!(wait(&[("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT")]), Some(60));
-        let skewed = [
-            ("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"),
-            ("date", "Thu, 01 Jan 2026 00:00:30 GMT"),
-        ];
+        let skewed =
+            [("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"), ("date", "Thu, 01 Jan 2026 00:00:30 GMT")];
         assert_eq!(wait(&skewed), Some(30));
         assert_eq!(wait(&[("retry-after", "99999999999")]), Some(86_400));
         assert_eq!(wait(&[("retry-after", "soon")]), None);

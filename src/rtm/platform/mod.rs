@@ -19,11 +19,12 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderValue},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
 use self::answer::Answer;
+pub(super) use self::answer::retry_after;
 use super::{
     failure::{Failure, FailureKind, Step},
     session::{Grant, SocketUrl},
@@ -161,22 +162,26 @@ impl Platform {
             return Err(failure);
         }
         let GrantBody { authorization, user_info } = answer.body()?;
-        if !is_header_safe(&authorization.access_token) {
+        let token = Secret::new(authorization.access_token);
+        if bearer(&token).is_none() {
             return Err(answer.malformed("the access token has characters that no token may have"));
         }
         let skew = self.skew().unwrap_or_default();
         Ok(Granted {
-            token: Secret::new(authorization.access_token),
-            expires_at: expiry(authorization.expires_date.as_deref(), skew, Timestamp::now()),
-            platform_user_id: user_info.and_then(|user| user.user_id),
+            token,
+            expires_at: expiry(authorization.expires_date.as_str(), skew, Timestamp::now()),
+            platform_user_id: user_info.and_then(|user| user.user_id.as_str().map(str::to_owned)),
         })
     }
 
     /// `POST /api/1.1/rtm/start`: an access token for a socket's URL, and when that arrived.
     pub async fn start(&self, token: &Secret, bot: &Bot) -> Result<(SocketUrl, Instant), Failure> {
+        // A token from an edited store might not be; a new one will.
+        let Some(bearer) = bearer(token) else {
+            return Err(Failure::new(Step::Start, FailureKind::TokenRefused, "it can't stand in a header"));
+        };
         let body = json!({ "botInfo": bot_info(bot), "token": {} });
-        let request =
-            self.http.post(self.endpoint("rtm/start")).header(AUTHORIZATION, bearer(token)).json(&body);
+        let request = self.http.post(self.endpoint("rtm/start")).header(AUTHORIZATION, bearer).json(&body);
         let answer = self.ask(Step::Start, request, &[token]).await?;
         if let Some(failure) = answer.failure(|status, error| {
             let refused = status == StatusCode::UNAUTHORIZED || error.is_some_and(answer::names_the_token);
@@ -211,20 +216,15 @@ impl Platform {
     }
 }
 
-fn bot_info(bot: &Bot) -> serde_json::Value {
+fn bot_info(bot: &Bot) -> Value {
     json!({ "chatBot": bot.name, "taskBotId": bot.id })
 }
 
-/// Whether a token can stand in a header.
-fn is_header_safe(token: &str) -> bool {
-    !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic())
-}
-
-fn bearer(token: &Secret) -> HeaderValue {
-    let mut value = HeaderValue::try_from(format!("bearer {}", token.expose()))
-        .expect("a token was checked to be header-safe when it was granted");
+/// The header for a token, if it can stand in one.
+fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("bearer {}", token.expose())).ok()?;
     value.set_sensitive(true);
-    value
+    (!token.expose().is_empty()).then_some(value)
 }
 
 #[derive(Deserialize)]
@@ -238,13 +238,15 @@ struct GrantBody {
 #[serde(rename_all = "camelCase")]
 struct Authorization {
     access_token: String,
-    expires_date: Option<String>,
+    #[serde(default)]
+    expires_date: Value,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UserInfo {
-    user_id: Option<String>,
+    #[serde(default)]
+    user_id: Value,
 }
 
 #[derive(Deserialize)]

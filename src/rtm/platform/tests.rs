@@ -6,13 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use super::*;
-use crate::rtm::testing::{bot, platform_settings};
+use crate::rtm::testing::{bot, platform_settings, read_request};
 
 /// Answers every connection with the same bytes, and keeps the requests.
 struct Responder {
@@ -57,24 +54,6 @@ impl Responder {
 
     fn request(&self) -> String {
         self.requests.lock().unwrap().first().cloned().expect("a request came")
-    }
-}
-
-async fn read_request(socket: &mut tokio::net::TcpStream) -> String {
-    let mut request = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&request).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            if body.len() >= length.unwrap_or(0) {
-                return text;
-            }
-        }
-        if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
-            return text;
-        }
     }
 }
 

@@ -23,8 +23,7 @@ pub(super) fn client_config(ca: Option<&Path>) -> Result<ClientConfig, PlatformE
 }
 
 fn configured_roots(path: &Path) -> Result<RootCertStore, PlatformError> {
-    let unreadable =
-        |reason: String| PlatformError::Authorities { path: path.to_owned(), reason };
+    let unreadable = |reason: String| PlatformError::Authorities { path: path.to_owned(), reason };
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))?;
     for certificate in certificates {
@@ -45,7 +44,10 @@ fn system_roots() -> RootCertStore {
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let errors = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        tracing::warn!(errors, "this machine has no certificate authorities: TLS to the platform will fail (install ca-certificates, or set platform.ca)");
+        tracing::warn!(
+            errors,
+            "this machine has no certificate authorities: TLS to the platform will fail (install ca-certificates, or set platform.ca)"
+        );
     }
     roots
 }

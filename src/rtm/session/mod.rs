@@ -20,9 +20,9 @@
 mod io;
 mod link;
 mod outbox;
-mod schedule;
 #[cfg(test)]
 mod random_histories;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
@@ -145,12 +145,8 @@ impl Session {
     pub fn new(settings: std::sync::Arc<SessionSettings>, beginnings: Beginnings, now: Now) -> Self {
         let Beginnings { pending, last_sent, mut memory, credentials, seed } = beginnings;
         memory.access = memory.access.filter(|access| access.granted_for == credentials);
-        let status = UserStatus {
-            state: ConnectionState::Connecting,
-            since: now.wall,
-            last_error: None,
-            attempts: 0,
-        };
+        let status =
+            UserStatus { state: ConnectionState::Connecting, since: now.wall, last_error: None, attempts: 0 };
         let outbox = Outbox::new(pending, last_sent, &settings);
         let rng = fastrand::Rng::with_seed(seed);
         Self { settings, phase: Phase::Idle, outbox, memory, status, rng }

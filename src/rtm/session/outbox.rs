@@ -251,10 +251,15 @@ impl Outbox {
 
     /// The platform's verdict on the frame with this id. One that isn't awaited is ignored; one for
     /// an earlier send, or from before a reconnect, counts.
-    pub(super) fn acked(&mut self, id: ClientMessageId, ok: Option<bool>, frame: &str, out: &mut Vec<Action>) {
-        let awaited = |entry: &Entry| {
-            entry.message.id == id && matches!(entry.message.expectation, Expectation::Ack)
-        };
+    pub(super) fn acked(
+        &mut self,
+        id: ClientMessageId,
+        ok: Option<bool>,
+        frame: &str,
+        out: &mut Vec<Action>,
+    ) {
+        let awaited =
+            |entry: &Entry| entry.message.id == id && matches!(entry.message.expectation, Expectation::Ack);
         let mut departed = self.queue.iter().take_while(|entry| entry.left == Departure::Perhaps);
         let Some(index) = departed.position(awaited) else { return };
         let frame = if frame.len() <= MOST_ACK { frame } else { r#"{"type":"ack","tooLarge":true}"# };

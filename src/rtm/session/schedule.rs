@@ -104,9 +104,8 @@ mod tests {
     fn the_first_try_after_a_drop_comes_at_once_and_later_ones_take_longer() {
         let mut rng = fastrand::Rng::with_seed(7);
         let settings = settings();
-        let mut most = |failures| {
-            (0..200).map(|_| Class::Dropped.delay(&settings, failures, &mut rng)).max().unwrap()
-        };
+        let mut most =
+            |failures| (0..200).map(|_| Class::Dropped.delay(&settings, failures, &mut rng)).max().unwrap();
         assert!(most(0) <= Duration::from_millis(500));
         assert!(most(10) > Duration::from_secs(20));
     }

@@ -478,7 +478,11 @@ fn as_many_in_flight_as_allowed() {
     // After a drop, in order again.
     rig.close(1006);
     let resent = [rig.reconnect(), rig.sent(1)].concat();
-    assert_eq!(deeds(resent), [send(1), mark(1)], "one at a time after a drop that a message may have caused");
+    assert_eq!(
+        deeds(resent),
+        [send(1), mark(1)],
+        "one at a time after a drop that a message may have caused"
+    );
     assert_eq!(rig.ack(1), [finished(1, Verdict::Acked(ack(1))), send(3)]);
 }
 
