@@ -8,6 +8,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +99,8 @@ struct Incoming<'a> {
 
 /// How long to wait before an event is offered again to a store that can't take it.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// So many messages are read before what is due is done.
+const MOST_READ_FIRST: usize = 64;
 /// How long the stop waits for events to become durable.
 const LAST_SEQUELS: Duration = Duration::from_secs(1);
 
@@ -123,7 +126,7 @@ impl<R: Rooms> Connection<R> {
                 Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
                 Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
                 Wake::Durable(sequel) => self.follow_up(sequel).await,
-                Wake::Deadline => self.tell(Input::TimePassed, None).await,
+                Wake::Deadline => self.deadline().await,
             }
         }
         self.request = None;
@@ -133,8 +136,8 @@ impl<R: Rooms> Connection<R> {
 
     async fn wake(&mut self) -> Wake {
         let deadline = self.session.deadline();
-        let read_on = !self.aftermath.is_full();
-        tokio::select! {
+        let (read_on, began) = (!self.aftermath.is_full(), Instant::now());
+        let wake = tokio::select! {
             () = self.stop.cancelled() => Wake::Stop,
             reply = async { self.request.as_mut().expect("checked by the branch").await }, if self.request.is_some() => {
                 self.request = None;
@@ -146,7 +149,27 @@ impl<R: Rooms> Connection<R> {
             command = self.who.user.mailbox.take() => Wake::Command(command),
             sequel = self.aftermath.next() => Wake::Durable(sequel),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
+        };
+        if !read_on {
+            self.tell(Input::Stalled(began.elapsed()), None).await;
         }
+        wake
+    }
+
+    /// The deadline is reached. After a pause of the whole process (a busy machine, a suspended
+    /// one), what came meanwhile lies in the socket: it is read first, or every connection would be
+    /// taken for dead at once.
+    async fn deadline(&mut self) {
+        for _ in 0..MOST_READ_FIRST {
+            if self.aftermath.is_full() {
+                break;
+            }
+            let Some(read) = self.socket.as_mut().and_then(|socket| socket.read().now_or_never()) else {
+                break;
+            };
+            self.read(read).await;
+        }
+        self.tell(Input::TimePassed, None).await;
     }
 
     // ---- Telling the session, and doing what it says.

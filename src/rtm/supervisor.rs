@@ -190,24 +190,8 @@ impl<R: Rooms> Crew<R> {
         };
         let session = Session::new(self.settings.clone(), beginnings, Now::read());
         let connection = Connection::new(self.shared.clone(), who, session, self.stop.child_token());
-        self.watch(user.name.clone(), connection.run());
+        watch_task(&self.tasks, self.failed.clone(), user.name.clone(), connection.run());
         Ok(())
-    }
-
-    /// Runs a task whose panic is noticed.
-    fn watch(&self, user: UserName, task: impl Future<Output = ()> + Send + 'static) {
-        let failed = self.failed.clone();
-        self.tasks.spawn(async move {
-            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-                let message = words_of(panic.as_ref());
-                tracing::error!(%user, message, "a connection's task panicked");
-                failed.send_if_modified(|first| {
-                    let news = first.is_none();
-                    first.get_or_insert(SessionPanicked { user, message });
-                    news
-                });
-            }
-        });
     }
 
     fn supervisor(self) -> Supervisor {
@@ -218,6 +202,26 @@ impl<R: Rooms> Crew<R> {
             stop: self.stop,
         }
     }
+}
+
+/// Runs a task whose panic is noticed.
+fn watch_task(
+    tasks: &TaskTracker,
+    failed: watch::Sender<Option<SessionPanicked>>,
+    user: UserName,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+            let message = words_of(panic.as_ref());
+            tracing::error!(%user, message, "a connection's task panicked");
+            failed.send_if_modified(|first| {
+                let news = first.is_none();
+                first.get_or_insert(SessionPanicked { user, message });
+                news
+            });
+        }
+    });
 }
 
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
@@ -241,5 +245,31 @@ impl SessionSettings {
             in_flight: messages.in_flight,
             message_rate: messages.rate,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn supervisor_of(task: impl Future<Output = ()> + Send + 'static) -> Supervisor {
+        let (failed, told) = watch::channel(None);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        watch_task(&tasks, failed, UserName::new("alice").unwrap(), task);
+        Supervisor { tasks, stop, failed: told, counters: Arc::default() }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told() {
+        let supervisor = supervisor_of(async { panic!("a bug of {}", "ours") });
+        let panicked = supervisor.failed().await;
+        assert_eq!((panicked.user.as_str(), panicked.message.as_str()), ("alice", "a bug of ours"));
+        assert_eq!(supervisor.shutdown().await, Goodbye::Complete);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_does_not_wait_for_ever() {
+        let supervisor = supervisor_of(std::future::pending());
+        assert_eq!(supervisor.shutdown().await, Goodbye::Incomplete { left: 1 });
     }
 }

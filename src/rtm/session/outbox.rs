@@ -117,8 +117,14 @@ impl Outbox {
         id
     }
 
-    /// Takes a new message.
+    /// Takes a new message. One that is here already (it was accepted while the session began) is
+    /// not taken twice.
     pub(super) fn push(&mut self, message: QueuedMessage, now: Now) {
+        let newest = self.queue.back().map(|entry| entry.message.number);
+        let may_be_known = newest.is_some_and(|newest| message.number <= newest);
+        if may_be_known && self.queue.iter().any(|entry| entry.message.number == message.number) {
+            return;
+        }
         let due = now.mono + message.expires_at.since(now.wall).min(SWEEP_EVERY);
         self.sweep_at = Some(self.sweep_at.map_or(due, |at| at.min(due)));
         self.queue.push_back(Entry::new(message));

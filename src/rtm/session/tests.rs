@@ -497,6 +497,16 @@ fn what_waits_at_the_start_is_sent_first_and_in_order() {
 }
 
 #[test]
+fn a_message_that_is_told_of_twice_is_sent_once() {
+    let mut rig = Rig::open_with(|_, beginnings| {
+        beginnings.pending = vec![message(1, Expectation::Ack, START.plus(TTL))];
+    });
+    assert_eq!(rig.post(1), []);
+    rig.sent(1);
+    assert_eq!(rig.ack(1), [finished(1, Verdict::Acked(ack(1)))]);
+}
+
+#[test]
 fn acks_that_name_nothing_awaited_are_ignored() {
     let mut rig = Rig::open();
     rig.post(1);
