@@ -231,7 +231,7 @@ impl<R: Rooms> Connection<R> {
             ConnectionState::Connecting => tracing::debug!(%user, %bot, ?state, attempts, "connecting"),
             ConnectionState::Connected => tracing::info!(%user, %bot, ?state, "connected"),
             ConnectionState::BackingOff => {
-                tracing::warn!(%user, %bot, ?state, cause, "not connected; trying again later")
+                tracing::warn!(%user, %bot, ?state, cause, "not connected; trying again later");
             }
             ConnectionState::Unauthorized => {
                 tracing::error!(%user, %bot, ?state, cause, "the platform refuses the credentials; trying again slowly");

@@ -172,3 +172,6 @@ pub(super) fn close_frame_cause(frame: Option<CloseFrame>) -> CloseCause {
         None => CloseCause::Code(1005, String::new()),
     }
 }
+
+#[cfg(test)]
+mod tests;

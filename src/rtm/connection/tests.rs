@@ -23,6 +23,7 @@ use crate::{
     messages::{Certainty, Expectation, MessageContent, QueuedMessage, Verdict},
     names::{BotName, UserName},
     rtm::{
+        counters::Counter,
         session::{Beginnings, SessionSettings},
         testing::{bot, platform_settings, read_request},
     },
@@ -368,7 +369,10 @@ async fn binary_frames_are_read_and_what_is_no_frame_is_skipped() {
     socket.send(Message::Binary(ANSWER.into())).await.unwrap();
     assert_eq!(world.expect_event(ANSWER).await.in_reply_to, None);
     let rejected = &world.counters.frames_rejected;
-    assert_eq!([&rejected.not_an_object, &rejected.not_json, &rejected.not_utf8].map(|c| c.get()), [1, 1, 1]);
+    assert_eq!(
+        [&rejected.not_an_object, &rejected.not_json, &rejected.not_utf8].map(Counter::get),
+        [1, 1, 1]
+    );
 }
 
 #[tokio::test]
