@@ -25,6 +25,7 @@ pub mod config;
 pub mod events;
 pub mod messages;
 pub mod names;
+pub mod receiver;
 pub mod retry;
 pub mod rtm;
 pub mod sandbox;

@@ -1,10 +1,17 @@
 //! Received events: from the frame on disk to the last webhook that wants it.
 
+mod envelope;
 mod id;
+pub mod lanes;
+mod memory;
 mod receive;
+mod retention;
+mod text;
 
+pub use envelope::{Assembled, Body, Completeness, event_type_label};
 pub use id::{EventId, InvalidEventId};
-pub use receive::{Events, Received, Reception};
+pub use receive::{Events, Received, Reception, Subscriber};
+pub use text::{plain_text, speaker};
 
 use bytes::Bytes;
 

@@ -1,11 +1,28 @@
-//! From a frame to an event in the store.
+//! From a frame to an event in the store, and from there to its lanes.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
 
 use bytes::Bytes;
+use serde::Deserialize;
+use tokio::sync::oneshot;
 
-use super::{EventId, Source};
-use crate::{clock::Timestamp, messages::ClientMessageId, store::StoreError, users::User};
+use super::{
+    Event, EventId, Source,
+    memory::{Mark, RepeatMemory},
+    retention::Retention,
+    text::speaker,
+};
+use crate::{
+    clock::Timestamp,
+    config,
+    messages::{ClientMessageId, Fingerprint, Messages},
+    rtm::frame::FrameHead,
+    store::{LaneSlot, NewEvent, Store, StoreError, UserNumber, WebhookNumber},
+    users::User,
+};
 
 /// A frame as its session hands it over.
 #[derive(Debug, Clone)]
@@ -28,23 +45,255 @@ pub enum Reception {
         /// Its id.
         id: EventId,
         /// Answers when it is on stable storage.
-        durable: tokio::sync::oneshot::Receiver<()>,
+        durable: oneshot::Receiver<()>,
     },
     /// The same bytes under the same identity came before, or the bridge itself sent them: nothing
     /// was stored.
     Repeat,
 }
 
+/// Whoever wants events: a webhook.
+pub trait Subscriber: std::fmt::Debug + Send + Sync {
+    /// The webhook's number.
+    fn webhook(&self) -> WebhookNumber;
+
+    /// Gives an event of this type its place in the user's lane, if it is wanted. Events of one user
+    /// come one after the other, in the order in which they will arrive.
+    fn give(&self, user: UserNumber, event_type: &str) -> LaneSlot;
+
+    /// An event that was given a place is on stable storage.
+    fn arrived(&self, user: UserNumber, event: &Arc<Event>, sequence: u64);
+
+    /// Whether the lane is past this event.
+    fn is_past(&self, user: UserNumber, event: u64) -> bool;
+
+    /// How many events of the user are not delivered.
+    fn undelivered(&self, user: UserNumber) -> u64;
+}
+
 /// Received events, of all users.
+#[derive(Debug, Clone)]
+pub struct Events {
+    shared: Arc<Shared>,
+}
+
 #[derive(Debug)]
-pub struct Events {}
+struct Shared {
+    store: Arc<Store>,
+    messages: Messages,
+    memory: Mutex<RepeatMemory>,
+    retention: Mutex<Retention>,
+    /// Who wants which user's events.
+    routes: RwLock<HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>>,
+}
 
 impl Events {
+    /// Reads what the store holds. `routes` says who wants which user's events.
+    pub fn load(
+        store: Arc<Store>,
+        messages: Messages,
+        kept: &config::Store,
+        routes: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>,
+    ) -> Result<Self, StoreError> {
+        let now = Timestamp::now();
+        let mut memory = RepeatMemory::default();
+        let mut retention = Retention::new(kept.recent);
+        for journal in store.journals() {
+            let journal = journal?;
+            memory.restore(&journal, now);
+            retention.restore(&journal);
+        }
+        let shared = Shared {
+            store,
+            messages,
+            memory: Mutex::new(memory),
+            retention: Mutex::new(retention),
+            routes: RwLock::new(routes),
+        };
+        let events = Self { shared: Arc::new(shared) };
+        events.shared.sweep()?;
+        Ok(events)
+    }
+
     /// Takes a frame. Waits while the store has too much to write already, so that a caller that
     /// reads its socket only after this returns never reads more than memory allows. Frames of one
     /// user must be handed over one after the other; they need not be awaited to be durable.
-    pub async fn receive(&self, user: &Arc<User>, received: Received) -> Result<Reception, StoreError> {
-        let _ = (user, received);
-        todo!()
+    pub async fn receive(
+        &self,
+        user: &Arc<User>,
+        head: &FrameHead<'_>,
+        received: Received,
+    ) -> Result<Reception, StoreError> {
+        if self.shared.is_own(user, head, &received.frame)? {
+            return Ok(Reception::Repeat);
+        }
+        let mark = Mark::of(head.identity(), &received.frame);
+        if let Some(mark) = mark
+            && self.shared.memory().is_repeat(user.number, mark)
+        {
+            tracing::debug!(user = %user.name, "a frame came a second time and was suppressed");
+            return Ok(Reception::Repeat);
+        }
+        let reserved = self.shared.store.reserve(received.frame.len() + 256).await?;
+        let kind = head.kind.as_deref().unwrap_or_default();
+        let subscribers = self.subscribers(user.number);
+        let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, kind)).collect();
+        let bot = self.shared.store.bot_number(&user.bot)?;
+        let in_reply_to = received.in_reply_to.filter(|_| !head.is("user_message"));
+        let new = NewEvent {
+            user: user.number,
+            bot,
+            kind: kind.to_owned(),
+            received_at: received.at,
+            in_reply_to,
+            source: received.source,
+            speaker: speaker(head),
+            slots: slots.clone(),
+            journal: Mark::entry(mark, user.number, received.frame.len()),
+            frame: received.frame.clone(),
+        };
+        let event = Event {
+            // Its number is not known before it has its place in the log.
+            id: self.shared.store.event_id(0),
+            user: user.name.clone(),
+            bot: user.bot.clone(),
+            kind: new.kind.clone(),
+            received_at: received.at,
+            in_reply_to,
+            source: received.source,
+            speaker: new.speaker,
+            frame: received.frame,
+        };
+        let (sender, durable) = oneshot::channel();
+        let (shared, owner) = (Arc::clone(&self.shared), user.number);
+        let number = self.shared.store.append_event(new, reserved, move |number| {
+            shared.durable(owner, number, event, &subscribers, &slots);
+            // Most callers don't wait.
+            let _ = sender.send(());
+        })?;
+        let id = self.shared.store.event_id(number);
+        if let Some(message) = in_reply_to
+            && head.is("bot_response")
+        {
+            self.shared.messages.replied(user.number, message, id);
+        }
+        Ok(Reception::Event { id, durable })
+    }
+
+    /// How many events of the user are not delivered, over all webhooks.
+    pub fn undelivered(&self, user: UserNumber) -> u64 {
+        self.subscribers(user).iter().map(|subscriber| subscriber.undelivered(user)).sum()
+    }
+
+    /// A lane is past this event: it is forgotten once all lanes are and it is no longer recent.
+    pub fn passed(&self, user: UserNumber, event: u64, frame_length: usize) {
+        self.shared.passed(user, event, frame_length);
+    }
+
+    /// Lets go of the webhooks, at the end: they hold this as well.
+    pub fn close(&self) {
+        self.shared.routes.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn subscribers(&self, user: UserNumber) -> Vec<Arc<dyn Subscriber>> {
+        self.shared
+            .routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&user)
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+impl Shared {
+    /// Runs on the commit thread, in the order of the events' numbers.
+    fn durable(
+        &self,
+        user: UserNumber,
+        number: u64,
+        mut event: Event,
+        subscribers: &[Arc<dyn Subscriber>],
+        slots: &[LaneSlot],
+    ) {
+        event.id = self.store.event_id(number);
+        let size = event.frame.len();
+        let event = Arc::new(event);
+        for (subscriber, slot) in subscribers.iter().zip(slots) {
+            if slot.wanted {
+                subscriber.arrived(user, &event, slot.sequence);
+            }
+        }
+        self.make_room(size);
+    }
+
+    /// Whether the bridge itself sent this: the same id and the same text as a message it remembers.
+    fn is_own(&self, user: &User, head: &FrameHead<'_>, frame: &[u8]) -> Result<bool, StoreError> {
+        #[derive(Deserialize)]
+        struct UserMessage {
+            message: Text,
+        }
+        #[derive(Deserialize)]
+        struct Text {
+            #[serde(default)]
+            body: String,
+        }
+        if !head.is("user_message") {
+            return Ok(false);
+        }
+        let Some(id) = head.id.as_deref().and_then(|id| id.parse::<ClientMessageId>().ok()) else {
+            return Ok(false);
+        };
+        let Some(message) = self.messages.find(user.number, id)? else { return Ok(false) };
+        let text = serde_json::from_slice::<UserMessage>(frame).map(|frame| frame.message.body);
+        Ok(text.is_ok_and(|text| Fingerprint::of(text.as_bytes()) == message.text_fingerprint))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, RepeatMemory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retention(&self) -> MutexGuard<'_, Retention> {
+        self.retention.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a new event, and forgets the oldest where there are too many.
+    fn make_room(&self, size: usize) {
+        let mut retention = self.retention();
+        retention.arrived(size);
+        let outcome = retention.expire(&self.store, Timestamp::now(), &mut self.memory(), |user, event| {
+            self.is_past_everywhere(user, event)
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "old events could not be forgotten");
+        }
+    }
+
+    fn passed(&self, user: UserNumber, event: u64, frame_length: usize) {
+        let is_recent = self.retention().is_recent(event);
+        if !is_recent && self.is_past_everywhere(user, event) {
+            self.store.remove_event(user, event, frame_length);
+        }
+    }
+
+    fn is_past_everywhere(&self, user: UserNumber, event: u64) -> bool {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        routes.get(&user).is_none_or(|subscribers| subscribers.iter().all(|s| s.is_past(user, event)))
+    }
+
+    /// Removes what a crash left: events that every lane is past and that are no longer recent.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let users: Vec<UserNumber> =
+            self.routes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        for user in users {
+            for event in self.store.events_after(user, 0) {
+                let event = event?;
+                if self.retention().is_recent(event.number) || !self.is_past_everywhere(user, event.number) {
+                    break;
+                }
+                self.store.remove_event(user, event.number, event.frame.len());
+            }
+        }
+        Ok(())
     }
 }

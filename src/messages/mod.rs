@@ -7,6 +7,7 @@
 mod id;
 mod queue;
 mod record;
+mod retention;
 
 pub use id::{ClientMessageId, InvalidId};
 pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty, Until};

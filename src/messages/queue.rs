@@ -1,15 +1,30 @@
 //! The queue of accepted messages.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use super::{ClientMessageId, Draft, MessageContent, MessageNumber, MessageRecord, QueuedMessage, Verdict};
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Certainty, ClientMessageId, Draft, Expectation, FinalReason, Fingerprint, MessageContent, MessageNumber,
+    MessageRecord, MessageStatus, QueuedMessage, Verdict, retention::Retention,
+};
 use crate::{
     clock::Timestamp,
+    config,
     events::EventId,
     names::ClientName,
-    store::{StoreError, UserNumber},
-    users::User,
+    store::{ClientNumber, Idempotency, LastRun, NewMessage, Reserved, Store, StoreError, UserNumber},
+    users::{Command, User},
 };
+
+/// How long a repeat of an idempotency key is recognised.
+const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a caller waits for the store to have room before it is told to come back.
+const RESERVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// An accepted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +90,170 @@ pub enum Until {
 }
 
 /// The queue of accepted messages, of all users.
+#[derive(Debug, Clone)]
+pub struct Messages {
+    shared: Arc<Shared>,
+}
+
 #[derive(Debug)]
-pub struct Messages {}
+struct Shared {
+    store: Arc<Store>,
+    settings: config::Messages,
+    state: Mutex<State>,
+    watchers: Mutex<HashMap<(UserNumber, ClientMessageId), Arc<Notify>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    next_number: u64,
+    users: HashMap<UserNumber, UserQueue>,
+    /// Final messages whose last write is on its way: newer than what the store tells.
+    finishing: HashMap<(UserNumber, ClientMessageId), MessageRecord>,
+    retention: Retention,
+}
+
+/// What is kept in memory of one user's messages.
+#[derive(Debug, Default)]
+struct UserQueue {
+    /// The greatest id that the bridge chose.
+    chosen_up_to: u64,
+    /// The messages that are not final, in order.
+    live: BTreeMap<MessageNumber, Live>,
+    by_id: HashMap<ClientMessageId, MessageNumber>,
+    last_sent: Option<ClientMessageId>,
+}
+
+#[derive(Debug)]
+struct Live {
+    id: ClientMessageId,
+    expires_at: Timestamp,
+    record: MessageRecord,
+    key: Option<Idempotency>,
+    commit: Commit,
+}
+
+/// Whether a live message is on stable storage.
+#[derive(Debug)]
+enum Commit {
+    /// Not yet; these callers repeat it and wait for the same commit.
+    Pending(Vec<oneshot::Sender<Result<(), StoreError>>>),
+    Done,
+}
+
+/// What `accept` decided while it had the lock.
+enum Decision {
+    New(ClientMessageId, MessageRecord, oneshot::Receiver<Result<(), StoreError>>),
+    RepeatInCommit(ClientMessageId, oneshot::Receiver<Result<(), StoreError>>),
+    Repeat(ClientMessageId, MessageRecord),
+}
+
+impl Messages {
+    /// Reads what the store holds. Messages of users that are not in `configured` expire.
+    pub fn load(
+        store: Arc<Store>,
+        settings: config::Messages,
+        kept: &config::Store,
+        configured: &[UserNumber],
+    ) -> Result<Self, StoreError> {
+        let mut users: HashMap<UserNumber, UserQueue> = HashMap::new();
+        for queued in store.queued_messages() {
+            let queued = queued?;
+            let Some(record) = store.message(queued.user, queued.id)? else {
+                return Err(StoreError::Unreadable(format!("message {} has no status", queued.id)));
+            };
+            let live = Live {
+                id: queued.id,
+                expires_at: queued.expires_at,
+                record,
+                key: None,
+                commit: Commit::Done,
+            };
+            let user = users.entry(queued.user).or_default();
+            user.by_id.insert(queued.id, queued.number);
+            user.live.insert(queued.number, live);
+        }
+        if store.last_run() == LastRun::Cut {
+            for user in users.values_mut() {
+                distrust_heads(user, settings.in_flight);
+            }
+        }
+        let (retention, last_final) = load_journal(&store, kept, &mut users)?;
+        let next_number = retention.next_number();
+        restore_last_sent(&store, &mut users, &last_final)?;
+        let state = State { next_number, users, finishing: HashMap::new(), retention };
+        let shared = Shared { store, settings, state: Mutex::new(state), watchers: Mutex::default() };
+        let messages = Self { shared: Arc::new(shared) };
+        messages.expire_removed(configured);
+        messages.shared.forget_old();
+        Ok(messages)
+    }
+
+    /// A message of a user who is no longer configured can't be sent.
+    fn expire_removed(&self, configured: &[UserNumber]) {
+        let orphans: Vec<_> = {
+            let state = self.shared.lock();
+            let removed = state.users.iter().filter(|(user, _)| !configured.contains(user));
+            removed.flat_map(|(user, queue)| queue.live.keys().map(|number| (*user, *number))).collect()
+        };
+        for (user, number) in orphans {
+            self.finished(user, number, Timestamp::now(), Verdict::Expired(FinalReason::UserRemoved));
+        }
+    }
+}
+
+/// After a kill, what was sent just before it may not have been written down: the messages whose turn
+/// it was may have reached the bot.
+fn distrust_heads(user: &mut UserQueue, in_flight: usize) {
+    for live in user.live.values_mut().take(in_flight) {
+        if live.record.certainty == Certainty::None {
+            live.record.certainty = Certainty::Unknown;
+        }
+    }
+}
+
+/// Reads the journal of accepted messages: the greatest chosen ids, what may be forgotten when, and
+/// each user's last message that is final.
+fn load_journal(
+    store: &Store,
+    kept: &config::Store,
+    users: &mut HashMap<UserNumber, UserQueue>,
+) -> Result<(Retention, HashMap<UserNumber, ClientMessageId>), StoreError> {
+    let mut retention = Retention::new(kept, store.chosen_up_to()?);
+    let mut last_final = HashMap::new();
+    for journal in store.accepted_after(MessageNumber(0)) {
+        let journal = journal?;
+        for message in &journal.messages {
+            let user = users.entry(message.user).or_default();
+            if message.generated {
+                user.chosen_up_to = user.chosen_up_to.max(message.id.get());
+            }
+            if !user.by_id.contains_key(&message.id) {
+                last_final.insert(message.user, message.id);
+            }
+        }
+        retention.accepted(journal.first, journal.messages.len());
+    }
+    Ok((retention, last_final))
+}
+
+/// Finds each user's latest message that was sent: one that waits for its ack, else the last final one.
+fn restore_last_sent(
+    store: &Store,
+    users: &mut HashMap<UserNumber, UserQueue>,
+    last_final: &HashMap<UserNumber, ClientMessageId>,
+) -> Result<(), StoreError> {
+    for (number, user) in users {
+        let unacked = user.live.values().rev().find(|live| live.record.sent_at.is_some());
+        user.last_sent = unacked.map(|live| live.id);
+        if user.last_sent.is_none()
+            && let Some(id) = last_final.get(number)
+            && store.message(*number, *id)?.is_some_and(|record| record.sent_at.is_some())
+        {
+            user.last_sent = Some(*id);
+        }
+    }
+    Ok(())
+}
 
 /// For the API.
 impl Messages {
@@ -88,14 +265,29 @@ impl Messages {
         id: Option<ClientMessageId>,
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted, AcceptError> {
-        let _ = (user, draft, id, key);
-        todo!()
+        let key = key.map(|key| self.shared.idempotency(&key)).transpose()?;
+        let reserve = self.shared.store.reserve(draft.content.fields.len() + 512);
+        let Ok(reserved) = tokio::time::timeout(RESERVE_LIMIT, reserve).await else {
+            return Err(StoreError::Unavailable("its disk is too slow for what comes in".to_owned()).into());
+        };
+        match self.shared.decide(user, draft, id, key, reserved?)? {
+            Decision::New(id, record, committed) => {
+                committed.await.unwrap_or_else(|_| Err(closed()))?;
+                Ok(Accepted { id, record, novelty: Novelty::New })
+            }
+            Decision::RepeatInCommit(id, committed) => {
+                committed.await.unwrap_or_else(|_| Err(closed()))?;
+                let record = self.find(user.number, id)?.ok_or_else(closed)?;
+                Ok(Accepted { id, record, novelty: Novelty::Repeat })
+            }
+            Decision::Repeat(id, record) => Ok(Accepted { id, record, novelty: Novelty::Repeat }),
+        }
     }
 
     /// What is remembered of a message.
     pub fn find(&self, user: UserNumber, id: ClientMessageId) -> Result<Option<MessageRecord>, StoreError> {
-        let _ = (user, id);
-        todo!()
+        let state = self.shared.lock();
+        self.shared.find(&state, user, id)
     }
 
     /// Waits until the message is as far as `until`, or `limit` is over; answers with what is
@@ -107,14 +299,35 @@ impl Messages {
         until: Until,
         limit: Duration,
     ) -> Result<Option<MessageRecord>, StoreError> {
-        let _ = (user, id, until, limit);
-        todo!()
+        let deadline = tokio::time::Instant::now() + limit;
+        let watch = self.shared.watch(user, id);
+        loop {
+            let mut changed = std::pin::pin!(watch.changed.notified());
+            // Registered before the look, so that a change in between is not missed.
+            changed.as_mut().enable();
+            let record = self.find(user, id)?;
+            if record.as_ref().is_none_or(|record| until.is_over(record))
+                || tokio::time::timeout_at(deadline, changed).await.is_err()
+            {
+                return Ok(record);
+            }
+        }
     }
 
     /// How many messages of the user are not final.
     pub fn queued(&self, user: UserNumber) -> usize {
-        let _ = user;
-        todo!()
+        self.shared.lock().users.get(&user).map_or(0, |queue| queue.live.len())
+    }
+}
+
+impl Until {
+    fn is_over(self, record: &MessageRecord) -> bool {
+        match self {
+            Self::Final => record.is_final(),
+            Self::Reply => {
+                !record.replies.is_empty() || (record.is_final() && record.status != MessageStatus::Acked)
+            }
+        }
     }
 }
 
@@ -122,37 +335,387 @@ impl Messages {
 impl Messages {
     /// The user's messages that are not final, in order: what a session starts with.
     pub fn pending(&self, user: UserNumber) -> Vec<QueuedMessage> {
-        let _ = user;
-        todo!()
+        let state = self.shared.lock();
+        let Some(queue) = state.users.get(&user) else { return Vec::new() };
+        let durable = queue.live.iter().filter(|(_, live)| matches!(live.commit, Commit::Done));
+        durable.map(|(number, live)| live.queued(*number)).collect()
     }
 
     /// What a waiting message says.
     pub fn content(&self, user: UserNumber, number: MessageNumber) -> Result<MessageContent, StoreError> {
-        let _ = (user, number);
-        todo!()
+        self.shared.store.message_content(user, number)
     }
 
     /// Its frame went out on an open socket.
     pub fn sent(&self, user: UserNumber, number: MessageNumber, at: Timestamp) {
-        let _ = (user, number, at);
-        todo!()
+        let mut state = self.shared.lock();
+        let Some(queue) = state.users.get_mut(&user) else { return };
+        let Some(live) = queue.live.get_mut(&number) else { return };
+        live.record.status = MessageStatus::Sent;
+        live.record.certainty = Certainty::Unknown;
+        live.record.attempts = live.record.attempts.saturating_add(1);
+        live.record.sent_at = Some(at);
+        queue.last_sent = Some(live.id);
+        self.shared.store.save_message(user, live.id, &live.record);
     }
 
     /// It ended. Being called twice for one message changes nothing the second time.
     pub fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict) {
-        let _ = (user, number, at, verdict);
-        todo!()
+        let mut state = self.shared.lock();
+        let Some(queue) = state.users.get_mut(&user) else { return };
+        let Some(live) = queue.live.remove(&number) else { return };
+        queue.by_id.remove(&live.id);
+        let Live { id, mut record, .. } = live;
+        verdict.apply(&mut record, at);
+        tracing::debug!(user = user.0, message = %id, status = ?record.status, reason = ?record.reason, "message is final");
+        state.finishing.insert((user, id), record.clone());
+        let shared = Arc::clone(&self.shared);
+        self.shared.store.finish_message(user, id, &record, move || {
+            shared.lock().finishing.remove(&(user, id));
+        });
+        drop(state);
+        self.shared.notify(user, id);
     }
 
     /// The latest message of the user that was sent: what an event answers, as far as anyone knows.
     pub fn last_sent(&self, user: UserNumber) -> Option<ClientMessageId> {
-        let _ = user;
-        todo!()
+        self.shared.lock().users.get(&user)?.last_sent
     }
 
     /// An event answers this message.
     pub fn replied(&self, user: UserNumber, id: ClientMessageId, event: EventId) {
-        let _ = (user, id, event);
-        todo!()
+        let mut state = self.shared.lock();
+        match self.shared.find(&state, user, id) {
+            Ok(Some(mut record)) => {
+                if record.replies.len() < MessageRecord::MAX_REPLIES {
+                    record.replies.push(event);
+                    self.shared.store.save_message(user, id, &record);
+                    state.replace(user, id, record);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(message = %id, %error, "an answer could not be noted at its message");
+            }
+        }
+        drop(state);
+        self.shared.notify(user, id);
     }
+}
+
+impl Live {
+    fn queued(&self, number: MessageNumber) -> QueuedMessage {
+        QueuedMessage {
+            number,
+            id: self.id,
+            expectation: self.record.expectation,
+            expires_at: self.expires_at,
+            certainty: self.record.certainty,
+        }
+    }
+}
+
+impl State {
+    /// Keeps memory in step with what was just saved.
+    fn replace(&mut self, user: UserNumber, id: ClientMessageId, record: MessageRecord) {
+        if let Some(finishing) = self.finishing.get_mut(&(user, id)) {
+            *finishing = record;
+        } else if let Some(queue) = self.users.get_mut(&user)
+            && let Some(live) = queue.by_id.get(&id).and_then(|number| queue.live.get_mut(number))
+        {
+            live.record = record;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn idempotency(&self, key: &IdempotencyKey) -> Result<Idempotency, StoreError> {
+        let client = match &key.client {
+            Some(name) => self.store.client_number(name)?,
+            None => ClientNumber(0),
+        };
+        Ok(Idempotency { client, key: Fingerprint::of(key.key.as_bytes()) })
+    }
+
+    /// Decides, in one step for all callers at once, what a request is: new, a repeat, or a mistake.
+    fn decide(
+        self: &Arc<Self>,
+        user: &Arc<User>,
+        draft: Draft,
+        id: Option<ClientMessageId>,
+        key: Option<Idempotency>,
+        reserved: Reserved,
+    ) -> Result<Decision, AcceptError> {
+        let mut state = self.lock();
+        if let Some(key) = key
+            && let Some((known, fingerprint)) = self.known_key(&state, user.number, key)?
+        {
+            if fingerprint != draft.fingerprint {
+                return Err(AcceptError::KeyReused);
+            }
+            if let Some(repeat) = self.repeat(&mut state, user.number, known)? {
+                return Ok(repeat);
+            }
+        }
+        if let Some(id) = id
+            && let Some(record) = self.find(&state, user.number, id)?
+        {
+            if record.fingerprint != draft.fingerprint {
+                return Err(AcceptError::IdTaken(id));
+            }
+            if let Some(repeat) = self.repeat(&mut state, user.number, id)? {
+                return Ok(repeat);
+            }
+        }
+        let queued = state.users.get(&user.number).map_or(0, |queue| queue.live.len());
+        if queued >= self.settings.max_queued {
+            return Err(AcceptError::QueueFull { queued });
+        }
+        if draft.expectation == Expectation::Nothing && !user.is_connected() {
+            return Err(AcceptError::NotConnected);
+        }
+        Ok(self.take_new(&mut state, user, draft, id, key, reserved)?)
+    }
+
+    fn take_new(
+        self: &Arc<Self>,
+        state: &mut State,
+        user: &Arc<User>,
+        draft: Draft,
+        given: Option<ClientMessageId>,
+        key: Option<Idempotency>,
+        reserved: Reserved,
+    ) -> Result<Decision, StoreError> {
+        let now = Timestamp::now();
+        let id = match given {
+            Some(id) => id,
+            None => self.choose_id(state, user.number, now)?,
+        };
+        let number = MessageNumber(state.next_number);
+        let record = draft.record(number, now);
+        let expires_at = now.plus(self.settings.ttl);
+        let new = NewMessage {
+            user: user.number,
+            id,
+            generated: given.is_none(),
+            expires_at,
+            record: record.clone(),
+            content: draft.content,
+            idempotency: key,
+        };
+        let (sender, committed) = oneshot::channel();
+        let (shared, addressee) = (Arc::clone(self), Arc::clone(user));
+        self.store.accept_message(new, reserved, move |result| {
+            shared.committed(&addressee, number, &result);
+            // A caller that hung up no longer cares; its message goes on.
+            let _ = sender.send(result);
+        })?;
+        state.next_number += 1;
+        state.retention.accepted(number, 1);
+        let queue = state.users.entry(user.number).or_default();
+        if given.is_none() {
+            queue.chosen_up_to = id.get();
+        }
+        let live = Live { id, expires_at, record: record.clone(), key, commit: Commit::Pending(Vec::new()) };
+        queue.by_id.insert(id, number);
+        queue.live.insert(number, live);
+        Ok(Decision::New(id, record, committed))
+    }
+
+    /// Runs on the commit thread, in the order of acceptance.
+    fn committed(self: &Arc<Self>, user: &User, number: MessageNumber, result: &Result<(), StoreError>) {
+        let mut state = self.lock();
+        let Some(queue) = state.users.get_mut(&user.number) else { return };
+        let waiting = match result {
+            Ok(()) => {
+                let Some(live) = queue.live.get_mut(&number) else { return };
+                user.mailbox.post(Command::Send(live.queued(number)));
+                std::mem::replace(&mut live.commit, Commit::Done)
+            }
+            Err(_) => {
+                let Some(live) = queue.live.remove(&number) else { return };
+                queue.by_id.remove(&live.id);
+                live.commit
+            }
+        };
+        let crowded = state.retention.is_crowded();
+        drop(state);
+        if let Commit::Pending(waiting) = waiting {
+            for caller in waiting {
+                let _ = caller.send(result.clone());
+            }
+        }
+        if crowded {
+            self.forget_old();
+        }
+    }
+
+    /// The message that a key stands for, and the fingerprint it was used with.
+    fn known_key(
+        &self,
+        state: &State,
+        user: UserNumber,
+        key: Idempotency,
+    ) -> Result<Option<(ClientMessageId, Fingerprint)>, StoreError> {
+        let live =
+            state.users.get(&user).and_then(|queue| queue.live.values().find(|live| live.key == Some(key)));
+        if let Some(live) = live {
+            return Ok(Some((live.id, live.record.fingerprint)));
+        }
+        let known = self.store.known_key(user, key)?;
+        let young = known.filter(|known| Timestamp::now().since(known.at) < KEY_LIFE);
+        Ok(young.map(|known| (known.id, known.fingerprint)))
+    }
+
+    /// The answer to a repeat of this message; none if it has been forgotten meanwhile.
+    fn repeat(
+        &self,
+        state: &mut State,
+        user: UserNumber,
+        id: ClientMessageId,
+    ) -> Result<Option<Decision>, StoreError> {
+        if let Some(queue) = state.users.get_mut(&user)
+            && let Some(live) = queue.by_id.get(&id).and_then(|number| queue.live.get_mut(number))
+            && let Commit::Pending(waiting) = &mut live.commit
+        {
+            let (sender, committed) = oneshot::channel();
+            waiting.push(sender);
+            return Ok(Some(Decision::RepeatInCommit(id, committed)));
+        }
+        Ok(self.find(state, user, id)?.map(|record| Decision::Repeat(id, record)))
+    }
+
+    /// The time in ms, strictly greater than the last id chosen for this user, and not in use.
+    fn choose_id(
+        &self,
+        state: &State,
+        user: UserNumber,
+        now: Timestamp,
+    ) -> Result<ClientMessageId, StoreError> {
+        let last = state.users.get(&user).map_or(0, |queue| queue.chosen_up_to);
+        let mut candidate = now.as_millis().max(last + 1).max(state.retention.chosen_up_to() + 1);
+        loop {
+            let id = ClientMessageId::new(candidate)
+                .map_err(|_| StoreError::Unavailable("its clock is beyond the year 285,000".to_owned()))?;
+            if self.find(state, user, id)?.is_none() {
+                return Ok(id);
+            }
+            candidate += 1;
+        }
+    }
+
+    fn find(
+        &self,
+        state: &State,
+        user: UserNumber,
+        id: ClientMessageId,
+    ) -> Result<Option<MessageRecord>, StoreError> {
+        if let Some(queue) = state.users.get(&user)
+            && let Some(live) = queue.by_id.get(&id).and_then(|number| queue.live.get(number))
+        {
+            return Ok(Some(live.record.clone()));
+        }
+        match state.finishing.get(&(user, id)) {
+            Some(record) => Ok(Some(record.clone())),
+            None => self.store.message(user, id),
+        }
+    }
+
+    /// Forgets final messages that are too old or too many, oldest first.
+    fn forget_old(&self) {
+        let mut state = self.lock();
+        let State { retention, users, .. } = &mut *state;
+        let is_live =
+            |user, id| users.get(&user).is_some_and(|queue: &UserQueue| queue.by_id.contains_key(&id));
+        if let Err(error) = retention.forget_old(&self.store, Timestamp::now(), is_live) {
+            tracing::warn!(%error, "old messages could not be forgotten");
+        }
+    }
+
+    fn watch(self: &Arc<Self>, user: UserNumber, id: ClientMessageId) -> Watch {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = Arc::clone(watchers.entry((user, id)).or_default());
+        Watch { shared: Arc::clone(self), key: (user, id), changed }
+    }
+
+    fn notify(&self, user: UserNumber, id: ClientMessageId) {
+        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = watchers.get(&(user, id)) {
+            changed.notify_waiters();
+        }
+    }
+}
+
+/// A caller's interest in one message; forgotten with the last caller.
+struct Watch {
+    shared: Arc<Shared>,
+    key: (UserNumber, ClientMessageId),
+    changed: Arc<Notify>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watchers = self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        // The map's and this one.
+        if Arc::strong_count(&self.changed) == 2 {
+            watchers.remove(&self.key);
+        }
+    }
+}
+
+impl Draft {
+    fn record(&self, number: MessageNumber, now: Timestamp) -> MessageRecord {
+        MessageRecord {
+            number,
+            status: MessageStatus::Queued,
+            reason: None,
+            certainty: Certainty::None,
+            expectation: self.expectation,
+            attempts: 0,
+            created_at: now,
+            sent_at: None,
+            acked_at: None,
+            final_at: None,
+            ack: None,
+            replies: Vec::new(),
+            fingerprint: self.fingerprint,
+            text_fingerprint: self.text_fingerprint,
+        }
+    }
+}
+
+impl Verdict {
+    fn apply(self, record: &mut MessageRecord, at: Timestamp) {
+        record.final_at = Some(at);
+        match self {
+            Self::Acked(ack) => {
+                record.status = MessageStatus::Acked;
+                record.certainty = Certainty::Confirmed;
+                record.acked_at = Some(at);
+                record.ack = Some(ack);
+            }
+            Self::Sent => record.status = MessageStatus::Sent,
+            Self::Rejected(reason, ack) => {
+                record.status = MessageStatus::Rejected;
+                record.reason = Some(reason);
+                record.certainty = match reason {
+                    FinalReason::RefusedByPlatform => Certainty::Confirmed,
+                    _ => record.certainty,
+                };
+                record.ack = ack;
+            }
+            Self::Expired(reason) => {
+                record.status = MessageStatus::Expired;
+                record.reason = Some(reason);
+            }
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("it is shutting down".to_owned())
 }

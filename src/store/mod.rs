@@ -1,10 +1,51 @@
 //! The store: the only place that knows sled.
+//!
+//! It speaks of messages, events, lanes and dead letters, never of trees and keys. Everything that
+//! must be durable goes through one commit thread ([`commit`]); bodies above 8 KiB are files beside
+//! sled ([`payload`]); [`durability`] makes sled's flush what it claims to be.
+//!
+//! On disk:
+//!
+//! ```text
+//! data/lock        held by the one process that has the store open
+//! data/sled/       the database: one tree, keys as in `keys`, values as in `records`
+//! data/payloads/   one file per large body
+//! ```
 
+mod commit;
+mod dead_letters;
+mod durability;
+mod events;
+mod keys;
+mod messages;
+mod names;
 mod numbers;
+mod open;
+mod payload;
+mod records;
 mod user_record;
 
-pub use numbers::{ClientNumber, UserNumber, WebhookNumber};
+pub use commit::Reserved;
+pub use dead_letters::{DeadLetter, DeadLetterId, NewDeadLetter};
+pub use events::{Journal, NewEvent, StoredEvent};
+pub use messages::{AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, NewMessage, QueuedRecord};
+pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
+pub use open::OpenError;
+pub use records::{Attempted, JournalEntry, LaneRecord, LaneSlot, Position, WebhookRecord};
 pub use user_record::{Access, ConnectHistory, UserRecord};
+
+use std::{fs, sync::Arc};
+
+use sled::IVec;
+use tokio::sync::watch;
+
+use self::{
+    commit::{Committer, Sync, Transaction, Write},
+    names::Directory,
+    payload::{PayloadId, Payloads},
+    records::{UserRecordV1, decode, encode},
+};
+use crate::config;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,21 +58,137 @@ pub enum StoreError {
     Unreadable(String),
 }
 
-/// The store.
-#[derive(Debug)]
-pub struct Store {}
+impl From<sled::Error> for StoreError {
+    fn from(error: sled::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+/// The meta record of a store that was closed in order.
+const CLOSED: &str = "closed";
+
+/// How the store's last use ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastRun {
+    /// It was closed: everything that was handed over is there.
+    Closed,
+    /// It is new, or its process was killed: writes that may be lost may be lost.
+    Cut,
+}
+
+/// The store. One process at a time has it open.
+pub struct Store {
+    committer: Committer,
+    db: sled::Db,
+    payloads: Arc<Payloads>,
+    names: Directory,
+    nonce: u32,
+    past: LastRun,
+    /// Held until the store is dropped; declared last, so that it is released last.
+    _lock: fs::File,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("payloads", &self.payloads.path()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store, or makes a new one where there is none.
+    pub fn open(config: &config::Store) -> Result<Arc<Self>, OpenError> {
+        let open::Opened { db, lock, nonce } = open::open(config)?;
+        let io = |error| OpenError::Io { path: config.path.clone(), error };
+        let damaged =
+            |error: StoreError| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() };
+        let payloads = Arc::new(Payloads::open(config.path.join("payloads")).map_err(io)?);
+        let swept = payloads.sweep(|id| Ok(db.contains_key(record_of(id))?)).map_err(damaged)?;
+        if swept > 0 {
+            tracing::info!(files = swept, "payload files that a crash left behind were removed");
+        }
+        let names = Directory::load(&db).map_err(damaged)?;
+        let next_event = events::next_number(&db).map_err(damaged)?;
+        let sync = match config.durability {
+            config::Durability::Fsync => Sync::Disk,
+            config::Durability::Os => Sync::System,
+        };
+        let closed = db.contains_key(keys::meta(CLOSED)).map_err(|error| damaged(error.into()))?;
+        let past = if closed { LastRun::Closed } else { LastRun::Cut };
+        let committer = Committer::start(db.clone(), Arc::clone(&payloads), next_event, sync).map_err(io)?;
+        let store = Self { committer, db, payloads, names, nonce, past, _lock: lock };
+        let reopened = vec![Write::Remove(keys::meta(CLOSED))];
+        store
+            .committer
+            .submit(Transaction { writes: reopened, ..Transaction::default() })
+            .map_err(damaged)?;
+        Ok(Arc::new(store))
+    }
+
+    /// Commits what is queued, and that nothing was left over; afterwards nothing more is taken.
+    pub fn close(&self) {
+        let closed = vec![Write::Put(keys::meta(CLOSED), IVec::from(&[1]))];
+        // Refused only where it is closed already, or failed: then it was not closed in order.
+        let _ = self.committer.submit(Transaction { writes: closed, ..Transaction::default() });
+        self.committer.close();
+    }
+
+    /// How the store's last use ended.
+    pub fn last_run(&self) -> LastRun {
+        self.past
+    }
+
+    /// Waits until `bytes` more may wait for their commit.
+    pub async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
+        self.committer.reserve(bytes).await
+    }
+
+    /// Why nothing is stored any more, once that is so: the daemon must end.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.committer.failure()
+    }
+
+    /// Counts commits: a sign of life.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.committer.commits()
+    }
+
+    /// Bytes on disk.
+    pub fn size_on_disk(&self) -> u64 {
+        let files = fs::read_dir(self.payloads.path()).into_iter().flatten().flatten();
+        let payloads: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+        self.db.size_on_disk().unwrap_or(0) + payloads
+    }
+
+    fn put<T: serde::Serialize>(key: IVec, version: u8, record: &T) -> Write {
+        Write::Put(key, IVec::from(encode(version, record)))
+    }
+}
 
 /// What is remembered of users.
 impl Store {
     /// What is remembered of this user; the default for one who was never seen.
     pub fn user(&self, number: UserNumber) -> Result<UserRecord, StoreError> {
-        let _ = number;
-        todo!()
+        match self.db.get(keys::user(number))? {
+            Some(bytes) => {
+                decode::<UserRecordV1>(UserRecordV1::VERSION, "user", &bytes).map(UserRecord::from)
+            }
+            None => Ok(UserRecord::default()),
+        }
     }
 
     /// Remembers this of the user; on stable storage a moment later.
     pub fn save_user(&self, number: UserNumber, record: &UserRecord) {
-        let _ = (number, record);
-        todo!()
+        let write = Self::put(keys::user(number), UserRecordV1::VERSION, &UserRecordV1::from(record));
+        // Lost while the store fails or closes: the next start signs in once more.
+        let _ = self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() });
+    }
+}
+
+/// The record that a payload file belongs to.
+fn record_of(id: PayloadId) -> IVec {
+    match id {
+        PayloadId::Message(user, number) => keys::queue(user, number),
+        PayloadId::Event(user, number) => keys::event(user, number),
+        PayloadId::DeadLetter(number) => keys::dead(number),
     }
 }

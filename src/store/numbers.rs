@@ -14,3 +14,7 @@ pub struct WebhookNumber(pub u32);
 /// An API client's number in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientNumber(pub u32);
+
+/// A bot's number in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BotNumber(pub u32);

@@ -1,1 +1,18 @@
-//! webhook
+//! Delivery: one attempt to POST an event, what its answer means, and the signature it carries.
+
+mod attempt;
+mod dispatcher;
+mod failure;
+mod gate;
+mod outcome;
+mod sender_error;
+mod signature;
+mod visible;
+
+pub use attempt::{AttemptResult, Delivery, Sender, is_reserved_header};
+pub use dispatcher::{DeliveryCounts, Dispatcher, LastOutcome, LoadError, WebhookState, WebhookStatus};
+pub use failure::{Failure, FailureKind};
+pub use outcome::{LONGEST_HOLD, Outcome, RetryCause, classify};
+pub use sender_error::{SenderError, SenderProblem};
+pub use signature::{InvalidSecret, SignatureError, SignatureHeaders, Signer, TOLERANCE, parse_secret};
+pub use visible::visible;

@@ -1,0 +1,557 @@
+//! The lanes of one webhook: one FIFO per user, without I/O and without a clock.
+//!
+//! A lane keeps a small window of its events in memory; what lies beyond is only in the store, so
+//! memory doesn't grow with the backlog. An event that was started stays the lane's until it is
+//! finished, in whatever order that happens; [`LaneRecord`] says what a restart must not repeat.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use super::Event;
+use crate::{
+    config::BodyFormat,
+    store::{Attempted, LaneRecord, Position, UserNumber},
+};
+
+/// Events that a lane keeps in memory beyond those it has started.
+pub const WINDOW: usize = 16;
+/// Bytes of waiting events that all lanes of a webhook keep in memory together.
+const WINDOW_BYTES: usize = 8 << 20;
+
+/// Whether a lane may have several events under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// One after the other.
+    Kept,
+    /// As they come.
+    Lifted,
+}
+
+/// An event in a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneEvent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// Its sequence number in the lane.
+    pub sequence: u64,
+}
+
+impl LaneEvent {
+    /// Its place in the lane.
+    pub fn position(&self) -> Position {
+        Position { event: self.event.id.number, sequence: self.sequence }
+    }
+}
+
+/// An event that was started: it is under way, or waits for its next attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The event.
+    pub item: LaneEvent,
+    /// How many attempts have been made.
+    pub attempts: u32,
+    /// The body's shape, fixed by the first attempt.
+    pub format: BodyFormat,
+    /// The status of the last answer.
+    pub last_status: Option<u16>,
+}
+
+/// What a lane says when it is asked for its next event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// This one is started now.
+    Start {
+        /// Whose lane.
+        user: UserNumber,
+        /// What.
+        started: Started,
+    },
+    /// The store has more, after this event: hand it over with [`Lanes::loaded`] and ask again.
+    Load {
+        /// Whose lane.
+        user: UserNumber,
+        /// After which event.
+        after: u64,
+    },
+    /// No lane has anything to start.
+    Nothing,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// The last sequence number given.
+    given: u64,
+    /// Everything up to here is finished.
+    done: Position,
+    /// Finished beyond `done`, in order.
+    ahead: Vec<Position>,
+    /// Events that wait, in order.
+    window: VecDeque<LaneEvent>,
+    /// The newest event that is known to be on stable storage. The store may show later ones
+    /// already, whose commit is still in progress.
+    arrived: u64,
+    /// Events after this number are only in the store.
+    more_after: Option<u64>,
+    started: Vec<Started>,
+    /// What was tried before the restart, until it is started again.
+    tried_before: Vec<Attempted>,
+    /// Whether it stands in the queue of lanes that have something to start.
+    is_ready: bool,
+}
+
+impl Lane {
+    fn has_next(&self, order: Order) -> bool {
+        let something = !self.window.is_empty() || self.more_after.is_some();
+        something && (order == Order::Lifted || self.started.is_empty())
+    }
+
+    fn finish(&mut self, event: u64) -> Option<Started> {
+        let index = self.started.iter().position(|started| started.item.event.id.number == event)?;
+        let finished = self.started.remove(index);
+        let position = finished.item.position();
+        let at = self.ahead.partition_point(|ahead| ahead.event < position.event);
+        self.ahead.insert(at, position);
+        let open = self.first_open();
+        let settled = self.ahead.partition_point(|ahead| ahead.event < open);
+        if let Some(last) = self.ahead.drain(..settled).next_back() {
+            self.done = last;
+        }
+        Some(finished)
+    }
+
+    /// The first event that may not be finished. After a restart, what finished out of order lies
+    /// beyond events that are not even loaded.
+    fn first_open(&self) -> u64 {
+        let started = self.started.iter().map(|started| started.item.event.id.number);
+        let waiting = self.window.front().map(|item| item.event.id.number);
+        let stored = self.more_after.map(|after| after + 1);
+        started.chain(waiting).chain(stored).min().unwrap_or(u64::MAX)
+    }
+
+    fn record(&self) -> LaneRecord {
+        let tried = self.started.iter().filter(|started| started.attempts > 0);
+        let tried = tried.map(|started| Attempted {
+            event: started.item.event.id.number,
+            attempts: started.attempts,
+            format: started.format,
+            last_status: started.last_status,
+        });
+        LaneRecord {
+            done: self.done,
+            done_ahead: self.ahead.clone(),
+            attempted: tried.chain(self.tried_before.iter().cloned()).collect(),
+        }
+    }
+
+    fn start(&mut self, item: LaneEvent, format: BodyFormat) -> Started {
+        let before = self.tried_before.iter().position(|tried| tried.event == item.event.id.number);
+        let started = match before.map(|index| self.tried_before.remove(index)) {
+            Some(tried) => Started {
+                item,
+                attempts: tried.attempts,
+                format: tried.format,
+                last_status: tried.last_status,
+            },
+            None => Started { item, attempts: 0, format, last_status: None },
+        };
+        self.started.push(started.clone());
+        started
+    }
+}
+
+/// The lanes of one webhook.
+#[derive(Debug)]
+pub struct Lanes {
+    order: Order,
+    lanes: HashMap<UserNumber, Lane>,
+    /// Lanes that have something to start, in turn.
+    ready: VecDeque<UserNumber>,
+    window_bytes: usize,
+}
+
+impl Lanes {
+    /// No lanes yet.
+    pub fn new(order: Order) -> Self {
+        Self { order, lanes: HashMap::new(), ready: VecDeque::new(), window_bytes: 0 }
+    }
+
+    /// Takes up a lane where the last run left it. `given` is the last sequence number given in it,
+    /// `newest` the user's newest event in the store.
+    pub fn restore(&mut self, user: UserNumber, record: LaneRecord, given: u64, newest: u64) {
+        let finished_ahead = record.done_ahead.len() as u64;
+        let given = record
+            .done_ahead
+            .iter()
+            .map(|ahead| ahead.sequence)
+            .fold(given.max(record.done.sequence), u64::max);
+        let has_backlog = given > record.done.sequence + finished_ahead;
+        let lane = Lane {
+            given,
+            done: record.done,
+            ahead: record.done_ahead,
+            arrived: newest,
+            more_after: has_backlog.then_some(record.done.event),
+            tried_before: record.attempted,
+            ..Lane::default()
+        };
+        self.lanes.insert(user, lane);
+        self.make_ready(user);
+    }
+
+    /// Gives the lane's next sequence number if the event is wanted; else tells the last one.
+    pub fn give(&mut self, user: UserNumber, wanted: bool) -> u64 {
+        let lane = self.lanes.entry(user).or_default();
+        lane.given += u64::from(wanted);
+        lane.given
+    }
+
+    /// An event that was given a number is on stable storage now.
+    pub fn arrived(&mut self, user: UserNumber, item: LaneEvent) {
+        let lane = self.lanes.entry(user).or_default();
+        let size = item.event.frame.len();
+        lane.arrived = lane.arrived.max(item.event.id.number);
+        let previous = lane.window.back().map(|last| last.event.id.number);
+        if lane.more_after.is_none() && lane.window.len() < WINDOW && self.window_bytes + size <= WINDOW_BYTES
+        {
+            self.window_bytes += size;
+            lane.window.push_back(item);
+        } else if lane.more_after.is_none() {
+            // The store is asked for what comes after the last event known here.
+            let started = lane.started.iter().map(|started| started.item.event.id.number).max();
+            lane.more_after = Some(previous.or(started).unwrap_or(0).max(lane.done.event));
+        }
+        self.make_ready(user);
+    }
+
+    /// Starts the next event of the lane whose turn it is.
+    pub fn next(&mut self, format: BodyFormat) -> Next {
+        while let Some(user) = self.ready.pop_front() {
+            let Some(lane) = self.lanes.get_mut(&user) else { continue };
+            lane.is_ready = false;
+            if !lane.has_next(self.order) {
+                continue;
+            }
+            if let Some(item) = lane.window.pop_front() {
+                self.window_bytes -= item.event.frame.len();
+                let started = lane.start(item, format);
+                self.make_ready(user);
+                return Next::Start { user, started };
+            }
+            let Some(after) = lane.more_after else { continue };
+            // Whoever loads is asked again first.
+            lane.is_ready = true;
+            self.ready.push_front(user);
+            return Next::Load { user, after };
+        }
+        Next::Nothing
+    }
+
+    /// Takes what the store has for a lane after [`Next::Load`]'s event: the next events that the
+    /// webhook wants, oldest first, and the number of the last event that was looked at if there may
+    /// be more behind it.
+    pub fn loaded(&mut self, user: UserNumber, items: Vec<LaneEvent>, more_after: Option<u64>) {
+        let Some(lane) = self.lanes.get_mut(&user) else { return };
+        for item in items {
+            let number = item.event.id.number;
+            let is_finished =
+                number <= lane.done.event || lane.ahead.iter().any(|ahead| ahead.event == number);
+            let is_durable = number <= lane.arrived;
+            let is_known = lane.started.iter().any(|started| started.item.event.id.number == number);
+            if is_durable && !is_finished && !is_known {
+                self.window_bytes += item.event.frame.len();
+                lane.window.push_back(item);
+            }
+        }
+        lane.more_after = more_after.filter(|after| *after < lane.arrived);
+        if lane.window.is_empty() && more_after.is_none() {
+            // What was tried before is gone from the store: it was finished, and that went unrecorded.
+            lane.tried_before.clear();
+        }
+    }
+
+    /// An attempt failed, and another will follow.
+    pub fn attempted(
+        &mut self,
+        user: UserNumber,
+        event: u64,
+        last_status: Option<u16>,
+    ) -> Option<LaneRecord> {
+        let lane = self.lanes.get_mut(&user)?;
+        let started = lane.started.iter_mut().find(|started| started.item.event.id.number == event)?;
+        started.attempts = started.attempts.saturating_add(1);
+        started.last_status = last_status;
+        Some(lane.record())
+    }
+
+    /// A started event, to be tried again.
+    pub fn started(&self, user: UserNumber, event: u64) -> Option<Started> {
+        self.lanes.get(&user)?.started.iter().find(|started| started.item.event.id.number == event).cloned()
+    }
+
+    /// An event is delivered, or dead: the lane goes on. Answers with what to remember of the lane.
+    pub fn finished(&mut self, user: UserNumber, event: u64) -> Option<(Started, LaneRecord)> {
+        let lane = self.lanes.get_mut(&user)?;
+        let finished = lane.finish(event)?;
+        let record = lane.record();
+        self.make_ready(user);
+        Some((finished, record))
+    }
+
+    /// Whether a lane is past an event.
+    pub fn is_past(&self, user: UserNumber, event: u64) -> bool {
+        self.lanes.get(&user).is_some_and(|lane| {
+            event <= lane.done.event || lane.ahead.iter().any(|ahead| ahead.event == event)
+        })
+    }
+
+    /// How many events of the user's lane are not finished.
+    pub fn undelivered(&self, user: UserNumber) -> u64 {
+        self.lanes.get(&user).map_or(0, |lane| lane.given - lane.done.sequence - lane.ahead.len() as u64)
+    }
+
+    /// How many events of all lanes are not finished.
+    pub fn backlog(&self) -> u64 {
+        self.lanes.keys().map(|user| self.undelivered(*user)).sum()
+    }
+
+    fn make_ready(&mut self, user: UserNumber) {
+        let Some(lane) = self.lanes.get_mut(&user) else { return };
+        if !lane.is_ready && lane.has_next(self.order) {
+            lane.is_ready = true;
+            self.ready.push_back(user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        events::{EventId, Source, Speaker},
+        names::{BotName, UserName},
+    };
+
+    const USERS: u32 = 3;
+
+    fn item(number: u64, sequence: u64) -> LaneEvent {
+        let event = Event {
+            id: EventId { store: 1, number },
+            user: UserName::new("u").unwrap(),
+            bot: BotName::new("b").unwrap(),
+            kind: "bot_response".to_owned(),
+            received_at: Timestamp::from_millis(0),
+            in_reply_to: None,
+            source: Source::Live,
+            speaker: Speaker::Bot,
+            frame: Bytes::from_static(b"{}"),
+        };
+        LaneEvent { event: Arc::new(event), sequence }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// An event for a user, wanted or not.
+        Receive(u32, bool),
+        /// One pending commit is done.
+        Commit,
+        /// Start something.
+        Next,
+        /// The n-th started event is delivered.
+        Finish(usize),
+        /// An attempt of the n-th started event failed.
+        Fail(usize),
+        /// The daemon is killed and starts again.
+        Restart,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            8 => (0..USERS, prop::bool::weighted(0.8)).prop_map(|(user, wanted)| Step::Receive(user, wanted)),
+            8 => Just(Step::Commit),
+            8 => Just(Step::Next),
+            6 => (0usize..8).prop_map(Step::Finish),
+            2 => (0usize..8).prop_map(Step::Fail),
+            1 => Just(Step::Restart),
+        ];
+        prop::collection::vec(step, 0..400)
+    }
+
+    /// What the store would hold, and what a receiver would have seen.
+    struct World {
+        order: Order,
+        lanes: Lanes,
+        /// Every event: user, number, sequence, wanted.
+        log: Vec<(UserNumber, u64, u64, bool)>,
+        committed: usize,
+        records: HashMap<UserNumber, LaneRecord>,
+        running: Vec<(UserNumber, Started)>,
+        delivered: HashMap<UserNumber, Vec<u64>>,
+    }
+
+    impl World {
+        fn new(order: Order) -> Self {
+            Self {
+                order,
+                lanes: Lanes::new(order),
+                log: Vec::new(),
+                committed: 0,
+                records: HashMap::new(),
+                running: Vec::new(),
+                delivered: HashMap::new(),
+            }
+        }
+
+        fn next(&mut self) -> bool {
+            loop {
+                match self.lanes.next(BodyFormat::Envelope) {
+                    Next::Nothing => return false,
+                    Next::Start { user, started } => {
+                        assert!(
+                            self.log[..self.committed]
+                                .iter()
+                                .any(|(_, n, ..)| *n == started.item.event.id.number),
+                            "started before durable"
+                        );
+                        self.running.push((user, started));
+                        return true;
+                    }
+                    Next::Load { user, after } => {
+                        // One commit more is visible than has been announced.
+                        let visible = self.log.iter().take(self.committed + 1);
+                        let mut found: Vec<_> =
+                            visible.filter(|(u, n, _, wanted)| *u == user && *n > after && *wanted).collect();
+                        let more = found.len() > WINDOW;
+                        found.truncate(WINDOW);
+                        let more_after = found.last().filter(|_| more).map(|(_, n, ..)| *n);
+                        let items = found.into_iter().map(|(_, n, s, _)| item(*n, *s)).collect();
+                        self.lanes.loaded(user, items, more_after);
+                    }
+                }
+            }
+        }
+
+        fn finish(&mut self, index: usize) {
+            let (user, started) = self.running.remove(index);
+            let number = started.item.event.id.number;
+            let (_, record) = self.lanes.finished(user, number).unwrap();
+            self.records.insert(user, record);
+            self.delivered.entry(user).or_default().push(number);
+        }
+
+        fn restart(&mut self) {
+            // What was not committed is gone; its numbers are given again.
+            self.log.truncate(self.committed);
+            self.running.clear();
+            self.lanes = Lanes::new(self.order);
+            for user in (0..USERS).map(UserNumber) {
+                let newest = self.log.iter().rev().find(|(u, ..)| *u == user);
+                let (number, given) = newest.map_or((0, 0), |(_, number, given, _)| (*number, *given));
+                self.lanes.restore(user, self.records.get(&user).cloned().unwrap_or_default(), given, number);
+            }
+        }
+
+        fn step(&mut self, step: &Step) {
+            match *step {
+                Step::Receive(user, wanted) => {
+                    let user = UserNumber(user);
+                    let sequence = self.lanes.give(user, wanted);
+                    let number = self.log.len() as u64 + 1;
+                    self.log.push((user, number, sequence, wanted));
+                }
+                Step::Commit => {
+                    if let Some((user, number, sequence, wanted)) = self.log.get(self.committed).copied() {
+                        self.committed += 1;
+                        if wanted {
+                            self.lanes.arrived(user, item(number, sequence));
+                        }
+                    }
+                }
+                Step::Next => drop(self.next()),
+                Step::Finish(n) if !self.running.is_empty() => self.finish(n % self.running.len()),
+                Step::Fail(n) if !self.running.is_empty() => {
+                    let (user, started) = &self.running[n % self.running.len()];
+                    let record =
+                        self.lanes.attempted(*user, started.item.event.id.number, Some(503)).unwrap();
+                    self.records.insert(*user, record);
+                }
+                Step::Restart => self.restart(),
+                Step::Finish(_) | Step::Fail(_) => {}
+            }
+            if self.order == Order::Kept {
+                let users: BTreeSet<_> = self.running.iter().map(|(user, _)| user.0).collect();
+                assert_eq!(users.len(), self.running.len(), "two of one user under way");
+            }
+        }
+
+        /// Delivers all that is left, and checks that everything came, once, in order.
+        fn settle(&mut self) {
+            while self.committed < self.log.len() {
+                self.step(&Step::Commit);
+            }
+            loop {
+                while self.next() {}
+                if self.running.is_empty() {
+                    break;
+                }
+                self.finish(0);
+            }
+            for user in (0..USERS).map(UserNumber) {
+                let wanted: Vec<u64> = self
+                    .log
+                    .iter()
+                    .filter(|(u, .., wanted)| *u == user && *wanted)
+                    .map(|(_, n, ..)| *n)
+                    .collect();
+                let sequences: Vec<u64> = self
+                    .log
+                    .iter()
+                    .filter(|(u, .., wanted)| *u == user && *wanted)
+                    .map(|(_, _, s, _)| *s)
+                    .collect();
+                assert_eq!(
+                    sequences,
+                    (1..=wanted.len() as u64).collect::<Vec<_>>(),
+                    "sequences have no holes"
+                );
+                let mut delivered = self.delivered.remove(&user).unwrap_or_default();
+                if self.order == Order::Kept {
+                    assert!(delivered.is_sorted(), "out of order: {delivered:?}");
+                }
+                delivered.sort_unstable();
+                assert_eq!(delivered, wanted);
+                assert_eq!(self.lanes.undelivered(user), 0);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_once_in_order_over_restarts(steps in steps(), kept: bool) {
+            let mut world = World::new(if kept { Order::Kept } else { Order::Lifted });
+            for step in &steps {
+                world.step(step);
+            }
+            world.settle();
+        }
+    }
+
+    #[test]
+    fn a_retried_event_keeps_its_attempts_and_its_format_over_a_restart() {
+        let mut world = World::new(Order::Kept);
+        for step in
+            [Step::Receive(0, true), Step::Commit, Step::Next, Step::Fail(0), Step::Restart, Step::Next]
+        {
+            world.step(&step);
+        }
+        let (_, started) = &world.running[0];
+        assert_eq!((started.attempts, started.last_status), (1, Some(503)));
+    }
+}

@@ -1,0 +1,362 @@
+//! What a frame says, and who says it: the envelope's `text` and `from`.
+//!
+//! The platform puts text in many places, some of them JSON inside a JSON string. Everything here
+//! is best effort, and bounded whatever the frame holds: each level scans its own part of the frame
+//! once, without building a tree, and there are only so many levels.
+
+use std::{borrow::Cow, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::Speaker;
+use crate::rtm::frame::FrameHead;
+
+/// How deep text is looked for, counting objects named `payload` and JSON inside of strings.
+const MAX_LEVELS: usize = 5;
+
+/// Who speaks in a frame: the envelope's `from`.
+///
+/// A human agent is told by the frame's own markers; the platform's `from` field says `bot` for
+/// agents and status frames alike, so it decides nothing.
+pub fn speaker(head: &FrameHead<'_>) -> Speaker {
+    if head.is("user_message") {
+        Speaker::User
+    } else if head.from_agent {
+        Speaker::Agent
+    } else if head.is("bot_response") {
+        Speaker::Bot
+    } else {
+        Speaker::Platform
+    }
+}
+
+/// The plain text of a frame, as far as there is one: the envelope's `text`.
+///
+/// The entries of a `message` array are joined by line feeds. Text is taken as it stands, white
+/// space included: a streamed answer's chunks must add up. `events` frames have none.
+pub fn plain_text(frame: &[u8]) -> Option<String> {
+    let frame = std::str::from_utf8(frame).ok()?;
+    let [kind, message] = fields(frame, ["type", "message"])?;
+    let kind = kind.and_then(string).unwrap_or_default();
+    if kind.eq_ignore_ascii_case("events") {
+        return None;
+    }
+    let message = message?;
+    match Json::of(message.get()) {
+        Json::Array => entries(message.get()),
+        Json::Object if kind.eq_ignore_ascii_case("user_message") => typed(message.get()),
+        Json::Object => entry(message.get()),
+        Json::String => non_empty(string(message)?),
+        Json::Other => None,
+    }
+}
+
+/// Which kind of JSON value a text holds, by its first character.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Json {
+    Object,
+    Array,
+    String,
+    Other,
+}
+
+impl Json {
+    fn of(json: &str) -> Self {
+        match json.trim_start().as_bytes().first() {
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            Some(b'"') => Self::String,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// All entries of a `message` array, one below the other.
+fn entries(array: &str) -> Option<String> {
+    let entries: Vec<&RawValue> = serde_json::from_str(array).ok()?;
+    let mut texts = entries.iter().filter_map(|one| match Json::of(one.get()) {
+        Json::String => non_empty(string(one)?),
+        _ => entry(one.get()),
+    });
+    let mut joined = texts.next()?;
+    for text in texts {
+        joined.push('\n');
+        joined.push_str(&text);
+    }
+    Some(joined)
+}
+
+/// What a user typed: the `message` of a `user_message`.
+fn typed(message: &str) -> Option<String> {
+    let [body, shown] = fields(message, ["body", "renderMsg"])?;
+    [body, shown].into_iter().flatten().find_map(|field| non_empty(string(field)?)).or_else(|| entry(message))
+}
+
+/// One entry of a bot's `message`.
+fn entry(entry: &str) -> Option<String> {
+    let [component, info] = fields(entry, ["component", "cInfo"])?;
+    let payload = component.and_then(|component| {
+        let [payload] = fields(component.get(), ["payload"])?;
+        payload
+    });
+    let body = || {
+        let [body] = fields(info?.get(), ["body"])?;
+        words(body?, MAX_LEVELS)
+    };
+    payload
+        .and_then(|payload| words(payload, MAX_LEVELS))
+        .or_else(body)
+        .or_else(|| find(payload?.get(), &["heading", "text_message"], MAX_LEVELS))
+}
+
+/// The text of a payload: of an object its `text`, else that of the payload in it; of a string the
+/// same if it holds JSON, else the string itself.
+fn words(payload: &RawValue, levels: usize) -> Option<String> {
+    match Json::of(payload.get()) {
+        Json::Object => find(payload.get(), &["text"], levels),
+        Json::String => said(string(payload)?, levels),
+        _ => None,
+    }
+}
+
+/// What a string says: the text within, if it is JSON that has some; else itself.
+fn said(text: Cow<'_, str>, levels: usize) -> Option<String> {
+    unwrapped(&text, &["text"], levels).or_else(|| non_empty(text))
+}
+
+/// Looks for the first of `keys` with a text, here and then in `payload`.
+fn find(object: &str, keys: &[&str], levels: usize) -> Option<String> {
+    let levels = levels.checked_sub(1)?;
+    let here = keys.iter().find_map(|key| {
+        let [value] = fields(object, [*key])?;
+        said(string(value?)?, levels)
+    });
+    here.or_else(|| {
+        let [payload] = fields(object, ["payload"])?;
+        let payload = payload?;
+        match Json::of(payload.get()) {
+            Json::Object => find(payload.get(), keys, levels),
+            Json::String => unwrapped(&string(payload)?, keys, levels),
+            _ => None,
+        }
+    })
+}
+
+/// Looks into a string that is JSON, perhaps with its quotes as `&quot;`.
+fn unwrapped(text: &str, keys: &[&str], levels: usize) -> Option<String> {
+    if Json::of(text) != Json::Object {
+        return None;
+    }
+    find(text, keys, levels).or_else(|| {
+        text.contains("&quot;")
+            .then(|| text.replace("&quot;", "\""))
+            .and_then(|json| find(&json, keys, levels))
+    })
+}
+
+fn non_empty(text: Cow<'_, str>) -> Option<String> {
+    (!text.is_empty()).then(|| text.into_owned())
+}
+
+/// The text of a JSON string.
+fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    /// Borrowed unless it has escapes.
+    #[derive(serde::Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
+}
+
+/// These fields of a JSON object, unparsed; nothing if it isn't one. Of duplicate keys the last
+/// wins.
+fn fields<'a, const N: usize>(object: &'a str, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
+    let mut json = serde_json::Deserializer::from_str(object);
+    let found = json.deserialize_map(Fields { names }).ok()?;
+    json.end().ok()?;
+    Some(found)
+}
+
+struct Fields<'n, const N: usize> {
+    names: [&'n str; N],
+}
+
+impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(place) = map.next_key_seed(Place { names: &self.names })? {
+            match place {
+                Some(place) => found[place] = Some(map.next_value()?),
+                None => drop(map.next_value::<serde::de::IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads a key as its place among the wanted names.
+struct Place<'n> {
+    names: &'n [&'n str],
+}
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.names.iter().position(|name| *name == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(frame: &serde_json::Value) -> Option<String> {
+        plain_text(frame.to_string().as_bytes())
+    }
+
+    fn bot(entry: &serde_json::Value) -> Option<String> {
+        text(&json!({"type": "bot_response", "from": "bot", "message": [entry]}))
+    }
+
+    #[test]
+    fn text_is_found_wherever_the_platform_puts_it() {
+        let template = r#"{"type":"template","payload":{"template_type":"button","text":"Choose"}}"#;
+        let cases = [
+            ("documented", json!({"type": "text", "cInfo": {"body": " Hi.  "}}), Some(" Hi.  ")),
+            (
+                "component before cInfo",
+                json!({"component": {"payload": {"text": "A"}}, "cInfo": {"body": "B"}}),
+                Some("A"),
+            ),
+            (
+                "template",
+                json!({"component": {"payload": {"type": "template", "payload": {"text": "T"}}}}),
+                Some("T"),
+            ),
+            ("string payload", json!({"component": {"payload": template}}), Some("Choose")),
+            ("entities", json!({"component": {"payload": template.replace('"', "&quot;")}}), Some("Choose")),
+            ("plain string payload", json!({"component": {"payload": "just words"}}), Some("just words")),
+            ("body that is JSON", json!({"cInfo": {"body": template}}), Some("Choose")),
+            (
+                "text that is JSON",
+                json!({"component": {"payload": {"text": "{\"text\":\"in\"}"}}}),
+                Some("in"),
+            ),
+            ("braces are no JSON", json!({"cInfo": {"body": "{not json}"}}), Some("{not json}")),
+            ("JSON without text", json!({"cInfo": {"body": "{\"a\":1}"}}), Some("{\"a\":1}")),
+            (
+                "heading",
+                json!({"component": {"payload": {"payload": {"heading": "H", "text_message": "M"}}}}),
+                Some("H"),
+            ),
+            (
+                "body before heading",
+                json!({"component": {"payload": {"heading": "H"}}, "cInfo": {"body": "B"}}),
+                Some("B"),
+            ),
+            ("empty is absent", json!({"component": {"payload": {"text": ""}}, "cInfo": {"body": ""}}), None),
+            ("odd types", json!({"component": {"payload": {"text": 7, "payload": [1]}}, "cInfo": "x"}), None),
+            ("nothing", json!({}), None),
+        ];
+        for (case, entry, expected) in cases {
+            assert_eq!(bot(&entry).as_deref(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn entries_are_joined_and_empty_ones_left_out() {
+        let frame = json!({"type": "bot_response", "message": [
+            {"cInfo": {"body": "one"}}, {"component": {}}, {"cInfo": {"body": "two"}}, 7,
+        ]});
+        assert_eq!(text(&frame).as_deref(), Some("one\ntwo"));
+    }
+
+    #[test]
+    fn a_users_words_are_the_body_else_what_was_shown() {
+        let said = |message| text(&json!({"type": "user_message", "message": message}));
+        assert_eq!(said(json!({"body": "PAY_YES", "renderMsg": "Yes"})).as_deref(), Some("PAY_YES"));
+        assert_eq!(said(json!({"renderMsg": "Yes"})).as_deref(), Some("Yes"));
+        assert_eq!(said(json!([{"type": "text", "cInfo": {"body": "old"}}])).as_deref(), Some("old"));
+        assert_eq!(said(json!({"attachments": []})), None);
+    }
+
+    #[test]
+    fn other_frames_have_text_only_if_they_say_something() {
+        assert_eq!(text(&json!({"type": "events", "message": {"type": "typing"}})), None);
+        assert_eq!(text(&json!({"type": "Events", "message": "x"})), None);
+        assert_eq!(text(&json!({"type": "session_end"})), None);
+        assert_eq!(
+            text(&json!({"type": "botKitUnreachable", "message": "try later"})).as_deref(),
+            Some("try later")
+        );
+        assert_eq!(plain_text(b"not json"), None);
+        assert_eq!(plain_text(b"\xff"), None);
+        assert_eq!(plain_text(b"[]"), None);
+    }
+
+    #[test]
+    fn of_duplicate_keys_the_last_wins_and_escaped_keys_are_read() {
+        let frame =
+            br#"{"type":"bot_response","message":[{"cInfo":{"body":"a"},"cInfo":{"\u0062ody":"b\u00e4"}}]}"#;
+        assert_eq!(plain_text(frame).as_deref(), Some("bä"));
+    }
+
+    #[test]
+    fn any_depth_is_survived() {
+        for (open, close) in [("[", "]"), (r#"{"payload":"#, "}")] {
+            let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+            let frame = format!(
+                r#"{{"type":"bot_response","x":{deep},"message":[{{"component":{{"payload":{deep}}}}}]}}"#
+            );
+            assert_eq!(plain_text(frame.as_bytes()), None);
+        }
+        let mut wrapped = json!({"text": "core"});
+        for _ in 0..MAX_LEVELS + 3 {
+            wrapped = json!({ "text": wrapped.to_string() });
+        }
+        assert!(bot(&json!({"component": {"payload": wrapped}})).is_some_and(|text| text.contains("core")));
+    }
+
+    #[test]
+    fn speakers_are_told_apart() {
+        let speaks = |frame: &str| speaker(&FrameHead::parse(frame.as_bytes()).unwrap());
+        assert_eq!(speaks(r#"{"type":"bot_response","from":"bot"}"#), Speaker::Bot);
+        assert_eq!(speaks(r#"{"type":"BOT_RESPONSE","fromAgent":true}"#), Speaker::Agent);
+        assert_eq!(speaks(r#"{"type":"user_message","from":"self"}"#), Speaker::User);
+        assert_eq!(speaks(r#"{"type":"events","from":"bot"}"#), Speaker::Platform);
+        assert_eq!(speaks(r#"{"type":"events","author":{"type":"AGENT"}}"#), Speaker::Agent);
+        assert_eq!(speaks("{}"), Speaker::Platform);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(frame: Vec<u8>) {
+            let _ = plain_text(&frame);
+        }
+
+        #[test]
+        fn what_a_bot_says_comes_out_as_it_was(said in "[^{].{0,40}") {
+            proptest::prop_assert_eq!(bot(&json!({"cInfo": {"body": said}})), Some(said.clone()));
+        }
+    }
+}

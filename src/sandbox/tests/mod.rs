@@ -1,0 +1,7 @@
+//! The sandbox over real sockets.
+
+mod client;
+mod conversation;
+mod faults;
+mod official;
+mod sign_in;

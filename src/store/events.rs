@@ -1,0 +1,245 @@
+//! Events, lanes, and the journal of what was received.
+
+use bytes::Bytes;
+use sled::IVec;
+
+use super::{
+    BotNumber, JournalEntry, LaneRecord, LaneSlot, Reserved, Store, StoreError, UserNumber, WebhookNumber,
+    WebhookRecord,
+    commit::{JournalLine, Transaction, Write},
+    keys,
+    payload::PayloadId,
+    records::{BodyPlace, EventRecord, JournalRecord, decode, decode_with, encode_with},
+};
+use crate::{
+    clock::Timestamp,
+    events::{EventId, Source, Speaker},
+    messages::ClientMessageId,
+};
+
+/// An event on its way into the store.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Whose it is.
+    pub user: UserNumber,
+    /// That user's bot.
+    pub bot: BotNumber,
+    /// The frame's `type`; empty for none.
+    pub kind: String,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The latest message of the user that was sent before it.
+    pub in_reply_to: Option<ClientMessageId>,
+    /// Where it came from.
+    pub source: Source,
+    /// Who speaks.
+    pub speaker: Speaker,
+    /// Its places in all lanes of the user.
+    pub slots: Vec<LaneSlot>,
+    /// What recognises its repeat.
+    pub journal: JournalEntry,
+    /// The frame.
+    pub frame: Bytes,
+}
+
+/// An event as it lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its number in the log.
+    pub number: u64,
+    /// That user's bot at the time.
+    pub bot: BotNumber,
+    /// The frame's `type`; empty for none.
+    pub kind: String,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The latest message of the user that was sent before it.
+    pub in_reply_to: Option<ClientMessageId>,
+    /// Where it came from.
+    pub source: Source,
+    /// Who speaks.
+    pub speaker: Speaker,
+    /// Its places in all lanes of the user.
+    pub slots: Vec<LaneSlot>,
+    /// The frame.
+    pub frame: Bytes,
+}
+
+/// The events that one commit stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// The first event's number; the others follow.
+    pub first: u64,
+    /// When they were stored.
+    pub at: Timestamp,
+    /// The events, in order.
+    pub entries: Vec<JournalEntry>,
+}
+
+/// The log of events.
+impl Store {
+    /// The id that this store gives to its event of this number.
+    pub fn event_id(&self, number: u64) -> EventId {
+        EventId { store: self.nonce, number }
+    }
+
+    /// Hands an event over; `on_durable` runs on the commit thread when it is on stable storage, in
+    /// the order of the events' numbers. Answers with its number.
+    pub fn append_event(
+        &self,
+        event: NewEvent,
+        reserved: Reserved,
+        on_durable: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<u64, StoreError> {
+        let body = BodyPlace::of(event.frame.len());
+        let record = EventRecord {
+            received_at: event.received_at,
+            bot: event.bot.0,
+            kind: event.kind,
+            in_reply_to: event.in_reply_to.map(ClientMessageId::get),
+            source: event.source,
+            speaker: event.speaker,
+            slots: event.slots,
+            body,
+        };
+        let inline: &[u8] = if body == BodyPlace::Inline { &event.frame } else { &[] };
+        let value = IVec::from(encode_with(EventRecord::VERSION, &record, inline));
+        let (user, journal, frame) = (event.user, event.journal, event.frame);
+        self.committer.submit_event(move |number| Transaction {
+            writes: vec![Write::Put(keys::event(user, number), value)],
+            new_payload: (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame)),
+            journal: Some(JournalLine::Event(number, journal)),
+            done: Some(Box::new(move |result| {
+                if result.is_ok() {
+                    on_durable(number);
+                }
+            })),
+            reserved: Some(reserved),
+            ..Transaction::default()
+        })
+    }
+
+    /// The user's event of this number.
+    pub fn event(&self, user: UserNumber, number: u64) -> Result<Option<StoredEvent>, StoreError> {
+        let value = self.db.get(keys::event(user, number))?;
+        value.map(|value| self.read_event(user, number, value)).transpose()
+    }
+
+    /// The user's events after this number, oldest first.
+    pub fn events_after(
+        &self,
+        user: UserNumber,
+        after: u64,
+    ) -> impl Iterator<Item = Result<StoredEvent, StoreError>> + '_ {
+        let range = keys::event(user, after.saturating_add(1))..=keys::event(user, u64::MAX);
+        self.db.range(range).map(move |entry| {
+            let (key, value) = entry?;
+            self.read_event(user, number_of(&key)?, value)
+        })
+    }
+
+    /// The user's events, newest first, with their places in lanes but without their frames.
+    pub fn slots_from_newest(
+        &self,
+        user: UserNumber,
+    ) -> impl Iterator<Item = Result<(u64, Vec<LaneSlot>), StoreError>> + '_ {
+        self.db.scan_prefix(keys::events_of(user)).rev().map(|entry| {
+            let (key, value) = entry?;
+            let record: EventRecord = decode(EventRecord::VERSION, "event", &value)?;
+            Ok((number_of(&key)?, record.slots))
+        })
+    }
+
+    /// Forgets an event; a crash soon after may bring it back.
+    pub fn remove_event(&self, user: UserNumber, number: u64, frame_length: usize) {
+        let payload =
+            (BodyPlace::of(frame_length) == BodyPlace::File).then_some(PayloadId::Event(user, number));
+        self.committer.defer(Write::Remove(keys::event(user, number)), payload);
+    }
+
+    /// The journal, oldest first.
+    pub fn journals(&self) -> impl Iterator<Item = Result<Journal, StoreError>> + '_ {
+        self.journals_from(0)
+    }
+
+    /// The journal from the commit that starts with this event or later, oldest first.
+    pub fn journals_from(&self, first: u64) -> impl Iterator<Item = Result<Journal, StoreError>> + '_ {
+        self.db.range(keys::journal(first)..=keys::journal(u64::MAX)).map(read_journal)
+    }
+
+    /// Forgets a part of the journal.
+    pub fn remove_journal(&self, first: u64) {
+        self.committer.defer(Write::Remove(keys::journal(first)), None);
+    }
+
+    fn read_event(&self, user: UserNumber, number: u64, value: IVec) -> Result<StoredEvent, StoreError> {
+        let (record, body) = decode_with::<EventRecord>(EventRecord::VERSION, "event", &value)?;
+        let frame = match record.body {
+            BodyPlace::Inline => Bytes::from_owner(value).slice(body..),
+            BodyPlace::File => Bytes::from(self.payloads.read(PayloadId::Event(user, number))?),
+        };
+        Ok(StoredEvent {
+            number,
+            bot: BotNumber(record.bot),
+            kind: record.kind,
+            received_at: record.received_at,
+            in_reply_to: record.in_reply_to.and_then(|id| ClientMessageId::new(id).ok()),
+            source: record.source,
+            speaker: record.speaker,
+            slots: record.slots,
+            frame,
+        })
+    }
+}
+
+/// How far the lanes are.
+impl Store {
+    /// How far a lane is; the start for one that was never seen.
+    pub fn lane(&self, webhook: WebhookNumber, user: UserNumber) -> Result<LaneRecord, StoreError> {
+        match self.db.get(keys::lane(webhook, user))? {
+            Some(value) => decode(LaneRecord::VERSION, "lane", &value),
+            None => Ok(LaneRecord::default()),
+        }
+    }
+
+    /// Remembers how far a lane is; a crash soon after may forget it, and deliveries are repeated.
+    pub fn save_lane(&self, webhook: WebhookNumber, user: UserNumber, lane: &LaneRecord) {
+        self.committer.defer(Self::put(keys::lane(webhook, user), LaneRecord::VERSION, lane), None);
+    }
+}
+
+/// What is remembered of webhooks.
+impl Store {
+    /// What is remembered of a webhook; the default for one that was never seen.
+    pub fn webhook(&self, number: WebhookNumber) -> Result<WebhookRecord, StoreError> {
+        match self.db.get(keys::webhook(number))? {
+            Some(value) => decode(WebhookRecord::VERSION, "webhook", &value),
+            None => Ok(WebhookRecord::default()),
+        }
+    }
+
+    /// Remembers this of the webhook; on stable storage a moment later.
+    pub fn save_webhook(&self, number: WebhookNumber, record: &WebhookRecord) {
+        let write = Self::put(keys::webhook(number), WebhookRecord::VERSION, record);
+        // Lost while the store fails or closes: the webhook will say it again.
+        let _ = self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() });
+    }
+}
+
+fn read_journal(entry: sled::Result<(IVec, IVec)>) -> Result<Journal, StoreError> {
+    let (key, value) = entry?;
+    let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
+    Ok(Journal { first: number_of(&key)?, at: record.at, entries: record.entries })
+}
+
+fn number_of(key: &[u8]) -> Result<u64, StoreError> {
+    keys::trailing_u64(key).ok_or_else(|| StoreError::Unreadable("a key is damaged".to_owned()))
+}
+
+/// The number that the next event gets: after every number that the journal or the log has seen.
+pub(super) fn next_number(db: &sled::Db) -> Result<u64, StoreError> {
+    let Some(last) = db.scan_prefix([keys::kind::JOURNAL]).next_back() else { return Ok(1) };
+    let (key, value) = last?;
+    let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
+    Ok(number_of(&key)? + record.entries.len() as u64)
+}

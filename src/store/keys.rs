@@ -1,0 +1,150 @@
+//! The keys of the store's one tree.
+//!
+//! The first byte says what kind of record it is; numbers follow big-endian, so that every queue is
+//! a prefix scan from its head. **These numbers are on users' disks: never reuse or change one.**
+
+use sled::IVec;
+
+use super::{ClientNumber, UserNumber, WebhookNumber};
+use crate::messages::{ClientMessageId, Fingerprint, MessageNumber};
+
+/// Kinds of records, by the first byte of their keys.
+pub(super) mod kind {
+    /// What the store knows of itself.
+    pub const META: u8 = 0x01;
+    /// A name's number.
+    pub const NAME: u8 = 0x02;
+    /// A user.
+    pub const USER: u8 = 0x10;
+    /// A webhook.
+    pub const WEBHOOK: u8 = 0x11;
+    /// A message's status.
+    pub const MESSAGE: u8 = 0x20;
+    /// A message that is not final, with its content.
+    pub const QUEUE: u8 = 0x21;
+    /// The messages that one commit accepted.
+    pub const ACCEPTED: u8 = 0x22;
+    /// An idempotency key.
+    pub const IDEMPOTENCY: u8 = 0x23;
+    /// An event.
+    pub const EVENT: u8 = 0x30;
+    /// How far a lane is.
+    pub const LANE: u8 = 0x31;
+    /// The events that one commit stored.
+    pub const JOURNAL: u8 = 0x32;
+    /// A dead letter.
+    pub const DEAD: u8 = 0x40;
+}
+
+/// What kind of thing a name names, in keys of [`kind::NAME`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Named {
+    User = 1,
+    Webhook = 2,
+    Client = 3,
+    Bot = 4,
+}
+
+fn join<const N: usize>(parts: [&[u8]; N]) -> IVec {
+    // sled keeps up to 22 bytes in place: no allocation for any key but a name's.
+    let mut key = [0u8; 64];
+    let mut length = 0;
+    for part in parts {
+        key[length..length + part.len()].copy_from_slice(part);
+        length += part.len();
+    }
+    IVec::from(&key[..length])
+}
+
+pub(super) fn meta(name: &str) -> IVec {
+    join([&[kind::META], name.as_bytes()])
+}
+
+pub(super) fn name(what: Named, name: &str) -> IVec {
+    let mut key = Vec::with_capacity(2 + name.len());
+    key.extend([kind::NAME, what as u8]);
+    key.extend(name.as_bytes());
+    IVec::from(key)
+}
+
+pub(super) fn names(what: Named) -> IVec {
+    join([&[kind::NAME, what as u8]])
+}
+
+pub(super) fn user(user: UserNumber) -> IVec {
+    join([&[kind::USER], &user.0.to_be_bytes()])
+}
+
+pub(super) fn webhook(webhook: WebhookNumber) -> IVec {
+    join([&[kind::WEBHOOK], &webhook.0.to_be_bytes()])
+}
+
+pub(super) fn message(user: UserNumber, id: ClientMessageId) -> IVec {
+    join([&[kind::MESSAGE], &user.0.to_be_bytes(), &id.get().to_be_bytes()])
+}
+
+pub(super) fn queue(user: UserNumber, number: MessageNumber) -> IVec {
+    join([&[kind::QUEUE], &user.0.to_be_bytes(), &number.0.to_be_bytes()])
+}
+
+pub(super) fn accepted(first: MessageNumber) -> IVec {
+    join([&[kind::ACCEPTED], &first.0.to_be_bytes()])
+}
+
+/// `client` 0 is for callers where no clients are configured; names are numbered from 1.
+pub(super) fn idempotency(client: ClientNumber, user: UserNumber, key: Fingerprint) -> IVec {
+    join([&[kind::IDEMPOTENCY], &client.0.to_be_bytes(), &user.0.to_be_bytes(), &key.0])
+}
+
+pub(super) fn event(user: UserNumber, number: u64) -> IVec {
+    join([&[kind::EVENT], &user.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+pub(super) fn events_of(user: UserNumber) -> IVec {
+    join([&[kind::EVENT], &user.0.to_be_bytes()])
+}
+
+pub(super) fn lane(webhook: WebhookNumber, user: UserNumber) -> IVec {
+    join([&[kind::LANE], &webhook.0.to_be_bytes(), &user.0.to_be_bytes()])
+}
+
+pub(super) fn journal(first: u64) -> IVec {
+    join([&[kind::JOURNAL], &first.to_be_bytes()])
+}
+
+pub(super) fn dead(number: u64) -> IVec {
+    join([&[kind::DEAD], &number.to_be_bytes()])
+}
+
+/// The big-endian number that a key ends with.
+pub(super) fn trailing_u64(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The big-endian number after a key's first byte.
+pub(super) fn leading_u32(key: &[u8]) -> Option<u32> {
+    key.get(1..5)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn keys_order_as_their_numbers_do(user: u32, a: u64, b: u64) {
+            let user = UserNumber(user);
+            proptest::prop_assert_eq!(event(user, a).cmp(&event(user, b)), a.cmp(&b));
+            proptest::prop_assert_eq!(trailing_u64(&event(user, a)), Some(a));
+            proptest::prop_assert_eq!(leading_u32(&queue(user, MessageNumber(b))), Some(user.0));
+            proptest::prop_assert!(event(user, a).starts_with(&events_of(user)));
+        }
+    }
+
+    #[test]
+    fn hot_keys_fit_in_place() {
+        assert!(idempotency(ClientNumber(1), UserNumber(1), Fingerprint([0; 16])).len() <= 64);
+        assert!(message(UserNumber(1), ClientMessageId::MAX).len() <= 22);
+    }
+}

@@ -1,0 +1,296 @@
+//! Messages: their queue, what is remembered of them, and the journal of what was accepted.
+
+use bytes::Bytes;
+use sled::IVec;
+
+use super::{
+    ClientNumber, Reserved, Store, StoreError, UserNumber,
+    commit::{JournalLine, Transaction, Write},
+    keys,
+    payload::PayloadId,
+    records::{
+        AcceptedEntry, AcceptedRecord, BodyPlace, IdempotencyRecord, QueueRecord, decode, decode_with,
+        encode_with,
+    },
+};
+use crate::{
+    clock::Timestamp,
+    messages::{ClientMessageId, Expectation, Fingerprint, MessageContent, MessageNumber, MessageRecord},
+};
+
+/// The meta record that holds the greatest id that the bridge chose among the forgotten messages.
+const CHOSEN_UP_TO: &str = "chosen-up-to";
+
+/// An idempotency key as the store keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Whose key; number 0 where no clients are configured.
+    pub client: ClientNumber,
+    /// The key's fingerprint.
+    pub key: Fingerprint,
+}
+
+/// What an idempotency key stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownKey {
+    /// The message.
+    pub id: ClientMessageId,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// The fingerprint of the message it was used with.
+    pub fingerprint: Fingerprint,
+}
+
+/// A message on its way into the store.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Whose it is.
+    pub user: UserNumber,
+    /// The id it is known by.
+    pub id: ClientMessageId,
+    /// Whether the bridge chose that id.
+    pub generated: bool,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// What is remembered of it.
+    pub record: MessageRecord,
+    /// What it says.
+    pub content: MessageContent,
+    /// The caller's key for it.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A message that is not final, as it lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedRecord {
+    /// Whose it is.
+    pub user: UserNumber,
+    /// Its place in the order.
+    pub number: MessageNumber,
+    /// The id it is known by.
+    pub id: ClientMessageId,
+    /// Whether the platform acks it.
+    pub expectation: Expectation,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+/// The messages that one commit accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedJournal {
+    /// The number of the first of them.
+    pub first: MessageNumber,
+    /// When they were accepted.
+    pub at: Timestamp,
+    /// They, in order.
+    pub messages: Vec<AcceptedMessage>,
+}
+
+/// What the journal says of an accepted message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedMessage {
+    /// Whose it is.
+    pub user: UserNumber,
+    /// The id it is known by.
+    pub id: ClientMessageId,
+    /// Whether the bridge chose that id.
+    pub generated: bool,
+    /// The caller's key for it.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Messages.
+impl Store {
+    /// Hands a message over; `on_done` runs on the commit thread when it is on stable storage, or
+    /// can't be. Messages reach the disk in the order in which they are handed over.
+    pub fn accept_message(
+        &self,
+        message: NewMessage,
+        reserved: Reserved,
+        on_done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let NewMessage { user, id, generated, expires_at, record, content, idempotency } = message;
+        let number = record.number;
+        let custom_data = content.bot_custom_data.as_ref();
+        let body = BodyPlace::of(content.fields.len() + custom_data.map_or(0, Bytes::len));
+        let queue = QueueRecord {
+            id: id.get(),
+            expectation: record.expectation,
+            expires_at,
+            custom_data: custom_data.map(|data| data.len() as u32),
+            body,
+        };
+        let whole = || [custom_data.map_or(&[][..], |data| data), &content.fields].concat();
+        let value = match body {
+            BodyPlace::Inline => encode_with(QueueRecord::VERSION, &queue, &whole()),
+            BodyPlace::File => encode_with(QueueRecord::VERSION, &queue, &[]),
+        };
+        let mut writes = vec![
+            Write::Put(keys::queue(user, number), IVec::from(value)),
+            Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
+        ];
+        if let Some(Idempotency { client, key }) = idempotency {
+            let known =
+                IdempotencyRecord { id: id.get(), at: record.created_at, fingerprint: record.fingerprint };
+            writes.push(Self::put(keys::idempotency(client, user, key), IdempotencyRecord::VERSION, &known));
+        }
+        let idempotency = idempotency.map(|key| (key.client, key.key));
+        self.committer.submit(Transaction {
+            writes,
+            new_payload: (body == BodyPlace::File)
+                .then(|| (PayloadId::Message(user, number), Bytes::from(whole()))),
+            journal: Some(JournalLine::Message(
+                number,
+                AcceptedEntry { user, id: id.get(), generated, idempotency },
+            )),
+            done: Some(Box::new(on_done)),
+            reserved: Some(reserved),
+            ..Transaction::default()
+        })
+    }
+
+    /// What is remembered of a message.
+    pub fn message(
+        &self,
+        user: UserNumber,
+        id: ClientMessageId,
+    ) -> Result<Option<MessageRecord>, StoreError> {
+        let key = keys::message(user, id);
+        let value = match self.committer.deferred(&key) {
+            Some(newer) => Some(newer),
+            None => self.db.get(&key)?,
+        };
+        value.map(|value| decode(MessageRecord::VERSION, "message", &value)).transpose()
+    }
+
+    /// Remembers a message's new status; a crash soon after may forget it.
+    pub fn save_message(&self, user: UserNumber, id: ClientMessageId, record: &MessageRecord) {
+        self.committer.defer(Self::put(keys::message(user, id), MessageRecord::VERSION, record), None);
+    }
+
+    /// Remembers a message's final status and takes it out of the queue, on stable storage a moment
+    /// later; `on_durable` runs on the commit thread then.
+    pub fn finish_message(
+        &self,
+        user: UserNumber,
+        id: ClientMessageId,
+        record: &MessageRecord,
+        on_durable: impl FnOnce() + Send + 'static,
+    ) {
+        let content_is_a_file = match self.db.get(keys::queue(user, record.number)) {
+            Ok(Some(value)) => decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value)
+                .is_ok_and(|queue| queue.body == BodyPlace::File),
+            // A file that stays behind is swept at the next start.
+            Ok(None) | Err(_) => false,
+        };
+        let transaction = Transaction {
+            writes: vec![
+                Self::put(keys::message(user, id), MessageRecord::VERSION, record),
+                Write::Remove(keys::queue(user, record.number)),
+            ],
+            dropped_payload: content_is_a_file.then_some(PayloadId::Message(user, record.number)),
+            done: Some(Box::new(|result| {
+                if result.is_ok() {
+                    on_durable();
+                }
+            })),
+            ..Transaction::default()
+        };
+        // While the store fails or closes this is lost: the message is still queued at the next start.
+        let _ = self.committer.submit(transaction);
+    }
+
+    /// Every message that is not final, in order of user and acceptance.
+    pub fn queued_messages(&self) -> impl Iterator<Item = Result<QueuedRecord, StoreError>> + '_ {
+        self.db.scan_prefix([keys::kind::QUEUE]).map(|entry| {
+            let (key, value) = entry?;
+            let damaged = || StoreError::Unreadable("a queue record's key is damaged".to_owned());
+            let queue: QueueRecord = decode(QueueRecord::VERSION, "queue", &value)?;
+            Ok(QueuedRecord {
+                user: UserNumber(keys::leading_u32(&key).ok_or_else(damaged)?),
+                number: MessageNumber(keys::trailing_u64(&key).ok_or_else(damaged)?),
+                id: ClientMessageId::new(queue.id).map_err(|_| damaged())?,
+                expectation: queue.expectation,
+                expires_at: queue.expires_at,
+            })
+        })
+    }
+
+    /// What a message that is not final says.
+    pub fn message_content(
+        &self,
+        user: UserNumber,
+        number: MessageNumber,
+    ) -> Result<MessageContent, StoreError> {
+        let Some(value) = self.db.get(keys::queue(user, number))? else {
+            return Err(StoreError::Unreadable(format!("message number {} is not in the queue", number.0)));
+        };
+        let (queue, start) = decode_with::<QueueRecord>(QueueRecord::VERSION, "queue", &value)?;
+        let mut body = match queue.body {
+            BodyPlace::Inline => Bytes::from_owner(value).slice(start..),
+            BodyPlace::File => Bytes::from(self.payloads.read(PayloadId::Message(user, number))?),
+        };
+        let custom_length = queue.custom_data.map(|length| length as usize);
+        if custom_length.is_some_and(|length| length > body.len()) {
+            return Err(StoreError::Unreadable(format!("message number {} is cut short", number.0)));
+        }
+        let bot_custom_data = custom_length.map(|length| body.split_to(length));
+        Ok(MessageContent { fields: body, bot_custom_data })
+    }
+
+    /// The message that an idempotency key stands for.
+    pub fn known_key(&self, user: UserNumber, key: Idempotency) -> Result<Option<KnownKey>, StoreError> {
+        let value = self.db.get(keys::idempotency(key.client, user, key.key))?;
+        let Some(value) = value else { return Ok(None) };
+        let record: IdempotencyRecord = decode(IdempotencyRecord::VERSION, "idempotency", &value)?;
+        let id = ClientMessageId::new(record.id)
+            .map_err(|_| StoreError::Unreadable("an idempotency record is damaged".to_owned()))?;
+        Ok(Some(KnownKey { id, at: record.at, fingerprint: record.fingerprint }))
+    }
+
+    /// What was accepted, commit by commit, from the commit after the one that starts with `after`.
+    pub fn accepted_after(
+        &self,
+        after: MessageNumber,
+    ) -> impl Iterator<Item = Result<AcceptedJournal, StoreError>> + '_ {
+        let range = keys::accepted(MessageNumber(after.0.saturating_add(1)))
+            ..=keys::accepted(MessageNumber(u64::MAX));
+        self.db.range(range).map(read_accepted)
+    }
+
+    /// Forgets the messages of one commit; all of them must be final. `chosen_up_to` is the greatest
+    /// id that the bridge ever chose among forgotten messages.
+    pub fn forget_accepted(&self, journal: &AcceptedJournal, chosen_up_to: u64) -> Result<(), StoreError> {
+        let mut writes = vec![
+            Write::Remove(keys::accepted(journal.first)),
+            Write::Put(keys::meta(CHOSEN_UP_TO), IVec::from(&chosen_up_to.to_be_bytes())),
+        ];
+        for message in &journal.messages {
+            writes.push(Write::Remove(keys::message(message.user, message.id)));
+            if let Some(Idempotency { client, key }) = message.idempotency {
+                writes.push(Write::Remove(keys::idempotency(client, message.user, key)));
+            }
+        }
+        self.committer.submit(Transaction { writes, ..Transaction::default() })
+    }
+
+    /// The greatest id that the bridge chose among the messages that are forgotten.
+    pub fn chosen_up_to(&self) -> Result<u64, StoreError> {
+        let value = self.db.get(keys::meta(CHOSEN_UP_TO))?;
+        Ok(value.and_then(|value| keys::trailing_u64(&value)).unwrap_or(0))
+    }
+}
+
+fn read_accepted(entry: sled::Result<(IVec, IVec)>) -> Result<AcceptedJournal, StoreError> {
+    let (key, value) = entry?;
+    let damaged = || StoreError::Unreadable("an accepted record is damaged".to_owned());
+    let record: AcceptedRecord = decode(AcceptedRecord::VERSION, "accepted", &value)?;
+    let first = MessageNumber(keys::trailing_u64(&key).ok_or_else(damaged)?);
+    let read = |entry: AcceptedEntry| {
+        let id = ClientMessageId::new(entry.id).map_err(|_| damaged())?;
+        let idempotency = entry.idempotency.map(|(client, key)| Idempotency { client, key });
+        Ok(AcceptedMessage { user: entry.user, id, generated: entry.generated, idempotency })
+    };
+    let messages = record.entries.into_iter().map(read).collect::<Result<_, StoreError>>()?;
+    Ok(AcceptedJournal { first, at: record.at, messages })
+}

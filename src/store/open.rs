@@ -1,0 +1,232 @@
+//! Opening a store: the lock, the damage, the version.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+};
+
+use super::{durability, keys};
+use crate::config;
+
+/// The layout that this program writes.
+const SCHEMA: u32 = 1;
+/// Fixed for ever by the first start: sled refuses to open with another. Large enough that no value
+/// below the payload limit ever becomes one of sled's blob files, which it never syncs.
+const SEGMENT_SIZE: usize = 8 << 20;
+
+/// Why a store did not open. Nothing of it was changed, except where that is said.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the store {path} is in use by another rtm-bridge: stop that one first, or give this one its own [store] path"
+    )]
+    InUse {
+        /// The store's directory.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error(
+        "the store {path} can't be used: {error}. Check that the directory exists, belongs to the daemon's user and has space"
+    )]
+    Io {
+        /// The directory or file at fault.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What it holds can't be read as a store.
+    #[error(
+        "the store {path} is damaged: {detail}. Nothing was changed. Copy the directory away before anything else; then either restore a \
+         backup, or start with an empty directory (undelivered events and unsent messages of the damaged store are then missing)"
+    )]
+    Damaged {
+        /// The store's directory.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A later version wrote it.
+    #[error(
+        "the store {path} was written by a newer rtm-bridge (layout {found}, this one knows {SCHEMA}): run that version, or give this one its own [store] path"
+    )]
+    Newer {
+        /// The store's directory.
+        path: PathBuf,
+        /// The layout it has.
+        found: u32,
+    },
+    /// Writes would not survive a power loss.
+    #[error(
+        "the store {path} can't be made durable: {detail}. With [store] durability = \"os\" the daemon runs anyway, safe from crashes but not from power loss"
+    )]
+    NotDurable {
+        /// The store's directory.
+        path: PathBuf,
+        /// What the self-test said.
+        detail: String,
+    },
+}
+
+impl OpenError {
+    /// Whether a person must act before a restart can help.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Newer { .. } | Self::NotDurable { .. })
+    }
+}
+
+/// An opened directory.
+pub(super) struct Opened {
+    pub db: sled::Db,
+    pub lock: fs::File,
+    /// The store's random number.
+    pub nonce: u32,
+}
+
+pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
+    let path = &config.path;
+    let failed = |error| OpenError::Io { path: path.clone(), error };
+    make_private_directory(path).map_err(failed)?;
+    let lock = lock(path)?;
+    durability::choose(config.durability);
+    let database = path.join("sled");
+    let db = open_or_set_snapshot_aside(&database, config.cache, path)?;
+    make_creation_durable(path, &database).map_err(failed)?;
+    let nonce = check_layout(&db, path)?;
+    if config.durability == config::Durability::Fsync {
+        durability::self_test(&db, &keys::meta("self-test"))
+            .map_err(|error| OpenError::NotDurable { path: path.clone(), detail: error.to_string() })?;
+    }
+    Ok(Opened { db, lock, nonce })
+}
+
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+fn lock(path: &Path) -> Result<fs::File, OpenError> {
+    let file_path = path.join("lock");
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&file_path);
+    let file = file.map_err(|error| OpenError::Io { path: file_path.clone(), error })?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path: path.to_owned() }),
+        Err(error) => Err(OpenError::Io { path: file_path, error: error.into() }),
+    }
+}
+
+/// A crash of the machine can leave a snapshot that sled can't read, though its log is whole: without
+/// the snapshot, it reads the log. The file is kept beside, under another name.
+fn open_or_set_snapshot_aside(database: &Path, cache: u64, path: &Path) -> Result<sled::Db, OpenError> {
+    let first = match open_sled(database, cache) {
+        Ok(db) => return Ok(db),
+        Err(Refusal::Io(error)) => return Err(OpenError::Io { path: path.to_owned(), error }),
+        Err(Refusal::Damaged(detail)) => detail,
+    };
+    let aside =
+        set_snapshots_aside(database).map_err(|error| OpenError::Io { path: database.to_owned(), error })?;
+    if aside.is_empty() {
+        return Err(OpenError::Damaged { path: path.to_owned(), detail: first });
+    }
+    match open_sled(database, cache) {
+        Ok(db) => {
+            tracing::warn!(path = %path.display(), ?aside, "a damaged snapshot was set aside; the store was read from its log");
+            Ok(db)
+        }
+        Err(refusal) => {
+            for (from, to) in &aside {
+                // Back as it was: nothing was changed.
+                let _ = fs::rename(to, from);
+            }
+            let detail = match refusal {
+                Refusal::Damaged(detail) => detail,
+                Refusal::Io(error) => error.to_string(),
+            };
+            Err(OpenError::Damaged { path: path.to_owned(), detail })
+        }
+    }
+}
+
+enum Refusal {
+    Damaged(String),
+    Io(io::Error),
+}
+
+fn open_sled(database: &Path, cache: u64) -> Result<sled::Db, Refusal> {
+    let config = sled::Config::new()
+        .path(database)
+        .segment_size(SEGMENT_SIZE)
+        .cache_capacity(cache)
+        .flush_every_ms(None)
+        .mode(sled::Mode::LowSpace);
+    // sled 0.34 asserts its way through damaged files.
+    match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(error))) if error.kind() != io::ErrorKind::NotFound => Err(Refusal::Io(error)),
+        Ok(Err(error)) => Err(Refusal::Damaged(error.to_string())),
+        Err(panic) => {
+            let detail =
+                panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(Refusal::Damaged(detail.unwrap_or("sled could not read it").to_owned()))
+        }
+    }
+}
+
+fn set_snapshots_aside(database: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let mut moved = Vec::new();
+    for entry in fs::read_dir(database)? {
+        let from = entry?.path();
+        let name = from.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("snap.") {
+            let to = database.join(format!("damaged-{name}"));
+            fs::rename(&from, &to)?;
+            moved.push((from, to));
+        }
+    }
+    Ok(moved)
+}
+
+/// sled syncs neither its `conf` nor the directory that names its files.
+fn make_creation_durable(path: &Path, database: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(database)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    for file in ["conf", "db"] {
+        fs::File::open(database.join(file))?.sync_all()?;
+    }
+    fs::File::open(database)?.sync_all()?;
+    fs::File::open(path)?.sync_all()
+}
+
+/// Checks the layout's version, or writes it into a new store. Answers with the store's random number.
+fn check_layout(db: &sled::Db, path: &Path) -> Result<u32, OpenError> {
+    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
+    let read = |name: &str| -> Result<Option<u32>, OpenError> {
+        let value = db.get(keys::meta(name)).map_err(|error| damaged(error.to_string()))?;
+        let number = |bytes: sled::IVec| <[u8; 4]>::try_from(&*bytes).map(u32::from_be_bytes);
+        value.map(number).transpose().map_err(|_| damaged(format!("its {name} is unreadable")))
+    };
+    match (read("schema")?, read("nonce")?) {
+        (Some(found), _) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found }),
+        (Some(_), Some(nonce)) => Ok(nonce),
+        (None, None) if is_new(db) => {
+            let nonce = fastrand::u32(..);
+            let mut batch = sled::Batch::default();
+            batch.insert(keys::meta("schema"), &SCHEMA.to_be_bytes());
+            batch.insert(keys::meta("nonce"), &nonce.to_be_bytes());
+            db.apply_batch(batch).and_then(|()| db.flush()).map_err(|error| damaged(error.to_string()))?;
+            Ok(nonce)
+        }
+        _ => Err(damaged("it has records but no layout version".to_owned())),
+    }
+}
+
+fn is_new(db: &sled::Db) -> bool {
+    db.iter().next().is_none()
+}

@@ -1,0 +1,117 @@
+//! Events, and the journal of what each commit stored.
+
+use serde::{Deserialize, Serialize};
+
+use super::BodyPlace;
+use crate::{
+    clock::Timestamp,
+    events::{Source, Speaker},
+    store::{UserNumber, WebhookNumber},
+};
+
+/// An event's place in one lane.
+///
+/// Every event names *all* lanes that its user has, also those whose webhook doesn't want it, with
+/// the last sequence given in each: so the user's newest event alone tells where every lane stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneSlot {
+    /// The lane's webhook.
+    pub webhook: WebhookNumber,
+    /// The last sequence number given in that lane; this event's own if it is wanted.
+    pub sequence: u64,
+    /// Whether the webhook wants this event.
+    pub wanted: bool,
+}
+
+/// An event's record; its frame follows, or is a payload file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store) struct EventRecord {
+    pub received_at: Timestamp,
+    pub bot: u32,
+    pub kind: String,
+    pub in_reply_to: Option<u64>,
+    pub source: Source,
+    pub speaker: Speaker,
+    pub slots: Vec<LaneSlot>,
+    pub body: BodyPlace,
+}
+
+impl EventRecord {
+    pub(in crate::store) const VERSION: u8 = 1;
+}
+
+/// What the journal says of one event: enough to recognise its repeat and to forget it in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Whose event it was.
+    pub user: UserNumber,
+    /// The frame's size in bytes.
+    pub size: u32,
+    /// Half a fingerprint of the frame's identity; 0 for a frame without one.
+    pub identity: u64,
+    /// Half a fingerprint of the frame's bytes.
+    pub content: u64,
+}
+
+/// The events of one commit, numbered on from the number in the record's key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store) struct JournalRecord {
+    pub at: Timestamp,
+    pub entries: Vec<JournalEntry>,
+}
+
+impl JournalRecord {
+    pub(in crate::store) const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::records::{decode, decode_with, encode, encode_with};
+
+    #[test]
+    fn their_forms_are_stable() {
+        let event = EventRecord {
+            received_at: Timestamp::from_millis(1_700_000_000_000),
+            bot: 1,
+            kind: "bot_response".to_owned(),
+            in_reply_to: Some(1_466_692_440_896),
+            source: Source::Live,
+            speaker: Speaker::Agent,
+            slots: vec![LaneSlot { webhook: WebhookNumber(3), sequence: 300, wanted: true }],
+            body: BodyPlace::Inline,
+        };
+        insta::assert_snapshot!(format!("{:02x?}", encode_with(EventRecord::VERSION, &event, b"{}")), @"[01, 80, d0, 95, ff, bc, 31, 01, 0c, 62, 6f, 74, 5f, 72, 65, 73, 70, 6f, 6e, 73, 65, 01, c0, a6, ba, ed, d7, 2a, 00, 01, 01, 03, ac, 02, 01, 00, 7b, 7d]");
+        let entry = JournalEntry { user: UserNumber(2), size: 600, identity: 5, content: u64::MAX };
+        let journal = JournalRecord { at: Timestamp::from_millis(1), entries: vec![entry] };
+        insta::assert_snapshot!(format!("{:02x?}", encode(JournalRecord::VERSION, &journal)), @"[01, 01, 01, 02, d8, 04, 05, ff, ff, ff, ff, ff, ff, ff, ff, ff, 01]");
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_and_back(kind in ".{0,80}", reply: Option<u64>, sequence: u64, frame: Vec<u8>) {
+            let event = EventRecord {
+                received_at: Timestamp::from_millis(sequence),
+                bot: 1,
+                kind,
+                in_reply_to: reply,
+                source: Source::History,
+                speaker: Speaker::Bot,
+                slots: vec![LaneSlot { webhook: WebhookNumber(3), sequence, wanted: false }],
+                body: BodyPlace::of(frame.len()),
+            };
+            let bytes = encode_with(EventRecord::VERSION, &event, &frame);
+            let (back, body) = decode_with::<EventRecord>(EventRecord::VERSION, "event", &bytes).unwrap();
+            prop_assert_eq!(back, event);
+            prop_assert_eq!(&bytes[body..], &frame[..]);
+        }
+
+        #[test]
+        fn damage_is_an_error_and_no_panic(bytes: Vec<u8>) {
+            let _ = decode::<EventRecord>(EventRecord::VERSION, "event", &bytes);
+            let _ = decode::<JournalRecord>(JournalRecord::VERSION, "journal", &bytes);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Lanes, webhooks and dead letters.
+
+use serde::{Deserialize, Serialize};
+
+use super::BodyPlace;
+use crate::{
+    clock::Timestamp,
+    config::BodyFormat,
+    store::{UserNumber, WebhookNumber},
+};
+
+/// A place in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// The event's number in the log.
+    pub event: u64,
+    /// Its sequence number in the lane.
+    pub sequence: u64,
+}
+
+/// An event that was tried and has not got through yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempted {
+    /// The event's number in the log.
+    pub event: u64,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The body's shape, fixed by the first attempt.
+    pub format: BodyFormat,
+    /// The status of the last answer.
+    pub last_status: Option<u16>,
+}
+
+/// How far a lane is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneRecord {
+    /// Everything up to here is delivered or dead.
+    pub done: Position,
+    /// Beyond that, what is delivered or dead out of order (`ordered = false` only).
+    pub done_ahead: Vec<Position>,
+    /// What was tried and is still due.
+    pub attempted: Vec<Attempted>,
+}
+
+impl LaneRecord {
+    pub(in crate::store) const VERSION: u8 = 1;
+}
+
+/// What is remembered of a webhook.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookRecord {
+    /// Since when it is disabled (it answered 410).
+    pub disabled_since: Option<Timestamp>,
+    /// Until when it asked to be left alone (Retry-After).
+    pub held_until: Option<Timestamp>,
+}
+
+impl WebhookRecord {
+    pub(in crate::store) const VERSION: u8 = 1;
+}
+
+/// A dead letter; the event's record of the time follows it in full, or its frame is a payload file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store) struct DeadLetterRecord {
+    pub webhook: WebhookNumber,
+    pub user: UserNumber,
+    pub position: Position,
+    pub format: BodyFormat,
+    pub attempts: u32,
+    pub last_status: Option<u16>,
+    pub reason: String,
+    pub answer: String,
+    pub dead_at: Timestamp,
+    pub received_at: Timestamp,
+    pub bot: u32,
+    pub kind: String,
+    pub in_reply_to: Option<u64>,
+    pub source: crate::events::Source,
+    pub speaker: crate::events::Speaker,
+    pub body: BodyPlace,
+}
+
+impl DeadLetterRecord {
+    pub(in crate::store) const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::records::{decode, encode};
+
+    #[test]
+    fn their_forms_are_stable() {
+        let lane = LaneRecord {
+            done: Position { event: 41, sequence: 7 },
+            done_ahead: vec![Position { event: 44, sequence: 9 }],
+            attempted: vec![Attempted {
+                event: 42,
+                attempts: 3,
+                format: BodyFormat::Form,
+                last_status: Some(503),
+            }],
+        };
+        let bytes = encode(LaneRecord::VERSION, &lane);
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 29, 07, 01, 2c, 09, 01, 2a, 03, 02, 01, f7, 03]");
+        assert_eq!(decode::<LaneRecord>(LaneRecord::VERSION, "lane", &bytes).unwrap(), lane);
+
+        let webhook = WebhookRecord { disabled_since: Some(Timestamp::from_millis(5)), held_until: None };
+        let bytes = encode(WebhookRecord::VERSION, &webhook);
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 05, 00]");
+        assert_eq!(decode::<WebhookRecord>(WebhookRecord::VERSION, "webhook", &bytes).unwrap(), webhook);
+    }
+}

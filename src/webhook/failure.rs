@@ -1,0 +1,126 @@
+//! Why no answer came, in plain words.
+
+use std::{error::Error, fmt, io, iter, time::Duration};
+
+use url::Url;
+
+use super::visible;
+
+/// Why an attempt got no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind of it.
+    pub kind: FailureKind,
+    /// What happened, for people: one line, without credentials, without control characters.
+    pub text: String,
+}
+
+/// The kinds of failures without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The host's name can't be resolved.
+    Dns,
+    /// No TCP connection.
+    Connect,
+    /// No TLS, or not with these certificates.
+    Tls,
+    /// Nothing in time.
+    Timeout,
+    /// The connection ended before an answer.
+    Reset,
+    /// What came is not HTTP.
+    Protocol,
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dns => "its host name can't be resolved",
+            Self::Connect => "no connection",
+            Self::Tls => "no TLS connection",
+            Self::Timeout => "no answer in time",
+            Self::Reset => "the connection ended before an answer",
+            Self::Protocol => "its answer is not HTTP",
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Failure {
+    /// The whole attempt took too long.
+    pub(super) fn timeout(limit: Duration) -> Self {
+        Self { kind: FailureKind::Timeout, text: format!("no answer within {limit:?}") }
+    }
+
+    /// What an error of the HTTP client means. Of the URL, only host and port are told.
+    pub(super) fn explain(error: &reqwest::Error, url: &Url, connect_limit: Duration) -> Self {
+        let kind = kind_of(error);
+        let host = url.host_str().unwrap_or_default();
+        let place = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+        let root = causes(error).last().map(ToString::to_string).unwrap_or_default();
+        let refused = io_kind(error) == Some(io::ErrorKind::ConnectionRefused);
+        let text = match kind {
+            FailureKind::Dns => format!("the host name {host} can't be resolved: {root}"),
+            FailureKind::Connect if refused => {
+                format!("{place} refuses connections: is the receiver running?")
+            }
+            FailureKind::Connect => format!("can't connect to {place}: {root}"),
+            FailureKind::Tls => format!("no TLS connection with {place}: {root}"),
+            FailureKind::Timeout => format!("no connection with {place} within {connect_limit:?}"),
+            FailureKind::Reset => format!("{place} closed the connection before it answered"),
+            FailureKind::Protocol => format!("{place} sent something that is not HTTP: {root}"),
+        };
+        Self { kind, text: visible(&text) }
+    }
+}
+
+fn kind_of(error: &reqwest::Error) -> FailureKind {
+    if error.is_timeout() {
+        FailureKind::Timeout
+    } else if error.is_dns() {
+        FailureKind::Dns
+    } else if causes(error).any(<dyn Error>::is::<rustls::Error>) {
+        FailureKind::Tls
+    } else if error.is_connect() {
+        FailureKind::Connect
+    } else if was_cut_off(error) {
+        FailureKind::Reset
+    } else {
+        FailureKind::Protocol
+    }
+}
+
+/// Whether the connection ended where an answer should have begun.
+fn was_cut_off(error: &reqwest::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let by_hyper = causes(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
+    by_hyper
+        || matches!(
+            io_kind(error),
+            Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+        )
+}
+
+fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(io::Error::kind)
+}
+
+/// The error and what caused it, down to the root. An [`io::Error`] hides what it wraps from
+/// [`Error::source`].
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |cause| {
+        let cause: &'a (dyn Error + 'static) = *cause;
+        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        }
+    })
+}
