@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    aftermath::{Aftermath, Sequel},
+    confirmations::{Confirmation, Confirmations},
     counters::RtmCounters,
     failure::{Failure, FailureKind},
     frame::{FrameClass, FrameHead},
@@ -70,7 +70,7 @@ pub(super) struct Connection<R> {
     socket: Option<Socket>,
     /// The request under way. Boxed, so that a task that waits for frames is small.
     request: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
-    aftermath: Aftermath,
+    confirmations: Confirmations,
 }
 
 /// How a request ended.
@@ -86,7 +86,7 @@ enum Wake {
     Reply(Reply),
     Socket(Result<Message, CloseCause>),
     Command(Command),
-    Durable(Sequel),
+    Confirm(String),
     Deadline,
 }
 
@@ -101,8 +101,6 @@ struct Incoming<'a> {
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// So many messages are read before what is due is done.
 const MOST_READ_FIRST: usize = 64;
-/// How long the stop waits for events to become durable.
-const LAST_SEQUELS: Duration = Duration::from_secs(1);
 
 impl<R: Rooms> Connection<R> {
     pub(super) fn new(
@@ -111,8 +109,8 @@ impl<R: Rooms> Connection<R> {
         session: Session,
         stop: CancellationToken,
     ) -> Self {
-        let aftermath = Aftermath::default();
-        Self { shared, who, session, stop, socket: None, request: None, aftermath }
+        let confirmations = Confirmations::default();
+        Self { shared, who, session, stop, socket: None, request: None, confirmations }
     }
 
     /// Runs until it is stopped.
@@ -125,18 +123,17 @@ impl<R: Rooms> Connection<R> {
                 Wake::Socket(read) => self.read(read).await,
                 Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
                 Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
-                Wake::Durable(sequel) => self.follow_up(sequel).await,
+                Wake::Confirm(frame) => self.confirm(frame).await,
                 Wake::Deadline => self.deadline().await,
             }
         }
         self.request = None;
         self.tell(Input::Stop, None).await;
-        let _ = timeout(LAST_SEQUELS, self.finish_aftermath()).await;
     }
 
     async fn wake(&mut self) -> Wake {
         let deadline = self.session.deadline();
-        let (read_on, began) = (!self.aftermath.is_full(), Instant::now());
+        let (read_on, began) = (!self.confirmations.is_full(), Instant::now());
         let wake = tokio::select! {
             () = self.stop.cancelled() => Wake::Stop,
             reply = async { self.request.as_mut().expect("checked by the branch").await }, if self.request.is_some() => {
@@ -147,7 +144,7 @@ impl<R: Rooms> Connection<R> {
                 Wake::Socket(read)
             }
             command = self.who.user.mailbox.take() => Wake::Command(command),
-            sequel = self.aftermath.next() => Wake::Durable(sequel),
+            frame = self.confirmations.next() => Wake::Confirm(frame),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
         };
         if !read_on {
@@ -161,7 +158,7 @@ impl<R: Rooms> Connection<R> {
     /// taken for dead at once.
     async fn deadline(&mut self) {
         for _ in 0..MOST_READ_FIRST {
-            if self.aftermath.is_full() {
+            if self.confirmations.is_full() {
                 break;
             }
             let Some(read) = self.socket.as_mut().and_then(|socket| socket.read().now_or_never()) else {
@@ -317,7 +314,7 @@ impl<R: Rooms> Connection<R> {
     /// Forgets a socket that is no good any more.
     fn lost(&mut self, cause: CloseCause) -> Input<'static> {
         self.socket = None;
-        self.aftermath.forget_acks();
+        self.confirmations.forget();
         if cause == CloseCause::FrameTooLarge {
             self.shared.counters.frames_rejected.too_large.add_one();
         }
@@ -325,7 +322,7 @@ impl<R: Rooms> Connection<R> {
     }
 
     async fn close(&mut self, code: u16) {
-        self.aftermath.forget_acks();
+        self.confirmations.forget();
         let Some(socket) = self.socket.take() else { return };
         let late = socket.close(code).await;
         // A store that is stuck must not hold the end up.
@@ -337,13 +334,14 @@ impl<R: Rooms> Connection<R> {
     /// What is read is stored, even behind a goodbye.
     async fn store_late(&mut self, late: Vec<Message>) {
         for frame in late.into_iter().filter_map(bytes_of) {
-            if FrameHead::parse(&frame).is_ok_and(|head| head.class() == FrameClass::Event) {
-                let received =
-                    Received { frame, at: Timestamp::now(), in_reply_to: None, source: Source::Live };
-                if let Err(error) = self.shared.rooms.receive(&self.who.user, received).await {
-                    let user = &self.who.user.name;
-                    tracing::warn!(%user, %error, "an event that came behind a goodbye was not stored");
-                }
+            let Ok(head) = FrameHead::parse(&frame) else { continue };
+            if head.class() != FrameClass::Event {
+                continue;
+            }
+            let (user, source) = (&self.who.user, Source::Live);
+            let received = Received { frame: frame.clone(), at: Timestamp::now(), in_reply_to: None, source };
+            if let Err(error) = self.shared.rooms.receive(user, &head, received).await {
+                tracing::warn!(user = %user.name, %error, "an event that came behind a goodbye was not stored");
             }
         }
     }
@@ -393,42 +391,46 @@ impl<R: Rooms> Connection<R> {
         let received =
             Received { frame: incoming.bytes.clone(), at: incoming.at, in_reply_to, source: Source::Live };
         let began = Instant::now();
-        let reception = self.offer(received).await?;
-        let (durable, replied) = match reception {
-            Reception::Event { id, durable } => {
-                (Some(durable), in_reply_to.filter(|_| answer == Answer::Yes).map(|message| (message, id)))
+        let taken = self.offer(incoming.head, received).await;
+        if self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
+            let frame = outgoing::delivery_ack(incoming.head, incoming.at);
+            match taken {
+                Some(Reception::Event { durable, .. }) => {
+                    self.confirmations.push(Confirmation { durable: Some(durable), frame });
+                }
+                // It is in the store already, or about to be: confirmed again, as each frame is.
+                Some(Reception::Repeat) => self.confirmations.push(Confirmation { durable: None, frame }),
+                None => {}
             }
-            // It is in the store already: confirmed again, as each frame is.
-            Reception::Repeat => (None, None),
-        };
-        let confirm = self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes;
-        let delivery_ack = confirm.then(|| outgoing::delivery_ack(incoming.head, incoming.at));
-        self.aftermath.push(Sequel { durable, delivery_ack, replied });
-        Some(Input::Stalled(began.elapsed())).filter(|_| began.elapsed() > Duration::ZERO)
+        }
+        let waited = began.elapsed();
+        (waited > Duration::ZERO).then_some(Input::Stalled(waited))
     }
 
-    /// Offers an event until the store takes it; gives up only when it can't be read back anyway,
-    /// or at the stop (the frame was not confirmed: history has it).
-    async fn offer(&mut self, received: Received) -> Option<Reception> {
-        let user = &self.who.user;
-        let mut complaint = None;
+    /// Offers an event until the store takes it, or it is clear that it never will: at the stop, or
+    /// when the store can't read itself. Then the frame is not confirmed, and history has it.
+    async fn offer(&mut self, head: &FrameHead<'_>, received: Received) -> Option<Reception> {
+        let mut refused = false;
         loop {
+            let user = &self.who.user;
             let taken = tokio::select! {
                 biased;
-                taken = self.shared.rooms.receive(user, received.clone()) => taken,
+                taken = self.shared.rooms.receive(user, head, received.clone()) => taken,
                 () = self.stop.cancelled() => return None,
             };
             let error = match taken {
+                // Known only because it was offered before? Then nobody can say that it is stored.
+                Ok(Reception::Repeat) if refused => return None,
                 Ok(reception) => return Some(reception),
                 Err(error) => error,
             };
-            if matches!(error, StoreError::Unreadable(_)) {
-                tracing::error!(user = %user.name, %error, "an event was not stored");
-                return None;
+            self.confirmations.distrust();
+            if !refused {
+                tracing::error!(user = %user.name, %error, "an event can't be stored; nothing more is read until it is");
             }
-            if complaint.is_none() {
-                tracing::error!(user = %user.name, %error, "an event can't be stored now; nothing more is read until it is");
-                complaint = Some(error);
+            refused = true;
+            if matches!(error, StoreError::Unreadable(_)) {
+                return None;
             }
             tokio::select! {
                 () = sleep(STORE_PAUSE) => {}
@@ -437,23 +439,10 @@ impl<R: Rooms> Connection<R> {
         }
     }
 
-    // ---- Once an event is durable.
-
-    async fn follow_up(&mut self, sequel: Sequel) {
-        if let Some((message, event)) = sequel.replied {
-            self.shared.rooms.replied(self.who.user.number, message, event);
-        }
-        if let Some(frame) = sequel.delivery_ack
-            && let Some(lost) = self.write(Message::text(frame)).await
-        {
+    /// Confirms an event that is on stable storage now.
+    async fn confirm(&mut self, frame: String) {
+        if let Some(lost) = self.write(Message::text(frame)).await {
             self.tell(lost, None).await;
-        }
-    }
-
-    async fn finish_aftermath(&mut self) {
-        while !self.aftermath.is_empty() {
-            let sequel = self.aftermath.next().await;
-            self.follow_up(sequel).await;
         }
     }
 }

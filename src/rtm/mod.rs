@@ -11,14 +11,14 @@
 //! ```
 //!
 //! - [`session`]: every rule of the protocol, as a pure state machine.
-//! - `connection`: carries out what the session says. `aftermath`: what must wait until an event is
-//!   durable. `outgoing`: the frames that are sent. `socket`: the WebSocket's limits and errors.
+//! - `connection`: carries out what the session says. `confirmations`: delivery acks, which wait until
+//!   their event is durable. `outgoing`: the frames that are sent. `socket`: the WebSocket's limits and errors.
 //! - [`platform`]: the HTTP endpoints. [`token`]: assertions. [`pace`]: how fast a bot may ask.
 //!   `socket_url`: which URLs may be opened. [`failure`]: what can go wrong, in classes.
 //! - [`supervisor`]: who runs, and how it ends. [`counters`]: what is counted for metrics.
 //! - [`frame`]: what is read of a frame.
 
-mod aftermath;
+mod confirmations;
 mod connection;
 pub mod counters;
 pub mod failure;

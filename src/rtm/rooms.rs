@@ -6,8 +6,9 @@ use std::{future::Future, sync::Arc};
 
 use crate::{
     clock::Timestamp,
-    events::{EventId, Events, Received, Reception},
-    messages::{ClientMessageId, MessageContent, MessageNumber, Messages, Verdict},
+    events::{Events, Received, Reception},
+    messages::{MessageContent, MessageNumber, Messages, Verdict},
+    rtm::frame::FrameHead,
     store::{Store, StoreError, UserNumber, UserRecord},
     users::User,
 };
@@ -18,10 +19,10 @@ pub(super) trait Rooms: Send + Sync + 'static {
     fn content(&self, user: UserNumber, number: MessageNumber) -> Result<MessageContent, StoreError>;
     fn sent(&self, user: UserNumber, number: MessageNumber, at: Timestamp);
     fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict);
-    fn replied(&self, user: UserNumber, id: ClientMessageId, event: EventId);
     fn receive(
         &self,
         user: &Arc<User>,
+        head: &FrameHead<'_>,
         received: Received,
     ) -> impl Future<Output = Result<Reception, StoreError>> + Send;
     fn save_user(&self, user: UserNumber, record: &UserRecord);
@@ -31,8 +32,8 @@ pub(super) trait Rooms: Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct DaemonRooms {
     pub(super) store: Arc<Store>,
-    pub(super) messages: Arc<Messages>,
-    pub(super) events: Arc<Events>,
+    pub(super) messages: Messages,
+    pub(super) events: Events,
 }
 
 impl Rooms for DaemonRooms {
@@ -48,16 +49,13 @@ impl Rooms for DaemonRooms {
         self.messages.finished(user, number, at, verdict);
     }
 
-    fn replied(&self, user: UserNumber, id: ClientMessageId, event: EventId) {
-        self.messages.replied(user, id, event);
-    }
-
     fn receive(
         &self,
         user: &Arc<User>,
+        head: &FrameHead<'_>,
         received: Received,
     ) -> impl Future<Output = Result<Reception, StoreError>> + Send {
-        self.events.receive(user, received)
+        self.events.receive(user, head, received)
     }
 
     fn save_user(&self, user: UserNumber, record: &UserRecord) {

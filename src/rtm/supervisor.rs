@@ -70,8 +70,8 @@ impl Supervisor {
         platform: &Arc<Platform>,
         store: &Arc<Store>,
         users: &Users,
-        messages: &Arc<Messages>,
-        events: &Arc<Events>,
+        messages: &Messages,
+        events: &Events,
     ) -> Result<Self, StartError> {
         let rooms = DaemonRooms { store: store.clone(), messages: messages.clone(), events: events.clone() };
         let crew = Crew::new(config, platform.clone(), rooms);
