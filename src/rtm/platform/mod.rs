@@ -1,0 +1,280 @@
+//! The platform's HTTP endpoints.
+//!
+//! One client for the daemon, that makes each request once: no redirects, no proxies from the
+//! environment, no retries of its own, a limit on time and on the size of what is read.
+
+mod answer;
+mod tls;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use reqwest::{
+    StatusCode,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::Url;
+
+use self::answer::Answer;
+pub(super) use self::answer::retry_after;
+use super::{
+    failure::{Failure, FailureKind, Step},
+    session::{Grant, SocketUrl},
+    socket_url::SocketPolicy,
+    token::{Assertion, Skew, credentials_fingerprint, expiry},
+};
+use crate::{
+    clock::Timestamp,
+    config::{self, Bot, Secret},
+    store::Access,
+};
+
+/// What the bridge calls itself.
+pub const USER_AGENT: &str = concat!("rtm-bridge/", env!("CARGO_PKG_VERSION"));
+
+/// The platform, as far as it speaks HTTP.
+#[derive(Debug)]
+pub struct Platform {
+    http: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
+    base: Url,
+    sockets: SocketPolicy,
+    audience: String,
+    jwt_lifetime: std::time::Duration,
+    clock: PlatformClock,
+}
+
+/// Why there can be no client for the platform.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// `platform.ca` can't be read.
+    #[error(
+        "platform.ca: {} can't be read as a PEM file of certificates: {reason}; give a file with at least one CERTIFICATE block",
+        path.display()
+    )]
+    Authorities {
+        /// The configured file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The TLS or HTTP library refuses its settings.
+    #[error("the HTTP client for the platform can't be set up: {0}")]
+    Client(String),
+}
+
+/// What jwtgrant said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The access token.
+    pub token: Secret,
+    /// Until when it is good, by our clock.
+    pub expires_at: Timestamp,
+    /// The platform's own id of the user (`u-...`).
+    pub platform_user_id: Option<String>,
+}
+
+impl Platform {
+    /// A client with these settings. Reads the system's certificates, or `platform.ca`.
+    pub fn new(settings: &config::Platform) -> Result<Self, PlatformError> {
+        let tls = tls::client_config(settings.ca.as_deref())?;
+        let mut for_http = tls.clone();
+        // Sockets are HTTP/1.1 only; requests may share an HTTP/2 connection.
+        for_http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(for_http)
+            .user_agent(USER_AGENT)
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.request_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .build()
+            .map_err(|error| PlatformError::Client(answer::words(&error)))?;
+        Ok(Self {
+            http,
+            tls: Arc::new(tls),
+            base: settings.url.clone(),
+            sockets: SocketPolicy::new(&settings.url, settings.websocket_url.as_ref()),
+            audience: settings.audience.clone(),
+            jwt_lifetime: settings.jwt_lifetime,
+            clock: PlatformClock::default(),
+        })
+    }
+
+    /// The TLS settings for sockets: the same authorities as for requests.
+    pub fn tls(&self) -> &Arc<rustls::ClientConfig> {
+        &self.tls
+    }
+
+    /// How far the platform's clock is ahead of ours; unknown before its first answer.
+    pub fn skew(&self) -> Option<Skew> {
+        self.clock.skew()
+    }
+
+    /// A fingerprint of what this user signs in with.
+    pub fn credentials(&self, bot: &Bot, identity: &str) -> [u8; 16] {
+        credentials_fingerprint(&self.base, bot, identity)
+    }
+
+    /// Signs a user in: mints an assertion and grants it.
+    pub async fn sign_in(&self, bot: &Bot, identity: &str) -> Result<Grant, Failure> {
+        let skew = self.skew().unwrap_or_default();
+        let assertion = Assertion {
+            subject: identity,
+            audience: &self.audience,
+            lifetime: self.jwt_lifetime,
+            now: skew.to_platform(Timestamp::now()),
+        };
+        let jwt = assertion
+            .sign(bot)
+            .map_err(|error| Failure::new(Step::SignIn, FailureKind::Malformed, &error.to_string()))?;
+        let granted = self.grant(&jwt, bot).await?;
+        Ok(Grant {
+            access: Access {
+                token: granted.token,
+                expires_at: granted.expires_at,
+                granted_for: self.credentials(bot, identity),
+            },
+            platform_user_id: granted.platform_user_id,
+        })
+    }
+
+    /// `POST /api/1.1/oAuth/token/jwtgrant`: an assertion for an access token. Use each assertion
+    /// once.
+    pub async fn grant(&self, jwt: &Secret, bot: &Bot) -> Result<Granted, Failure> {
+        let body = json!({ "assertion": jwt.expose(), "botInfo": bot_info(bot), "token": {} });
+        let request = self.http.post(self.endpoint("oAuth/token/jwtgrant")).json(&body);
+        let answer = self.ask(Step::SignIn, request, &[jwt, &bot.client_secret]).await?;
+        if let Some(failure) = answer.failure(|status, _| match status.as_u16() {
+            400 | 401 | 403 => Some(FailureKind::Unauthorized),
+            _ => None,
+        }) {
+            return Err(failure);
+        }
+        let GrantBody { authorization, user_info } = answer.body()?;
+        let token = Secret::new(authorization.access_token);
+        if bearer(&token).is_none() {
+            return Err(answer.malformed("the access token has characters that no token may have"));
+        }
+        let skew = self.skew().unwrap_or_default();
+        Ok(Granted {
+            token,
+            expires_at: expiry(authorization.expires_date.as_str(), skew, Timestamp::now()),
+            platform_user_id: user_info.and_then(|user| user.user_id.as_str().map(str::to_owned)),
+        })
+    }
+
+    /// `POST /api/1.1/rtm/start`: an access token for a socket's URL, and when that arrived.
+    pub async fn start(&self, token: &Secret, bot: &Bot) -> Result<(SocketUrl, Instant), Failure> {
+        // A token from an edited store might not be; a new one will.
+        let Some(bearer) = bearer(token) else {
+            return Err(Failure::new(Step::Start, FailureKind::TokenRefused, "it can't stand in a header"));
+        };
+        let body = json!({ "botInfo": bot_info(bot), "token": {} });
+        let request = self.http.post(self.endpoint("rtm/start")).header(AUTHORIZATION, bearer).json(&body);
+        let answer = self.ask(Step::Start, request, &[token]).await?;
+        if let Some(failure) = answer.failure(|status, error| {
+            let refused = status == StatusCode::UNAUTHORIZED || error.is_some_and(answer::names_the_token);
+            refused.then_some(FailureKind::TokenRefused)
+        }) {
+            return Err(failure);
+        }
+        let StartBody { url } = answer.body()?;
+        let url = self.sockets.admit(&url).map_err(|refusal| answer.malformed(&refusal.to_string()))?;
+        Ok((url, answer.arrived))
+    }
+
+    async fn ask(
+        &self,
+        step: Step,
+        request: reqwest::RequestBuilder,
+        secrets: &[&Secret],
+    ) -> Result<Answer, Failure> {
+        let answer = Answer::to(step, request, secrets).await?;
+        if let Some(skew) = answer.skew {
+            self.clock.set(skew);
+        }
+        Ok(answer)
+    }
+
+    /// An endpoint under the configured base path.
+    fn endpoint(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        let base = self.base.path().trim_end_matches('/');
+        url.set_path(&format!("{base}/api/1.1/{path}"));
+        url
+    }
+}
+
+fn bot_info(bot: &Bot) -> Value {
+    json!({ "chatBot": bot.name, "taskBotId": bot.id })
+}
+
+/// The header for a token, if it can stand in one.
+fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    (!token.expose().is_empty()).then_some(value)
+}
+
+#[derive(Deserialize)]
+struct GrantBody {
+    authorization: Authorization,
+    #[serde(rename = "userInfo")]
+    user_info: Option<UserInfo>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Authorization {
+    access_token: String,
+    #[serde(default)]
+    expires_date: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UserInfo {
+    #[serde(default)]
+    user_id: Value,
+}
+
+#[derive(Deserialize)]
+struct StartBody {
+    url: String,
+}
+
+/// What is known of the platform's clock, from its latest answer.
+#[derive(Debug)]
+struct PlatformClock(AtomicI64);
+
+impl PlatformClock {
+    const UNKNOWN: i64 = i64::MIN;
+
+    fn set(&self, skew: Skew) {
+        self.0.store(skew.0, Ordering::Relaxed);
+    }
+
+    fn skew(&self) -> Option<Skew> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|skew| *skew != Self::UNKNOWN).map(Skew)
+    }
+}
+
+impl Default for PlatformClock {
+    fn default() -> Self {
+        Self(AtomicI64::new(Self::UNKNOWN))
+    }
+}
+
+#[cfg(test)]
+mod tests;

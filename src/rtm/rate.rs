@@ -1,0 +1,85 @@
+//! A token bucket, without a clock.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// So many at once after a quiet time, then one each interval (the generic cell rate algorithm: one
+/// moment of state instead of a level that must be topped up).
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    interval: Duration,
+    /// How far ahead of time the schedule may run: `burst` intervals.
+    tolerance: Duration,
+    /// When the bucket will be full again.
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// One each `interval`, `burst` at once; a burst of 0 counts as 1.
+    pub fn new(interval: Duration, burst: u32) -> Self {
+        // A day is as good as never, and keeps the sums below within what a clock can hold.
+        let interval = interval.min(Duration::from_secs(86_400));
+        Self { interval, tolerance: interval.saturating_mul(burst.max(1)), full_at: None }
+    }
+
+    /// `rate` a second, `burst` at once. A rate that is no positive number counts as one a minute.
+    pub fn per_second(rate: f64, burst: u32) -> Self {
+        let interval = Duration::try_from_secs_f64(rate.recip()).unwrap_or(Duration::from_secs(60));
+        Self::new(interval, burst)
+    }
+
+    /// Takes one; else says when one can be taken, which is later than `now`.
+    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let full_at = self.full_at.unwrap_or(now).max(now) + self.interval;
+        match full_at.checked_duration_since(now + self.tolerance) {
+            None | Some(Duration::ZERO) => {
+                self.full_at = Some(full_at);
+                Ok(())
+            }
+            Some(wait) => Err(now + wait),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_and_then_the_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::per_second(4.0, 3);
+        for _ in 0..3 {
+            assert_eq!(bucket.take(start), Ok(()));
+        }
+        assert_eq!(bucket.take(start), Err(start + Duration::from_millis(250)));
+        assert_eq!(bucket.take(start + Duration::from_millis(250)), Ok(()));
+        assert!(bucket.take(start + Duration::from_millis(250)).is_err());
+        let rested = start + Duration::from_secs(60);
+        assert_eq!((0..10).filter(|_| bucket.take(rested).is_ok()).count(), 3, "no more than the burst");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_more_than_burst_and_rate_and_never_a_wait_that_does_not_help(
+            rate in 0.5f64..50.0, burst in 0u32..20, gaps in proptest::collection::vec(0u64..400, 1..200)
+        ) {
+            let start = Instant::now();
+            let mut bucket = Bucket::per_second(rate, burst);
+            let (mut now, mut taken) = (start, 0u32);
+            for gap in gaps {
+                now += Duration::from_millis(gap);
+                match bucket.take(now) {
+                    Ok(()) => taken += 1,
+                    Err(at) => {
+                        proptest::prop_assert!(at > now);
+                        proptest::prop_assert!(bucket.clone().take(at).is_ok());
+                    }
+                }
+                let most = f64::from(burst.max(1)) + (now - start).as_secs_f64() * rate;
+                proptest::prop_assert!(f64::from(taken) <= most + 1e-6);
+            }
+        }
+    }
+}

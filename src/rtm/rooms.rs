@@ -1,0 +1,64 @@
+//! What a connection needs of the daemon's other rooms.
+//!
+//! A trait, so that a connection can be driven over a real socket in a test without a store.
+
+use std::{future::Future, sync::Arc};
+
+use crate::{
+    clock::Timestamp,
+    events::{Events, Received, Reception},
+    messages::{MessageContent, MessageNumber, Messages, Verdict},
+    rtm::frame::FrameHead,
+    store::{Store, StoreError, UserNumber, UserRecord},
+    users::User,
+};
+
+/// See the [module](self). Each method is that of the same name of [`Messages`], [`Events`] or
+/// [`Store`].
+pub(super) trait Rooms: Send + Sync + 'static {
+    fn content(&self, user: UserNumber, number: MessageNumber) -> Result<MessageContent, StoreError>;
+    fn sent(&self, user: UserNumber, number: MessageNumber, at: Timestamp);
+    fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict);
+    fn receive(
+        &self,
+        user: &Arc<User>,
+        head: &FrameHead<'_>,
+        received: Received,
+    ) -> impl Future<Output = Result<Reception, StoreError>> + Send;
+    fn save_user(&self, user: UserNumber, record: &UserRecord);
+}
+
+/// The daemon's own rooms.
+#[derive(Debug)]
+pub(super) struct DaemonRooms {
+    pub(super) store: Arc<Store>,
+    pub(super) messages: Messages,
+    pub(super) events: Events,
+}
+
+impl Rooms for DaemonRooms {
+    fn content(&self, user: UserNumber, number: MessageNumber) -> Result<MessageContent, StoreError> {
+        self.messages.content(user, number)
+    }
+
+    fn sent(&self, user: UserNumber, number: MessageNumber, at: Timestamp) {
+        self.messages.sent(user, number, at);
+    }
+
+    fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict) {
+        self.messages.finished(user, number, at, verdict);
+    }
+
+    fn receive(
+        &self,
+        user: &Arc<User>,
+        head: &FrameHead<'_>,
+        received: Received,
+    ) -> impl Future<Output = Result<Reception, StoreError>> + Send {
+        self.events.receive(user, head, received)
+    }
+
+    fn save_user(&self, user: UserNumber, record: &UserRecord) {
+        self.store.save_user(user, record);
+    }
+}

@@ -1,0 +1,391 @@
+//! A user's messages that are not final yet, in the order in which they were accepted, and what is
+//! next to be sent of them.
+//!
+//! The entries that were sent on the open socket and are not acked are always the first ones: what
+//! is sent next is the first entry that isn't under way, and after a disconnect all of them wait
+//! again in their old places.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Action, NotSent, SessionSettings};
+use crate::{
+    clock::Now,
+    messages::{Certainty, ClientMessageId, Expectation, FinalReason, MessageNumber, QueuedMessage, Verdict},
+    rtm::rate::Bucket,
+};
+
+/// So many disconnects straight after sending a message: it is what breaks the connection.
+const MOST_CUT_OFF: u32 = 5;
+/// How often expiry is looked for at least, so that a wall clock that jumps is noticed.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// A larger ack frame is no ack frame worth keeping.
+const MOST_ACK: usize = 8 * 1024;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Outbox {
+    queue: VecDeque<Entry>,
+    /// The message whose frame is being written; the next one waits for that.
+    writing: Option<MessageNumber>,
+    /// What was last sent on the open socket.
+    last_on_socket: Option<MessageNumber>,
+    /// The user's latest message that was ever sent, in the order of acceptance.
+    last_sent: Option<(MessageNumber, ClientMessageId)>,
+    rate: Option<Bucket>,
+    /// When `rate` allows the next message, where one waits for that.
+    rate_gate: Option<Instant>,
+    sweep_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: QueuedMessage,
+    flight: Flight,
+    left: Departure,
+    /// Sends on an open socket that no ack followed in time.
+    unacked_sends: u32,
+    /// Sends that a disconnect followed before any ack.
+    cut_off: u32,
+}
+
+/// How a message stands on the open socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flight {
+    /// Not sent on it.
+    Queued,
+    /// Being written.
+    Writing,
+    /// Sent; its ack is due by then.
+    Unacked(Instant),
+    /// Its ack didn't come in time: to be sent again.
+    Overdue,
+}
+
+/// Whether the platform may have seen the message, on any socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Departure {
+    Never,
+    Perhaps,
+}
+
+/// Whether a disconnect may be a message's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The connection broke: it may be.
+    Possible,
+    /// We closed it for reasons of our own.
+    None,
+}
+
+impl Outbox {
+    pub(super) fn new(
+        pending: Vec<QueuedMessage>,
+        last_sent: Option<ClientMessageId>,
+        settings: &SessionSettings,
+    ) -> Self {
+        let rate = settings.message_rate.map(|rate| Bucket::new(rate.per / rate.count.max(1), rate.count));
+        Self {
+            queue: pending.into_iter().map(Entry::new).collect(),
+            writing: None,
+            last_on_socket: None,
+            // Whatever is sent from now on was accepted later, or is sent later.
+            last_sent: last_sent.map(|id| (MessageNumber(0), id)),
+            rate,
+            rate_gate: None,
+            sweep_at: None,
+        }
+    }
+
+    /// The user's latest message that was sent.
+    pub(super) fn last_sent(&self) -> Option<ClientMessageId> {
+        self.last_sent.map(|(_, id)| id)
+    }
+
+    /// How many messages are not final.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The first id from `id` on that no waiting message has.
+    pub(super) fn free_id(&self, mut id: u64) -> u64 {
+        while self.queue.iter().any(|entry| entry.message.id.get() == id) {
+            id += 1;
+        }
+        id
+    }
+
+    /// Takes a new message. One that is here already (it was accepted while the session began) is
+    /// not taken twice.
+    pub(super) fn push(&mut self, message: QueuedMessage, now: Now) {
+        let newest = self.queue.back().map(|entry| entry.message.number);
+        let may_be_known = newest.is_some_and(|newest| message.number <= newest);
+        if may_be_known && self.queue.iter().any(|entry| entry.message.number == message.number) {
+            return;
+        }
+        let due = now.mono + message.expires_at.since(now.wall).min(SWEEP_EVERY);
+        self.sweep_at = Some(self.sweep_at.map_or(due, |at| at.min(due)));
+        self.queue.push_back(Entry::new(message));
+    }
+
+    /// Ends what is past its time, wherever it stands.
+    pub(super) fn sweep(&mut self, now: Now, out: &mut Vec<Action>) {
+        let mut next = SWEEP_EVERY;
+        self.queue.retain(|entry| {
+            let left = entry.message.expires_at.since(now.wall);
+            if left.is_zero() {
+                finish(entry, Verdict::Expired(FinalReason::Ttl), out);
+                return false;
+            }
+            next = next.min(left);
+            true
+        });
+        self.sweep_at = (!self.queue.is_empty()).then(|| now.mono + next);
+    }
+
+    /// Ends what is past its time, if it is time to look.
+    pub(super) fn sweep_if_due(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.sweep_at.is_some_and(|at| now.mono >= at) {
+            self.sweep(now, out);
+        }
+    }
+
+    /// When to look for what is past its time.
+    pub(super) fn sweep_deadline(&self) -> Option<Instant> {
+        self.sweep_at
+    }
+
+    /// When something is due on an open socket: an ack, or a turn that `rate` put off.
+    pub(super) fn open_deadline(&self) -> Option<Instant> {
+        let acks = self.under_way().filter_map(|entry| match entry.flight {
+            Flight::Unacked(due) => Some(due),
+            Flight::Queued | Flight::Writing | Flight::Overdue => None,
+        });
+        acks.chain(self.rate_gate).min()
+    }
+
+    /// Counts the sends whose ack didn't come in time; those messages are sent again, or end.
+    pub(super) fn acks_overdue(&mut self, now: Instant, settings: &SessionSettings, out: &mut Vec<Action>) {
+        self.retain_under_way(|entry| {
+            if matches!(entry.flight, Flight::Unacked(due) if due <= now) {
+                entry.unacked_sends += 1;
+                entry.flight = Flight::Overdue;
+                if entry.unacked_sends >= settings.max_attempts {
+                    finish(entry, Verdict::Expired(FinalReason::NoAck), out);
+                    return false;
+                }
+            }
+            true
+        });
+    }
+
+    /// Sends what is next, if anything may be sent now. Call it whenever that may have changed, and
+    /// only while the socket is open.
+    pub(super) fn pump(&mut self, now: Now, settings: &SessionSettings, out: &mut Vec<Action>) {
+        self.rate_gate = None;
+        if self.writing.is_some() {
+            return;
+        }
+        while let Some(index) = self.next_to_send(settings) {
+            if self.queue[index].message.expires_at <= now.wall {
+                self.finish_at(index, Verdict::Expired(FinalReason::Ttl), out);
+                continue;
+            }
+            if let Some(Err(at)) = self.rate.as_mut().map(|rate| rate.take(now.mono)) {
+                self.rate_gate = Some(at);
+                return;
+            }
+            let entry = &mut self.queue[index];
+            entry.flight = Flight::Writing;
+            entry.left = Departure::Perhaps;
+            let (number, id) = (entry.message.number, entry.message.id);
+            self.writing = Some(number);
+            self.last_on_socket = Some(number);
+            out.push(Action::Send { number, id });
+            return;
+        }
+    }
+
+    /// The frame of this message went out.
+    pub(super) fn sent(
+        &mut self,
+        number: MessageNumber,
+        now: Now,
+        settings: &SessionSettings,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(index) = self.written(number) else { return };
+        let entry = &mut self.queue[index];
+        entry.flight = Flight::Unacked(now.mono + settings.ack_timeout);
+        match entry.message.expectation {
+            Expectation::Ack => {
+                if self.last_sent.is_none_or(|(last, _)| last <= number) {
+                    self.last_sent = Some((number, entry.message.id));
+                }
+                out.push(Action::MarkSent { number });
+            }
+            Expectation::Nothing => self.finish_at(index, Verdict::Sent, out),
+        }
+    }
+
+    /// The frame of this message could not be made or written, though the socket is fine.
+    pub(super) fn not_sent(
+        &mut self,
+        number: MessageNumber,
+        why: NotSent,
+        now: Now,
+        settings: &SessionSettings,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(index) = self.written(number) else { return };
+        let entry = &mut self.queue[index];
+        match (why, entry.message.expectation) {
+            (NotSent::TooLarge, _) => {
+                self.finish_at(index, Verdict::Rejected(FinalReason::TooLarge, None), out);
+            }
+            // Tried again, as if no ack had come.
+            (NotSent::Unreadable, Expectation::Ack) => {
+                entry.flight = Flight::Unacked(now.mono + settings.ack_timeout);
+            }
+            (NotSent::Unreadable, Expectation::Nothing) => {
+                self.finish_at(index, Verdict::Expired(FinalReason::Disconnected), out);
+            }
+        }
+    }
+
+    /// The platform's verdict on the frame with this id. One that isn't awaited is ignored; one for
+    /// an earlier send, or from before a reconnect, counts.
+    pub(super) fn acked(
+        &mut self,
+        id: ClientMessageId,
+        ok: Option<bool>,
+        frame: &str,
+        out: &mut Vec<Action>,
+    ) {
+        let awaited =
+            |entry: &Entry| entry.message.id == id && matches!(entry.message.expectation, Expectation::Ack);
+        let mut departed = self.queue.iter().take_while(|entry| entry.left == Departure::Perhaps);
+        let Some(index) = departed.position(awaited) else { return };
+        let frame = if frame.len() <= MOST_ACK { frame } else { r#"{"type":"ack","tooLarge":true}"# };
+        let verdict = match ok {
+            Some(true) | None => Verdict::Acked(frame.to_owned()),
+            Some(false) => Verdict::Rejected(FinalReason::RefusedByPlatform, Some(frame.to_owned())),
+        };
+        self.finish_at(index, verdict, out);
+    }
+
+    /// The platform closed the socket because of what was sent last: that message ends.
+    pub(super) fn reject_last(&mut self, reason: FinalReason, out: &mut Vec<Action>) {
+        let Some(last) = self.last_on_socket else { return };
+        let guilty = |entry: &Entry| {
+            entry.message.number == last && matches!(entry.message.expectation, Expectation::Ack)
+        };
+        let Some(index) = self.under_way().position(guilty) else { return };
+        if self.queue[index].flight == Flight::Writing {
+            out.push(Action::MarkSent { number: last });
+        }
+        self.finish_at(index, Verdict::Rejected(reason, None), out);
+    }
+
+    /// The socket is gone, or there never was one: what awaits an ack waits for the next one, in
+    /// its place; what is sent only once ends.
+    pub(super) fn disconnected(&mut self, blame: Blame, out: &mut Vec<Action>) {
+        self.writing = None;
+        self.last_on_socket = None;
+        self.rate_gate = None;
+        self.queue.retain_mut(|entry| match entry.message.expectation {
+            Expectation::Nothing => {
+                finish(entry, Verdict::Expired(FinalReason::Disconnected), out);
+                false
+            }
+            Expectation::Ack => {
+                let flight = std::mem::replace(&mut entry.flight, Flight::Queued);
+                if flight == Flight::Writing {
+                    out.push(Action::MarkSent { number: entry.message.number });
+                }
+                let cut_off = matches!(flight, Flight::Writing | Flight::Unacked(_));
+                entry.cut_off += u32::from(cut_off && blame == Blame::Possible);
+                if entry.cut_off >= MOST_CUT_OFF {
+                    finish(entry, Verdict::Expired(FinalReason::NoAck), out);
+                }
+                entry.cut_off < MOST_CUT_OFF
+            }
+        });
+        if self.queue.is_empty() {
+            // An idle user holds no buffer.
+            self.queue = VecDeque::new();
+            self.sweep_at = None;
+        }
+    }
+
+    /// Nobody read the socket for so long: acks may lie there.
+    pub(super) fn stalled(&mut self, span: Duration) {
+        self.retain_under_way(|entry| {
+            if let Flight::Unacked(due) = &mut entry.flight {
+                *due += span;
+            }
+            true
+        });
+    }
+
+    /// What is to be sent now, if anything may be: first what is overdue, then the next in order.
+    fn next_to_send(&self, settings: &SessionSettings) -> Option<usize> {
+        if let Some(overdue) = self.under_way().position(|entry| entry.flight == Flight::Overdue) {
+            return Some(overdue);
+        }
+        // After a disconnect, one at a time until it is known whose fault it was not.
+        let suspicious = self.queue.front().is_some_and(|entry| entry.cut_off > 0);
+        let most = if suspicious { 1 } else { settings.in_flight.max(1) };
+        let next = self.under_way().count();
+        (next < most && next < self.queue.len()).then_some(next)
+    }
+
+    fn under_way(&self) -> impl Iterator<Item = &Entry> {
+        self.queue.iter().take_while(|entry| entry.flight != Flight::Queued)
+    }
+
+    fn retain_under_way(&mut self, mut keep: impl FnMut(&mut Entry) -> bool) {
+        let mut index = 0;
+        while self.queue.get(index).is_some_and(|entry| entry.flight != Flight::Queued) {
+            if keep(&mut self.queue[index]) {
+                index += 1;
+            } else {
+                self.queue.remove(index);
+            }
+        }
+    }
+
+    /// The write of this message is over: its place, if it still waits for that.
+    fn written(&mut self, number: MessageNumber) -> Option<usize> {
+        if self.writing != Some(number) {
+            return None;
+        }
+        self.writing = None;
+        self.under_way().position(|entry| entry.message.number == number && entry.flight == Flight::Writing)
+    }
+
+    fn finish_at(&mut self, index: usize, verdict: Verdict, out: &mut Vec<Action>) {
+        if let Some(entry) = self.queue.remove(index) {
+            finish(&entry, verdict, out);
+        }
+        if self.queue.is_empty() {
+            self.sweep_at = None;
+        }
+    }
+}
+
+impl Entry {
+    fn new(message: QueuedMessage) -> Self {
+        let left = match message.certainty {
+            Certainty::None => Departure::Never,
+            Certainty::Unknown | Certainty::Confirmed => Departure::Perhaps,
+        };
+        Self { message, flight: Flight::Queued, left, unacked_sends: 0, cut_off: 0 }
+    }
+}
+
+fn finish(entry: &Entry, verdict: Verdict, out: &mut Vec<Action>) {
+    out.push(Action::Finished { number: entry.message.number, verdict });
+}

@@ -1,0 +1,397 @@
+//! The session under random histories: sense and nonsense, drops, acks for anything, clocks that
+//! jump. What must hold whatever happens is checked after each step by a model that knows less.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proptest::prelude::*;
+
+use super::{
+    tests::{CREDENTIALS, access, message, settings, url},
+    *,
+};
+use crate::{
+    messages::{Expectation, MessageNumber, Verdict},
+    rtm::failure::Step,
+};
+
+/// What may happen. Numbers stand for "one of those there are".
+#[derive(Debug, Clone)]
+enum Event {
+    /// Answers what was asked, well.
+    Succeed,
+    /// Answers what was asked, badly.
+    Fail(FailureKind, Option<u64>),
+    /// An answer that nobody awaits, or that is late.
+    OutOfTurn(u8),
+    Post(Expectation, u64),
+    Ack(u64, Option<bool>),
+    Frame(usize),
+    Close(u16),
+    Stall(u64),
+    NotSent(NotSent),
+    /// Time passes, and the session is told only if it is due.
+    Wait(u64),
+    /// Time passes up to the deadline.
+    UntilDue,
+    TellTheTime,
+    WallJump(i64),
+    Reconnect,
+}
+
+const FRAMES: [&str; 5] = [
+    r#"{"type":"ack","ok":true}"#,
+    r#"{"type":"pong","replyto":1001}"#,
+    r#"{"type":"bot_response","messageId":"ms-1"}"#,
+    r#"{"type":"user_message","id":1001}"#,
+    "{}",
+];
+
+fn event() -> impl Strategy<Value = Event> {
+    let kind = prop_oneof![
+        Just(FailureKind::Unauthorized),
+        Just(FailureKind::TokenRefused),
+        Just(FailureKind::RateLimited),
+        Just(FailureKind::Server { status: 500 }),
+        Just(FailureKind::Network),
+    ];
+    let expectation = prop_oneof![4 => Just(Expectation::Ack), 1 => Just(Expectation::Nothing)];
+    let code = prop_oneof![6 => Just(1006u16), 1 => Just(1008), 1 => Just(1009), 1 => Just(1007), 1 => 1000..1016u16];
+    prop_oneof![
+        12 => Just(Event::Succeed),
+        2 => (kind, proptest::option::of(0u64..200)).prop_map(|(kind, wait)| Event::Fail(kind, wait)),
+        1 => any::<u8>().prop_map(Event::OutOfTurn),
+        6 => (expectation, 0u64..1000).prop_map(|(expectation, ttl)| Event::Post(expectation, ttl)),
+        6 => (0u64..40, proptest::option::weighted(0.9, any::<bool>())).prop_map(|(n, ok)| Event::Ack(n, ok)),
+        2 => (0..FRAMES.len()).prop_map(Event::Frame),
+        2 => code.prop_map(Event::Close),
+        1 => (0u64..100).prop_map(Event::Stall),
+        1 => prop_oneof![Just(NotSent::Unreadable), Just(NotSent::TooLarge)].prop_map(Event::NotSent),
+        3 => (0u64..40_000).prop_map(Event::Wait),
+        8 => Just(Event::UntilDue),
+        1 => Just(Event::TellTheTime),
+        1 => (-2_000_000i64..2_000_000).prop_map(Event::WallJump),
+        1 => Just(Event::Reconnect),
+    ]
+}
+
+/// What the last action asks for.
+#[derive(Debug, Clone, PartialEq)]
+enum Asked {
+    Nothing,
+    Token,
+    Url,
+    Open,
+}
+
+struct World {
+    session: Session,
+    now: Now,
+    in_flight: usize,
+    asked: Asked,
+    open: bool,
+    writing: Option<MessageNumber>,
+    posted: BTreeMap<MessageNumber, Expectation>,
+    /// Sent on the open socket and not final.
+    unacked: BTreeSet<MessageNumber>,
+    first_sends: Vec<MessageNumber>,
+    ever_sent: BTreeSet<MessageNumber>,
+    finished: BTreeSet<MessageNumber>,
+    sids: u64,
+    used: BTreeSet<String>,
+    issued: Instant,
+    stopped: bool,
+}
+
+impl World {
+    fn new(seed: u64, in_flight: usize, pending: u64) -> Self {
+        let now = Now { mono: Instant::now(), wall: Timestamp::from_millis(1_800_000_000_000) };
+        let expires_at = now.wall.plus(Duration::from_secs(900));
+        let beginnings = Beginnings {
+            pending: (1..=pending).map(|n| message(n, Expectation::Ack, expires_at)).collect(),
+            last_sent: None,
+            memory: UserRecord::default(),
+            credentials: CREDENTIALS,
+            seed,
+        };
+        let posted = beginnings.pending.iter().map(|m| (m.number, m.expectation)).collect();
+        let settings = SessionSettings { in_flight, ..settings() };
+        Self {
+            session: Session::new(Arc::new(settings), beginnings, now),
+            now,
+            in_flight,
+            asked: Asked::Nothing,
+            open: false,
+            writing: None,
+            posted,
+            unacked: BTreeSet::new(),
+            first_sends: Vec::new(),
+            ever_sent: BTreeSet::new(),
+            finished: BTreeSet::new(),
+            sids: 0,
+            used: BTreeSet::new(),
+            issued: now.mono,
+            stopped: false,
+        }
+    }
+
+    fn feed(&mut self, input: Input<'_>) {
+        let mut out = Vec::new();
+        let most = 2 * self.session.outbox.len() + 8;
+        self.session.handle(self.now, input, &mut out);
+        assert!(out.len() <= most, "{} actions at once", out.len());
+        for action in out {
+            self.carry_out(action);
+        }
+        let waiting = self.posted.len() - self.finished.len();
+        assert!(self.stopped || waiting == self.session.outbox.len(), "each message ends once or waits");
+        if !self.open {
+            self.unacked.clear();
+            self.writing = None;
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        assert!(!self.stopped || matches!(action, Action::Finished { .. }), "{action:?} after the stop");
+        match action {
+            Action::RequestToken => self.ask(Asked::Token),
+            Action::RequestUrl { .. } => self.ask(Asked::Url),
+            Action::Open { url, query, by } => {
+                let sid = url.0.query().unwrap().to_owned();
+                assert!(self.used.insert(sid), "a URL is used once");
+                assert!(self.now.mono < by && self.now.mono < self.issued + Duration::from_secs(25));
+                let was_connected = self.session.memory().history == ConnectHistory::Before;
+                assert_eq!(query.is_some(), was_connected);
+                self.ask(Asked::Open);
+            }
+            Action::Send { number, .. } => self.send(number),
+            Action::SendWsPing | Action::SendJsonPing { .. } => assert!(self.open),
+            Action::Close { .. } => {
+                assert!(self.open);
+                self.open = false;
+            }
+            Action::MarkSent { number } => assert!(self.ever_sent.contains(&number)),
+            Action::Finished { number, verdict } => {
+                assert!(self.posted.contains_key(&number));
+                assert!(self.finished.insert(number), "{number:?} ended twice");
+                self.unacked.remove(&number);
+                if verdict == Verdict::Sent {
+                    assert_eq!(self.posted[&number], Expectation::Nothing);
+                    assert!(self.ever_sent.contains(&number));
+                }
+            }
+            Action::StoreEvent { .. } => assert!(self.open),
+            Action::Remember | Action::StatusChanged(_) => {}
+        }
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        assert!(!self.open, "{asked:?} beside an open socket");
+        self.asked = asked;
+    }
+
+    fn send(&mut self, number: MessageNumber) {
+        assert!(self.open, "a send without a socket");
+        assert_eq!(self.writing, None, "one write at a time");
+        assert!(!self.finished.contains(&number), "{number:?} was final");
+        if self.ever_sent.insert(number) {
+            self.first_sends.push(number);
+            assert!(self.first_sends.is_sorted(), "first sends in order: {:?}", self.first_sends);
+        } else {
+            assert_eq!(self.posted[&number], Expectation::Ack, "sent once means once");
+        }
+        self.unacked.insert(number);
+        assert!(self.unacked.len() <= self.in_flight, "more in flight than allowed");
+        if self.in_flight == 1 {
+            let earliest = self.posted.keys().find(|number| !self.finished.contains(number));
+            assert_eq!(earliest, Some(&number), "in strict order");
+        }
+        self.writing = Some(number);
+    }
+
+    /// As a connection does it: a write is over before anything else is told.
+    fn finish_writes(&mut self) {
+        while let Some(number) = self.writing.take() {
+            self.feed(Input::Sent(number));
+        }
+    }
+
+    fn step(&mut self, event: &Event) {
+        match event {
+            Event::NotSent(why) => {
+                if let Some(number) = self.writing.take() {
+                    self.feed(Input::NotSent(number, *why));
+                }
+            }
+            Event::Close(code) if self.open => {
+                self.open = false;
+                self.feed(Input::Closed(CloseCause::Code(*code, String::new())));
+            }
+            _ => {
+                self.finish_writes();
+                self.step_between_writes(event);
+            }
+        }
+    }
+
+    fn step_between_writes(&mut self, event: &Event) {
+        match *event {
+            Event::Succeed => self.succeed(),
+            Event::Fail(kind, wait) => self.fail(kind, wait),
+            Event::OutOfTurn(which) => self.out_of_turn(which),
+            Event::Post(expectation, ttl) => {
+                let number = self.posted.keys().last().map_or(1, |last| last.0 + 1);
+                let message = message(number, expectation, self.now.wall.plus(Duration::from_secs(ttl)));
+                self.posted.insert(message.number, expectation);
+                self.feed(Input::Message(message));
+            }
+            Event::Ack(number, ok) => {
+                let ok = ok.map_or(String::new(), |ok| format!(r#","ok":{ok}"#));
+                self.frame(&format!(r#"{{"type":"ack"{ok},"replyto":{}}}"#, 1000 + number));
+            }
+            Event::Frame(which) => self.frame(FRAMES[which]),
+            Event::Close(_) => self.feed(Input::Closed(CloseCause::Dead)),
+            Event::Stall(seconds) => {
+                self.wait(Duration::from_secs(seconds));
+                self.feed(Input::Stalled(Duration::from_secs(seconds)));
+            }
+            Event::Wait(millis) => {
+                self.wait(Duration::from_millis(millis));
+                if self.session.deadline().is_some_and(|due| due <= self.now.mono) {
+                    self.feed(Input::TimePassed);
+                }
+            }
+            Event::UntilDue => self.until_due(),
+            Event::TellTheTime => self.feed(Input::TimePassed),
+            Event::WallJump(millis) => {
+                let span = Duration::from_millis(millis.unsigned_abs());
+                let wall = self.now.wall;
+                self.now.wall = if millis < 0 { wall.minus(span) } else { wall.plus(span) };
+            }
+            Event::Reconnect => self.feed(Input::ReconnectRequested),
+            Event::NotSent(_) => {}
+        }
+    }
+
+    fn wait(&mut self, span: Duration) {
+        self.now.mono += span;
+        self.now.wall = self.now.wall.plus(span);
+    }
+
+    /// No busy loop: once the session was told, what it wants next is later.
+    fn until_due(&mut self) {
+        let Some(due) = self.session.deadline() else { return };
+        self.wait(due.saturating_duration_since(self.now.mono));
+        self.feed(Input::TimePassed);
+        self.finish_writes();
+        if let Some(next) = self.session.deadline() {
+            assert!(next > self.now.mono, "due again at once");
+        }
+    }
+
+    fn succeed(&mut self) {
+        match std::mem::replace(&mut self.asked, Asked::Nothing) {
+            Asked::Nothing => {}
+            Asked::Token => self.grant(),
+            Asked::Url => self.issue(),
+            Asked::Open => {
+                self.open = true;
+                self.feed(Input::Opened);
+            }
+        }
+    }
+
+    fn grant(&mut self) {
+        let access = access(self.now.wall.plus(Duration::from_secs(300)));
+        self.feed(Input::TokenGranted(Grant { access, platform_user_id: None }));
+    }
+
+    fn issue(&mut self) {
+        self.sids += 1;
+        // Some are old when they come.
+        self.issued = self.now.mono;
+        if self.sids.is_multiple_of(5) {
+            self.wait(Duration::from_secs(26));
+        }
+        let issued = Input::UrlIssued { url: url(&self.sids.to_string()), at: self.issued };
+        self.feed(issued);
+    }
+
+    fn fail(&mut self, kind: FailureKind, wait: Option<u64>) {
+        let failure = |step| Failure::new(step, kind, "").retry_after(wait.map(Duration::from_secs));
+        match std::mem::replace(&mut self.asked, Asked::Nothing) {
+            Asked::Nothing => {}
+            Asked::Token => self.feed(Input::GrantFailed(failure(Step::SignIn))),
+            Asked::Url => self.feed(Input::StartFailed(failure(Step::Start))),
+            Asked::Open => self.feed(Input::OpenFailed(failure(Step::Open))),
+        }
+    }
+
+    fn out_of_turn(&mut self, which: u8) {
+        let failure = || Failure::new(Step::Start, FailureKind::Network, "");
+        match which % 6 {
+            0 if self.asked != Asked::Token => self.grant(),
+            1 if self.asked != Asked::Url => self.issue(),
+            2 if self.asked != Asked::Open => self.feed(Input::Opened),
+            3 if self.asked != Asked::Token => self.feed(Input::GrantFailed(failure())),
+            4 if self.asked != Asked::Url => self.feed(Input::StartFailed(failure())),
+            5 => self.feed(Input::Sent(MessageNumber(u64::from(which)))),
+            _ => self.feed(Input::Start),
+        }
+    }
+
+    fn frame(&mut self, text: &str) {
+        let head = FrameHead::parse(text.as_bytes()).unwrap();
+        self.feed(Input::Frame { head: &head, text });
+    }
+
+    /// Whatever happened, a platform that works again gets everything out.
+    fn make_peace(&mut self) {
+        for _ in 0..20_000 {
+            if self.finished.len() == self.posted.len() {
+                return;
+            }
+            self.finish_writes();
+            if let Some(number) = self.unacked.first().copied() {
+                self.step(&Event::Ack(number.0, Some(true)));
+            } else if self.asked != Asked::Nothing {
+                self.succeed();
+            } else {
+                self.until_due();
+            }
+        }
+        panic!("{:?} never ended", self.posted.keys().filter(|n| !self.finished.contains(n)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_must_hold_always_holds(
+        seed: u64,
+        in_flight in 1usize..4,
+        pending in 0u64..4,
+        events in proptest::collection::vec(event(), 1..150),
+        peace: bool,
+    ) {
+        let mut world = World::new(seed, in_flight, pending);
+        world.feed(Input::Start);
+        for event in &events {
+            world.step(event);
+        }
+        if peace {
+            world.make_peace();
+        }
+        world.finish_writes();
+        world.feed(Input::Stop);
+        prop_assert!(!world.open, "the socket is closed");
+        world.stopped = true;
+        for event in &events {
+            world.step(event);
+        }
+        prop_assert_eq!(world.session.deadline(), None);
+    }
+}

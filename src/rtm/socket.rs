@@ -1,0 +1,177 @@
+//! A WebSocket to the platform: opening it, and what its errors mean.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    tungstenite::{
+        Error, Message,
+        client::IntoClientRequest,
+        error::CapacityError,
+        http::{HeaderValue, header::USER_AGENT},
+        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+use url::Url;
+
+use super::{
+    failure::{Failure, FailureKind, Step},
+    platform,
+    session::CloseCause,
+};
+use crate::clock::Timestamp;
+
+/// Limits of a socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SocketLimits {
+    /// Largest frame that is read, in bytes.
+    pub(super) max_frame: usize,
+    /// Most bytes that wait to be written.
+    pub(super) write_buffer: usize,
+    /// Limit for a connect, all of it.
+    pub(super) connect_timeout: Duration,
+    /// Limit for writing a frame.
+    pub(super) write_timeout: Duration,
+}
+
+/// An open socket. Boxed: TLS makes it large, and most of a user's life is spent waiting.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: Box<WebSocketStream<MaybeTlsStream<TcpStream>>>,
+    write_timeout: Duration,
+}
+
+/// Why a frame was not written.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// It is larger than what may wait to be written. The socket is fine.
+    TooLarge,
+    /// The socket is broken.
+    Closed(CloseCause),
+}
+
+/// A small buffer to read into: it is allocated for each socket at once, busy or not.
+const READ_BUFFER: usize = 4 * 1024;
+/// How long the platform is given to answer a goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// So many messages are read behind a goodbye; whoever sends more doesn't listen.
+const MOST_LATE: usize = 16;
+
+impl Socket {
+    /// Opens a socket: TCP, TLS and handshake within the connect timeout and before the URL is too
+    /// old (`by`).
+    pub(super) async fn open(
+        url: &Url,
+        tls: &Arc<rustls::ClientConfig>,
+        limits: SocketLimits,
+        by: Instant,
+    ) -> Result<Self, Failure> {
+        let failed = |kind, words: &str| Failure::new(Step::Open, kind, words);
+        let mut request = url
+            .as_str()
+            .into_client_request()
+            .map_err(|_| failed(FailureKind::Malformed, "the URL can't be requested"))?;
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(platform::USER_AGENT));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(limits.write_buffer)
+            .max_message_size(Some(limits.max_frame))
+            .max_frame_size(Some(limits.max_frame));
+        let connector = match url.scheme() {
+            "wss" => Connector::Rustls(tls.clone()),
+            _ => Connector::Plain,
+        };
+        let connecting = connect_async_tls_with_config(request, Some(config), true, Some(connector));
+        let deadline = by.min(Instant::now() + limits.connect_timeout);
+        match timeout_at(deadline, connecting).await {
+            Err(_) => Err(failed(FailureKind::Timeout, "")),
+            Ok(Err(error)) => Err(open_failure(&error)),
+            Ok(Ok((stream, _))) => Ok(Self { stream: Box::new(stream), write_timeout: limits.write_timeout }),
+        }
+    }
+
+    /// The next message, of whatever kind. Cancel-safe.
+    pub(super) async fn read(&mut self) -> Result<Message, CloseCause> {
+        match self.stream.next().await {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => Err(close_cause(&error)),
+            None => Err(CloseCause::Lost(String::new())),
+        }
+    }
+
+    /// Writes a message, down to the system.
+    pub(super) async fn write(&mut self, message: Message) -> Result<(), WriteError> {
+        match timeout(self.write_timeout, self.stream.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Error::WriteBufferFull(_))) => Err(WriteError::TooLarge),
+            Ok(Err(error)) => Err(WriteError::Closed(close_cause(&error))),
+            Err(_) => {
+                Err(WriteError::Closed(CloseCause::Lost("nothing could be written for too long".into())))
+            }
+        }
+    }
+
+    /// Says goodbye and waits a moment for the answer, so that the platform hears it. Answers with
+    /// the messages that came before that.
+    pub(super) async fn close(mut self, code: u16) -> Vec<Message> {
+        let goodbye = CloseFrame { code: CloseCode::from(code), reason: Default::default() };
+        let mut late = Vec::new();
+        let closing = async {
+            if self.stream.send(Message::Close(Some(goodbye))).await.is_err() {
+                return;
+            }
+            while late.len() < MOST_LATE {
+                let Some(Ok(message)) = self.stream.next().await else { return };
+                late.push(message);
+            }
+        };
+        // Its end is the socket's end either way.
+        let _ = timeout(GOODBYE, closing).await;
+        late
+    }
+}
+
+fn open_failure(error: &Error) -> Failure {
+    let (kind, retry_after) = match error {
+        Error::Http(response) => {
+            let status = response.status().as_u16();
+            let kind = match status {
+                429 => FailureKind::RateLimited,
+                500.. => FailureKind::Server { status },
+                _ => FailureKind::Refused { status },
+            };
+            (kind, platform::retry_after(response.headers(), Timestamp::now()))
+        }
+        Error::Protocol(_) | Error::Capacity(_) | Error::HttpFormat(_) | Error::Utf8(_) => {
+            (FailureKind::Malformed, None)
+        }
+        _ => (FailureKind::Network, None),
+    };
+    let words = if matches!(error, Error::Http(_)) { String::new() } else { error.to_string() };
+    Failure::new(Step::Open, kind, &words).retry_after(retry_after)
+}
+
+fn close_cause(error: &Error) -> CloseCause {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => CloseCause::FrameTooLarge,
+        Error::ConnectionClosed | Error::AlreadyClosed => CloseCause::Lost(String::new()),
+        error => CloseCause::Lost(error.to_string()),
+    }
+}
+
+/// What a close frame says.
+pub(super) fn close_frame_cause(frame: Option<CloseFrame>) -> CloseCause {
+    match frame {
+        Some(frame) => CloseCause::Code(frame.code.into(), frame.reason.to_string()),
+        None => CloseCause::Code(1005, String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
