@@ -23,6 +23,7 @@
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod events;
 pub mod messages;
 pub mod names;

@@ -1,7 +1,7 @@
 //! From a frame to an event in the store, and from there to its lanes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -83,6 +83,8 @@ struct Shared {
     messages: Messages,
     memory: Mutex<RepeatMemory>,
     retention: Mutex<Retention>,
+    /// Users whose conversation a human agent has taken over.
+    agent_sessions: Mutex<HashSet<UserNumber>>,
     /// Who wants which user's events.
     routes: RwLock<HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>>,
 }
@@ -108,6 +110,7 @@ impl Events {
             messages,
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
+            agent_sessions: Mutex::default(),
             routes: RwLock::new(routes),
         };
         let events = Self { shared: Arc::new(shared) };
@@ -134,6 +137,7 @@ impl Events {
             tracing::debug!(user = %user.name, "a frame came a second time and was suppressed");
             return Ok(Reception::Repeat);
         }
+        self.shared.note_agent_session(user.number, head);
         let reserved = self.shared.store.reserve(received.frame.len() + 256).await?;
         let kind = head.kind.as_deref().unwrap_or_default();
         let subscribers = self.subscribers(user.number);
@@ -183,6 +187,11 @@ impl Events {
     /// How many events of the user are not delivered, over all webhooks.
     pub fn undelivered(&self, user: UserNumber) -> u64 {
         self.subscribers(user).iter().map(|subscriber| subscriber.undelivered(user)).sum()
+    }
+
+    /// Whether a human agent has taken over the user's conversation, as far as this run has seen.
+    pub fn in_agent_session(&self, user: UserNumber) -> bool {
+        self.shared.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).contains(&user)
     }
 
     /// A lane is past this event: it is forgotten once all lanes are and it is no longer recent.
@@ -247,6 +256,14 @@ impl Shared {
         let Some(message) = self.messages.find(user.number, id)? else { return Ok(false) };
         let text = serde_json::from_slice::<UserMessage>(frame).map(|frame| frame.message.body);
         Ok(text.is_ok_and(|text| Fingerprint::of(text.as_bytes()) == message.text_fingerprint))
+    }
+
+    fn note_agent_session(&self, user: UserNumber, head: &FrameHead<'_>) {
+        if head.is("agent_session_start") {
+            self.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
+        } else if head.is("agent_session_end") {
+            self.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+        }
     }
 
     fn memory(&self) -> MutexGuard<'_, RepeatMemory> {

@@ -52,6 +52,8 @@ struct Shared {
     runtime: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Deliveries under way end without an outcome.
+    give_up: CancellationToken,
     /// Something is due earlier than it was.
     earlier: Notify,
     state: Mutex<State>,
@@ -157,6 +159,7 @@ impl Dispatcher {
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            give_up: CancellationToken::new(),
             earlier: Notify::new(),
             state: Mutex::new(state),
         };
@@ -172,13 +175,19 @@ impl Dispatcher {
         self.shared.pump(&mut self.shared.lock());
     }
 
-    /// Starts no more deliveries, and waits for those under way, as long as `limit`. What isn't done
-    /// then is repeated by the next start.
-    pub async fn shutdown(&self, limit: Duration) {
+    /// Starts no more deliveries.
+    pub fn stop(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
+    }
+
+    /// Waits for the deliveries under way after [`Dispatcher::stop`], as long as `limit`. What isn't
+    /// done then is repeated by the next start.
+    pub async fn finish(&self, limit: Duration) {
         if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
             tracing::warn!(webhook = %self.shared.name, "deliveries under way were given up; they are repeated after the next start");
+            self.shared.give_up.cancel();
+            self.shared.tasks.wait().await;
         }
     }
 
@@ -410,7 +419,10 @@ impl Shared {
                 ),
                 at: Timestamp::now(),
             };
-            let result = self.sender.attempt(&delivery).await;
+            let result = tokio::select! {
+                result = self.sender.attempt(&delivery) => result,
+                () = self.give_up.cancelled() => return,
+            };
             next = self.ended(&job, &result);
         }
     }

@@ -1,0 +1,182 @@
+//! One daemon, one platform, one receiver, and the HTTP client of a legacy system.
+
+use std::{path::Path, time::Duration};
+
+use rtm_bridge::{
+    config::{self, Config},
+    daemon::Daemon,
+    names::{BotName, UserName, WebhookName},
+    receiver::{Receiver, ReceiverOptions},
+    sandbox::{App, Sandbox, SandboxControl, SandboxOptions},
+    webhook::parse_secret,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No wait of a test takes longer than this; a test that hangs says where.
+pub const LIMIT: Duration = Duration::from_secs(20);
+/// The signing secret of the webhook `crm`.
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// The user whom most tests talk about.
+pub const ALICE: &str = "alice";
+
+/// Waits for something, and panics with its name if it doesn't come.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited {LIMIT:?} in vain for: {what}"))
+}
+
+/// A daemon with all that it talks to.
+pub struct World {
+    pub sandbox: Sandbox,
+    pub receiver: Receiver,
+    pub config: Config,
+    pub http: reqwest::Client,
+    daemon: Option<Daemon>,
+    _directory: TempDir,
+}
+
+impl World {
+    /// The user alice, connected, with the webhook `crm`.
+    pub async fn start() -> Self {
+        let world = Self::start_with(|_| {}).await;
+        within("alice's first connection", world.control().wait_connected(ALICE, 1)).await;
+        world
+    }
+
+    /// As [`World::start`], with another configuration, and without waiting for a connection.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut options = SandboxOptions::default();
+        options.settings.welcome = None;
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let secrets = vec![parse_secret(SECRET).unwrap()];
+        let receiver =
+            Receiver::start(ReceiverOptions { secrets, ..ReceiverOptions::default() }).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = configuration(&sandbox, &receiver, directory.path());
+        change(&mut config);
+        let mut world = Self {
+            sandbox,
+            receiver,
+            config,
+            http: reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap(),
+            daemon: None,
+            _directory: directory,
+        };
+        world.start_daemon().await;
+        world
+    }
+
+    pub fn control(&self) -> SandboxControl {
+        self.sandbox.control()
+    }
+
+    pub fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("the daemon runs")
+    }
+
+    pub async fn start_daemon(&mut self) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        self.daemon = Some(within("the daemon to start", Daemon::start(&self.config)).await.unwrap());
+    }
+
+    pub async fn stop_daemon(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            within("the daemon to stop", daemon.shutdown()).await;
+        }
+    }
+
+    pub async fn restart(&mut self) {
+        self.stop_daemon().await;
+        self.start_daemon().await;
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.daemon().api_address())
+    }
+
+    /// POSTs a message and gives the status and the answer.
+    pub async fn post(&self, user: &str, body: Value) -> (u16, Value) {
+        let url = self.url(&format!("/v1/users/{user}/messages"));
+        answer(self.http.post(url).json(&body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        answer(self.http.get(self.url(path))).await
+    }
+
+    /// Sends a text and gives the clientMessageId.
+    pub async fn send(&self, user: &str, text: &str) -> u64 {
+        let (status, body) = self.post(user, serde_json::json!({ "text": text })).await;
+        assert_eq!(status, 202, "{body}");
+        body["clientMessageId"].as_u64().unwrap()
+    }
+
+    /// The message's status object once it is final.
+    pub async fn final_status(&self, user: &str, id: u64) -> Value {
+        let (status, body) = self.get(&format!("/v1/users/{user}/messages/{id}?wait=ack&timeout=20s")).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+}
+
+/// Sends a request and reads its answer as JSON.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = within("an answer of the API", request.send()).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.bytes().await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// The text of every frame that reached the platform for a user, in order.
+pub fn sent_texts(control: &SandboxControl, user: &str) -> Vec<String> {
+    control
+        .messages(user)
+        .iter()
+        .map(|frame| frame.json()["message"]["body"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+fn configuration(sandbox: &Sandbox, receiver: &Receiver, directory: &Path) -> Config {
+    let app = App::default();
+    let (bot, webhook) = (BotName::new("support").unwrap(), WebhookName::new("crm").unwrap());
+    let mut crm = config::Webhook::new(receiver.url());
+    crm.secrets = vec![parse_secret(SECRET).unwrap()];
+    crm.backoff_min = Duration::from_millis(20);
+    crm.backoff_max = Duration::from_millis(200);
+    let user = config::User { bot: bot.clone(), identity: ALICE.to_owned(), webhooks: vec![webhook.clone()] };
+    Config {
+        platform: config::Platform {
+            url: sandbox.url(),
+            backoff_min: Duration::from_millis(20),
+            backoff_max: Duration::from_millis(200),
+            request_rate: 1000.0,
+            request_burst: 1000,
+            ..config::Platform::default()
+        },
+        http: config::Http {
+            api: ([127, 0, 0, 1], 0).into(),
+            ops: ([127, 0, 0, 1], 0).into(),
+            ..config::Http::default()
+        },
+        store: config::Store { path: directory.join("data"), ..config::Store::default() },
+        messages: config::Messages::default(),
+        history: config::History::default(),
+        log: config::Log::default(),
+        bots: [(bot, bot_of(&app))].into(),
+        users: [(UserName::new(ALICE).unwrap(), user)].into(),
+        webhooks: [(webhook, crm)].into(),
+        clients: [].into(),
+    }
+}
+
+fn bot_of(app: &App) -> config::Bot {
+    config::Bot {
+        name: app.bot_name.clone(),
+        id: app.bot_id.clone(),
+        client_id: app.client_id.clone(),
+        client_secret: config::Secret::new(app.client_secret.as_str()),
+        algorithm: config::JwtAlgorithm::Hs256,
+    }
+}
