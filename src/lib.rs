@@ -21,6 +21,7 @@
 //! [`store`] knows sled, and [`sandbox`] shares nothing with the daemon but [`rtm::frame`].
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;

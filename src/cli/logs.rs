@@ -1,0 +1,40 @@
+//! Where log lines go.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging: to the journal under systemd, else lines to stderr. `RUST_LOG` overrides the level.
+pub(super) fn start(log: &Log) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level));
+    let layer = match log.format {
+        LogFormat::Auto if is_journal() => journal().unwrap_or_else(terminal),
+        LogFormat::Journald => journal().unwrap_or_else(terminal),
+        LogFormat::Auto | LogFormat::Terminal => terminal(),
+        LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
+    };
+    // A second start (a test in this process) keeps the first.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+}
+
+type Layer = Box<dyn tracing_subscriber::Layer<tracing_subscriber::Registry> + Send + Sync>;
+
+/// systemd tells so when stderr is the journal.
+fn is_journal() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some()
+}
+
+fn journal() -> Option<Layer> {
+    tracing_journald::layer().ok().map(tracing_subscriber::Layer::boxed)
+}
+
+fn terminal() -> Layer {
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .boxed()
+}
