@@ -126,9 +126,20 @@ impl Platform {
         credentials_fingerprint(&self.base, bot, identity)
     }
 
-    /// Signs a user in: mints an assertion and grants it.
+    /// Signs a user in: mints an assertion and grants it. If it is refused, and the refusal shows
+    /// that the clocks differ by more than was known, once more by the platform's clock.
     pub async fn sign_in(&self, bot: &Bot, identity: &str) -> Result<Grant, Failure> {
-        let skew = self.skew().unwrap_or_default();
+        let assumed = self.skew().unwrap_or_default();
+        match self.sign_in_at(bot, identity, assumed).await {
+            Err(failure) if failure.kind == FailureKind::Unauthorized => match self.skew() {
+                Some(told) if told.differs_from(assumed) => self.sign_in_at(bot, identity, told).await,
+                _ => Err(failure),
+            },
+            done => done,
+        }
+    }
+
+    async fn sign_in_at(&self, bot: &Bot, identity: &str, skew: Skew) -> Result<Grant, Failure> {
         let assertion = Assertion {
             subject: identity,
             audience: &self.audience,
