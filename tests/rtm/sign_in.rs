@@ -17,7 +17,7 @@ fn refuse(at: Endpoint, status: u16, retry_after: Option<&str>) -> FaultKind {
 async fn a_revoked_token_is_replaced_once_and_at_once() {
     let (sandbox, control) = sandbox().await;
     let bridge = Bridge::start(&sandbox, &["alice"]);
-    soon(control.wait_connected("alice", 1)).await;
+    bridge.wait_state("alice", ConnectionState::Connected).await;
     control.revoke("alice");
     bridge.user("alice").mailbox.post(Command::Reconnect);
     soon(control.wait_connects("alice", 2)).await;
