@@ -351,6 +351,9 @@ impl<R: Rooms> Connection<R> {
     async fn read(&mut self, read: Result<Message, CloseCause>) {
         match read {
             Ok(Message::Close(frame)) => {
+                if let Some(socket) = &mut self.socket {
+                    socket.answer_goodbye().await;
+                }
                 let lost = self.lost(close_frame_cause(frame));
                 self.tell(lost, None).await;
             }

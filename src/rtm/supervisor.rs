@@ -9,7 +9,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     connection::{Connection, DeliveryAcks, Identity, Shared},
     counters::RtmCounters,
-    pace::Paces,
     platform::Platform,
     rooms::{DaemonRooms, Rooms},
     session::{Beginnings, Session, SessionSettings},
@@ -142,7 +141,6 @@ pub enum Goodbye {
 /// What it takes to start connections.
 struct Crew<R> {
     shared: Arc<Shared<R>>,
-    paces: Paces,
     settings: Arc<SessionSettings>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -162,7 +160,6 @@ impl<R: Rooms> Crew<R> {
         let counters = Arc::default();
         Self {
             shared: Arc::new(Shared { platform, rooms, counters, limits, delivery_acks }),
-            paces: Paces::new(settings.request_rate, settings.request_burst),
             settings: Arc::new(SessionSettings::of(config)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -186,7 +183,7 @@ impl<R: Rooms> Crew<R> {
             user: user.clone(),
             bot: Arc::new(bot.clone()),
             subject: entry.identity.clone(),
-            pace: self.paces.of(&user.bot),
+            pace: self.shared.platform.pace(&user.bot),
         };
         let session = Session::new(self.settings.clone(), beginnings, Now::read());
         let connection = Connection::new(self.shared.clone(), who, session, self.stop.child_token());
