@@ -20,15 +20,18 @@
 //! -> store`. [`rtm`] and [`webhook`] never see each other, [`api`] never sees a socket, only
 //! [`store`] knows sled, and [`sandbox`] shares nothing with the daemon but [`rtm::frame`].
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod events;
 pub mod messages;
 pub mod names;
+pub mod ops;
 pub mod receiver;
 pub mod retry;
 pub mod rtm;
 pub mod sandbox;
 pub mod store;
+pub mod suggest;
 pub mod users;
 pub mod webhook;

@@ -4,14 +4,22 @@
 //! socket, *acked* or *rejected* by the platform's verdict, or *expired*. The last three are final.
 //! Per user, messages are sent in the order in which they were accepted.
 
+mod content;
+mod draft;
 mod id;
+mod json;
 mod queue;
 mod record;
 mod retention;
+pub mod urlencoded;
+mod view;
 
+pub use content::BotInfo;
+pub use draft::{DraftAndId, DraftError, DraftFault};
 pub use id::{ClientMessageId, InvalidId};
 pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty, Until};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
+pub use view::MessageView;
 
 use bytes::Bytes;
 

@@ -118,16 +118,12 @@ impl Connection {
     pub(super) fn send_frame(&self, frame: Message) {
         let queued = self.queued.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
         if queued > self.max_queued {
-            let doomed =
+            let was_live =
                 self.fate.send_if_modified(|fate| std::mem::replace(fate, Fate::Reset) == Fate::Live);
-            if !doomed {
-                return;
+            if was_live {
+                let connection = self.id.0;
+                tracing::warn!(connection, queued, "the client doesn't read: its connection is reset");
             }
-            tracing::warn!(
-                connection = self.id.0,
-                queued,
-                "the client doesn't read: its connection is reset"
-            );
         } else {
             // A send to a connection that has just ended is lost, as on the network.
             let _ = self.outbox.send(frame);

@@ -207,6 +207,13 @@ impl SandboxControl {
         })
     }
 
+    /// Those of [`SandboxControl::requests`] that were a user's, as far as they say.
+    pub fn requests_of(&self, user: &str, endpoint: Endpoint) -> Vec<RequestRecord> {
+        let mut requests = self.requests(endpoint);
+        requests.retain(|request| request.user.as_deref() == Some(user));
+        requests
+    }
+
     /// How many requests of one kind there were, all users together.
     pub fn request_count(&self, endpoint: Endpoint) -> u64 {
         self.room.read(|state| request_count(state, endpoint))
@@ -346,6 +353,28 @@ impl SandboxControl {
     pub async fn wait_requests(&self, endpoint: Endpoint, requests: u64) -> u64 {
         let enough = |count: u64| (count >= requests).then_some(count);
         self.room.wait_for(|state| enough(request_count(state, endpoint))).await
+    }
+
+    /// Waits until so many requests of one kind have come from a user (of those that are kept).
+    pub async fn wait_requests_of(
+        &self,
+        user: &str,
+        endpoint: Endpoint,
+        requests: usize,
+    ) -> Vec<RequestRecord> {
+        let enough = |state: &State| {
+            let log = state.requests.get(&endpoint);
+            let entries = log.into_iter().flat_map(Log::entries);
+            let count = entries.filter(|request| request.user.as_deref() == Some(user)).count();
+            (count >= requests).then_some(())
+        };
+        self.room.wait_for(enough).await;
+        self.requests_of(user, endpoint)
+    }
+
+    /// Waits until every fault in force has happened as often as it was to.
+    pub async fn wait_faults_over(&self) {
+        self.room.wait_for(|state| state.faults.rules().is_empty().then_some(())).await;
     }
 
     async fn wait_count(&self, user: &str, wanted: u64, count: impl Fn(&User) -> u64) -> u64 {

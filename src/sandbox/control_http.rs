@@ -149,15 +149,14 @@ async fn requests(
     let all =
         [Endpoint::Jwtgrant, Endpoint::RtmStart, Endpoint::Upgrade, Endpoint::History, Endpoint::GetMessages];
     let of = |endpoint| {
-        let mut latest = control.requests(endpoint);
-        let count = match &whose.user {
-            None => control.request_count(endpoint),
+        let requests = match &whose.user {
+            None => Requests { count: control.request_count(endpoint), latest: control.requests(endpoint) },
             Some(user) => {
-                latest.retain(|request| request.user.as_ref() == Some(user));
-                latest.len() as u64
+                let latest = control.requests_of(user, endpoint);
+                Requests { count: latest.len() as u64, latest }
             }
         };
-        (endpoint, Requests { count, latest })
+        (endpoint, requests)
     };
     Json(all.into_iter().map(of).collect())
 }

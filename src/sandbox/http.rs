@@ -103,11 +103,17 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Whether web pages from anywhere may use a path: the platform's own, not the control API.
+fn is_for_browsers(path: &str) -> bool {
+    path.starts_with("/api/") || path == "/sandbox/sts"
+}
+
 /// CORS as browsers need it, and a `Date` by the platform's clock.
 async fn dress(Shared(room): Shared<Arc<Room>>, request: Request<Body>, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match request.method() {
-        &Method::OPTIONS => StatusCode::OK.into_response(),
+    let origin =
+        request.headers().get(header::ORIGIN).filter(|_| is_for_browsers(request.uri().path())).cloned();
+    let mut response = match (request.method(), &origin) {
+        (&Method::OPTIONS, Some(_)) => StatusCode::OK.into_response(),
         _ => next.run(request).await,
     };
     let headers = response.headers_mut();

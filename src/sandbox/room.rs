@@ -135,7 +135,8 @@ impl Room {
         });
     }
 
-    /// A frame came on a connection.
+    /// A frame came on a connection. One that comes after the platform has ended the connection
+    /// is nothing to it.
     pub(super) fn receive(self: &Arc<Self>, connection: &Arc<Connection>, bytes: &Bytes, encoding: Encoding) {
         let frame = ClientFrame::parse(bytes);
         let kind = frame.as_ref().map_or(FrameKind::NotJson, ClientFrame::kind);
@@ -145,6 +146,9 @@ impl Room {
             return;
         }
         let plan = self.change(|state, now| {
+            if !state.is_open(connection) {
+                return Plan::default();
+            }
             let received =
                 ReceivedFrame { connection: connection.id, at: now, kind, encoding, bytes: bytes.clone() };
             let too_large = bytes.len() > state.settings.max_frame;
@@ -158,6 +162,15 @@ impl Room {
             frame.map(|frame| state.plan(connection, &frame, now)).unwrap_or_default()
         });
         self.carry_out(connection, plan);
+    }
+
+    /// What came breaks the protocol: the connection is closed with this code.
+    pub(super) fn reject(&self, connection: &Arc<Connection>, code: u16) {
+        self.change(|state, _| {
+            if state.is_open(connection) {
+                state.end(connection, &SocketEnd::close(code));
+            }
+        });
     }
 
     fn carry_out(self: &Arc<Self>, connection: &Arc<Connection>, plan: Plan) {

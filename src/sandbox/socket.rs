@@ -16,7 +16,8 @@ use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
+        Error, Message,
+        error::ProtocolError,
         handshake::derive_accept_key,
         protocol::{Role, WebSocketConfig},
     },
@@ -188,26 +189,44 @@ async fn exchange(
     queue: &mut mpsc::UnboundedReceiver<Message>,
 ) {
     let reading = read(room, connection, stream);
-    tokio::pin!(reading);
+    let writing = write(connection, sink, queue);
+    tokio::pin!(reading, writing);
     tokio::select! {
-        () = &mut reading => {}
-        () = write(connection, sink, queue) => {
+        end = &mut reading => if let ReadEnd::Violated(code) = end {
+            room.reject(connection, code);
+            let _ = timeout(CLOSE_WAIT, writing).await;
+        },
+        () = &mut writing => {
             // After our close frame the client answers with its own.
             let _ = timeout(CLOSE_WAIT, reading).await;
         }
     }
 }
 
-async fn read(room: &Arc<Room>, connection: &Arc<Connection>, stream: &mut SplitStream<Socket>) {
-    while let Some(Ok(message)) = stream.next().await {
+/// Why there is nothing more to read.
+enum ReadEnd {
+    /// The client closed the connection, or it broke.
+    Over,
+    /// What came can't be read; the code that says why.
+    Violated(u16),
+}
+
+async fn read(room: &Arc<Room>, connection: &Arc<Connection>, stream: &mut SplitStream<Socket>) -> ReadEnd {
+    while let Some(message) = stream.next().await {
         match message {
-            Message::Text(text) => room.receive(connection, &Bytes::from(text), Encoding::Text),
-            Message::Binary(bytes) => room.receive(connection, &bytes, Encoding::Binary),
-            Message::Ping(_) => connection.note_ping(),
+            Ok(Message::Text(text)) => room.receive(connection, &Bytes::from(text), Encoding::Text),
+            Ok(Message::Binary(bytes)) => room.receive(connection, &bytes, Encoding::Binary),
+            Ok(Message::Ping(_)) => connection.note_ping(),
             // A close frame: its answer is sent by reading on, to the end.
-            Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+            Ok(Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
+            Err(Error::Utf8(_)) => return ReadEnd::Violated(1007),
+            Err(Error::Capacity(_)) => return ReadEnd::Violated(1009),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return ReadEnd::Over,
+            Err(Error::Protocol(_)) => return ReadEnd::Violated(1002),
+            Err(_) => return ReadEnd::Over,
         }
     }
+    ReadEnd::Over
 }
 
 /// Writes what is queued, until a close frame or an error.

@@ -210,6 +210,12 @@ impl State {
         }
     }
 
+    /// Whether the platform has not ended a connection yet.
+    pub(super) fn is_open(&self, connection: &Connection) -> bool {
+        let connections = self.users.get(&connection.user).map(|user| &user.connections);
+        connections.is_some_and(|open| open.iter().any(|other| other.id == connection.id))
+    }
+
     /// Ends the platform's side of a connection. From now on it doesn't count as one.
     pub(super) fn end(&mut self, connection: &Arc<Connection>, end: &SocketEnd) {
         self.leave(connection);

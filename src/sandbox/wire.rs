@@ -323,6 +323,8 @@ pub(super) fn nest(fields: Vec<(String, String)>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn frame(json: &str) -> ClientFrame<'_> {
@@ -338,6 +340,20 @@ mod tests {
         }
         assert_eq!(pong(None).as_str(), r#"{"type":"pong"}"#);
         assert_eq!(ack(None, Verdict::Refused).as_str(), r#"{"ok":false,"type":"ack"}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_scalar_id_comes_back_verbatim(number in any::<f64>(), integer in any::<i128>(), text: String) {
+            let numbers = [format!("{number:e}"), format!("{number}"), integer.to_string()];
+            let finite = number.is_finite();
+            let texts = [serde_json::to_string(&text).unwrap()];
+            for id in numbers.iter().filter(|_| finite).chain(&texts) {
+                let json = format!(r#"{{"a":[1,{{"id":2}}],"id":{id}}}"#);
+                let answer = pong(frame(&json).id());
+                prop_assert_eq!(answer.as_str(), format!(r#"{{"replyto":{id},"type":"pong"}}"#));
+            }
+        }
     }
 
     #[test]

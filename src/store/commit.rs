@@ -23,6 +23,7 @@ use super::{
     StoreError, keys,
     payload::{PayloadId, Payloads},
     records::{AcceptedEntry, AcceptedRecord, JournalEntry, JournalRecord, encode},
+    tip::Tip,
 };
 use crate::{clock::Timestamp, messages::MessageNumber};
 
@@ -34,6 +35,9 @@ const COMMIT_WRITES: usize = 1024;
 const COMMIT_BYTES: usize = 4 << 20;
 /// Bytes that may wait for their commit.
 const QUEUE_BYTES: usize = 16 << 20;
+
+/// The meta record that counts commits.
+pub(super) const COMMITS: &str = "commits";
 
 /// Runs on the commit thread once its transaction is on disk, or has failed.
 pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -140,12 +144,7 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Starts the thread. The next event gets the number `next_event`.
-    pub(super) fn start(
-        db: sled::Db,
-        payloads: Arc<Payloads>,
-        next_event: u64,
-        sync: Sync,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(disk: Disk, next_event: u64) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { next_event, ..Queue::default() }),
             wake: Condvar::new(),
@@ -153,7 +152,7 @@ impl Committer {
             failure: watch::Sender::new(None),
             commits: watch::Sender::new(0),
         });
-        let worker = Worker { shared: Arc::clone(&shared), db, payloads, sync };
+        let mut worker = Worker { shared: Arc::clone(&shared), disk };
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || worker.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
@@ -291,15 +290,23 @@ pub(super) enum Sync {
     System,
 }
 
+/// What the thread writes to.
+pub(super) struct Disk {
+    pub db: sled::Db,
+    pub payloads: Arc<Payloads>,
+    pub tip: Tip,
+    /// How many commits the database has seen.
+    pub commits: u64,
+    pub sync: Sync,
+}
+
 struct Worker {
     shared: Arc<Shared>,
-    db: sled::Db,
-    payloads: Arc<Payloads>,
-    sync: Sync,
+    disk: Disk,
 }
 
 impl Worker {
-    fn run(self) {
+    fn run(&mut self) {
         while let Some(items) = self.take() {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(&items)));
             let result = match outcome {
@@ -307,9 +314,13 @@ impl Worker {
                 Ok(Err(why)) => Err(why),
                 Err(_) => Err("sled panicked while committing".to_owned()),
             };
-            match result {
-                Ok(()) => self.finish(items),
-                Err(why) => return self.fail(items, &why),
+            if let Err(why) = result {
+                return self.fail(items, &why);
+            }
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.finish(items)));
+            if told.is_err() {
+                // Someone was not told of what is on disk: only a restart puts that right.
+                return self.fail(Vec::new(), "a follow-up of a commit panicked");
             }
         }
     }
@@ -336,8 +347,9 @@ impl Worker {
         Some(take_front(&mut queue))
     }
 
-    fn commit(&self, items: &[Item]) -> Result<(), String> {
-        let durable = self.sync == Sync::Disk;
+    fn commit(&mut self, items: &[Item]) -> Result<(), String> {
+        let Disk { db, payloads, tip, commits, sync } = &mut self.disk;
+        let durable = *sync == Sync::Disk;
         let mut wrote_payload = false;
         let mut batch = sled::Batch::default();
         for item in items {
@@ -345,9 +357,7 @@ impl Worker {
                 Item::Deferred(write, _) => add(&mut batch, write),
                 Item::Transaction(transaction) => {
                     if let Some((id, body)) = &transaction.new_payload {
-                        self.payloads
-                            .write(*id, body, durable)
-                            .map_err(|e| format!("a payload file: {e}"))?;
+                        payloads.write(*id, body, durable).map_err(|e| format!("a payload file: {e}"))?;
                         wrote_payload = true;
                     }
                     for write in &transaction.writes {
@@ -357,12 +367,14 @@ impl Worker {
             }
         }
         add_journals(&mut batch, items);
+        *commits += 1;
+        batch.insert(keys::meta(COMMITS), &commits.to_be_bytes());
         if wrote_payload && durable {
-            self.payloads.sync().map_err(|e| format!("the directory of payload files: {e}"))?;
+            payloads.sync().map_err(|e| format!("the directory of payload files: {e}"))?;
         }
-        self.db.apply_batch(batch).map_err(|e| e.to_string())?;
-        self.db.flush().map_err(|e| e.to_string())?;
-        Ok(())
+        db.apply_batch(batch).map_err(|e| e.to_string())?;
+        db.flush().map_err(|e| e.to_string())?;
+        tip.advance(*commits).map_err(|e| format!("the file of the last commit's number: {e}"))
     }
 
     fn finish(&self, items: Vec<Item>) {
@@ -383,7 +395,7 @@ impl Worker {
 
     fn drop_payload(&self, id: Option<PayloadId>) {
         if let Some(id) = id {
-            self.payloads.remove(id);
+            self.disk.payloads.remove(id);
         }
     }
 

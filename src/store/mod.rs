@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! data/lock        held by the one process that has the store open
+//! data/tip         the number of the last commit, by which a loss is noticed
 //! data/sled/       the database: one tree, keys as in `keys`, values as in `records`
 //! data/payloads/   one file per large body
 //! ```
@@ -23,6 +24,11 @@ mod numbers;
 mod open;
 mod payload;
 mod records;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tip;
 mod user_record;
 
 pub use commit::Reserved;
@@ -40,7 +46,7 @@ use sled::IVec;
 use tokio::sync::watch;
 
 use self::{
-    commit::{Committer, Sync, Transaction, Write},
+    commit::{Committer, Disk, Sync, Transaction, Write},
     names::Directory,
     payload::{PayloadId, Payloads},
     records::{UserRecordV1, decode, encode},
@@ -97,7 +103,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store, or makes a new one where there is none.
     pub fn open(config: &config::Store) -> Result<Arc<Self>, OpenError> {
-        let open::Opened { db, lock, nonce } = open::open(config)?;
+        let open::Opened { db, lock, nonce, tip, commits } = open::open(config)?;
         let io = |error| OpenError::Io { path: config.path.clone(), error };
         let damaged =
             |error: StoreError| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() };
@@ -114,7 +120,8 @@ impl Store {
         };
         let closed = db.contains_key(keys::meta(CLOSED)).map_err(|error| damaged(error.into()))?;
         let past = if closed { LastRun::Closed } else { LastRun::Cut };
-        let committer = Committer::start(db.clone(), Arc::clone(&payloads), next_event, sync).map_err(io)?;
+        let disk = Disk { db: db.clone(), payloads: Arc::clone(&payloads), tip, commits, sync };
+        let committer = Committer::start(disk, next_event).map_err(io)?;
         let store = Self { committer, db, payloads, names, nonce, past, _lock: lock };
         let reopened = vec![Write::Remove(keys::meta(CLOSED))];
         store

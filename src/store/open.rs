@@ -5,9 +5,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::{durability, keys};
+use super::{commit::COMMITS, durability, keys, tip::Tip};
 use crate::config;
 
 /// The layout that this program writes.
@@ -15,6 +16,10 @@ const SCHEMA: u32 = 1;
 /// Fixed for ever by the first start: sled refuses to open with another. Large enough that no value
 /// below the payload limit ever becomes one of sled's blob files, which it never syncs.
 const SEGMENT_SIZE: usize = 8 << 20;
+
+/// How often, and how far apart, sled's own lock is tried.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a store did not open. Nothing of it was changed, except where that is said.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +88,9 @@ pub(super) struct Opened {
     pub lock: fs::File,
     /// The store's random number.
     pub nonce: u32,
+    pub tip: Tip,
+    /// How many commits the database has seen.
+    pub commits: u64,
 }
 
 pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
@@ -92,14 +100,46 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
     let lock = lock(path)?;
     durability::choose(config.durability);
     let database = path.join("sled");
+    let before = Before::of(&database);
     let db = open_or_set_snapshot_aside(&database, config.cache, path)?;
     make_creation_durable(path, &database).map_err(failed)?;
-    let nonce = check_layout(&db, path)?;
+    let nonce = check_layout(&db, before, path)?;
     if config.durability == config::Durability::Fsync {
         durability::self_test(&db, &keys::meta("self-test"))
             .map_err(|error| OpenError::NotDurable { path: path.clone(), detail: error.to_string() })?;
     }
-    Ok(Opened { db, lock, nonce })
+    let (tip, commits) = check_tip(&db, path)?;
+    Ok(Opened { db, lock, nonce, tip, commits })
+}
+
+/// What was there before opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing: a new store is made.
+    Nothing,
+    /// A log: it must have records.
+    Log,
+}
+
+impl Before {
+    fn of(database: &Path) -> Self {
+        let length = fs::metadata(database.join("db")).map_or(0, |file| file.len());
+        if length == 0 { Self::Nothing } else { Self::Log }
+    }
+}
+
+/// Checks that no commit is missing that was on disk once.
+fn check_tip(db: &sled::Db, path: &Path) -> Result<(Tip, u64), OpenError> {
+    let (tip, expected) =
+        Tip::open(&path.join("tip")).map_err(|error| OpenError::Io { path: path.join("tip"), error })?;
+    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
+    let value = db.get(keys::meta(COMMITS)).map_err(|error| damaged(error.to_string()))?;
+    let found = value.and_then(|value| <[u8; 8]>::try_from(&*value).ok()).map_or(0, u64::from_be_bytes);
+    if found < expected {
+        let missing = expected - found;
+        return Err(damaged(format!("its last {missing} commits (of {expected}) can't be read any more")));
+    }
+    Ok((tip, found))
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {
@@ -162,8 +202,21 @@ fn open_sled(database: &Path, cache: u64) -> Result<sled::Db, Refusal> {
         .cache_capacity(cache)
         .flush_every_ms(None)
         .mode(sled::Mode::LowSpace);
+    let mut patience = LOCK_TRIES;
     // sled 0.34 asserts its way through damaged files.
-    match std::panic::catch_unwind(AssertUnwindSafe(|| config.open())) {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| {
+        loop {
+            match config.open() {
+                // Ours is the store's own lock: whoever has sled's is this process's last handle, on its
+                // way out on another thread.
+                Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") && patience > 0 => {
+                    patience -= 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    })) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(sled::Error::Io(error))) if error.kind() != io::ErrorKind::NotFound => Err(Refusal::Io(error)),
         Ok(Err(error)) => Err(Refusal::Damaged(error.to_string())),
@@ -205,7 +258,7 @@ fn make_creation_durable(path: &Path, database: &Path) -> io::Result<()> {
 }
 
 /// Checks the layout's version, or writes it into a new store. Answers with the store's random number.
-fn check_layout(db: &sled::Db, path: &Path) -> Result<u32, OpenError> {
+fn check_layout(db: &sled::Db, before: Before, path: &Path) -> Result<u32, OpenError> {
     let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
     let read = |name: &str| -> Result<Option<u32>, OpenError> {
         let value = db.get(keys::meta(name)).map_err(|error| damaged(error.to_string()))?;
@@ -215,7 +268,7 @@ fn check_layout(db: &sled::Db, path: &Path) -> Result<u32, OpenError> {
     match (read("schema")?, read("nonce")?) {
         (Some(found), _) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found }),
         (Some(_), Some(nonce)) => Ok(nonce),
-        (None, None) if is_new(db) => {
+        (None, None) if before == Before::Nothing => {
             let nonce = fastrand::u32(..);
             let mut batch = sled::Batch::default();
             batch.insert(keys::meta("schema"), &SCHEMA.to_be_bytes());
@@ -223,10 +276,7 @@ fn check_layout(db: &sled::Db, path: &Path) -> Result<u32, OpenError> {
             db.apply_batch(batch).and_then(|()| db.flush()).map_err(|error| damaged(error.to_string()))?;
             Ok(nonce)
         }
-        _ => Err(damaged("it has records but no layout version".to_owned())),
+        // sled reads a log up to the first damage, and takes what is behind it for never written.
+        _ => Err(damaged("its log has no layout version: the start of it can't be read".to_owned())),
     }
-}
-
-fn is_new(db: &sled::Db) -> bool {
-    db.iter().next().is_none()
 }

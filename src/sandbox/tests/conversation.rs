@@ -2,7 +2,13 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 use super::client::{Client, End, message, send, soon, start, start_with, text_of};
 use crate::sandbox::{
@@ -292,6 +298,27 @@ async fn an_oversized_message_closes_with_1009() {
     let mut socket = Client::signed_in(&sandbox, "alice").await.connect_and_greet().await;
     socket.send(&message(1, &"x".repeat(1000))).await;
     assert_eq!(socket.end_code().await, 1009);
+    assert_eq!(control.history("alice").len(), 1);
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf8_closes_with_1007() {
+    let (sandbox, _control) = start().await;
+    let mut socket = Client::signed_in(&sandbox, "alice").await.connect_and_greet().await;
+    let text = OpCode::Data(Data::Text);
+    socket.send_frame(Message::Frame(Frame::message(&b"\xff"[..], text, true))).await;
+    assert_eq!(socket.end_code().await, 1007);
+}
+
+#[tokio::test]
+async fn what_comes_after_the_platform_closed_is_nothing_to_it() {
+    let (sandbox, control) = start().await;
+    let mut socket = Client::signed_in(&sandbox, "alice").await.connect_and_greet().await;
+    control.end_sockets("alice", &SocketEnd::close(1011));
+    // Sent before the close frame is read.
+    socket.send(&message(1, "too late")).await;
+    assert_eq!(socket.end_code().await, 1011);
+    assert!(control.frames("alice").is_empty());
     assert_eq!(control.history("alice").len(), 1);
 }
 

@@ -121,7 +121,10 @@ async fn a_fault_for_one_user_leaves_others_alone() {
     assert_eq!(bob.rtm_start().await.status, 200);
     let answer = alice.rtm_start().await;
     assert_eq!((answer.status, answer.retry_after.as_deref()), (429, Some("3")));
+    assert_eq!(control.requests_of("bob", Endpoint::RtmStart).len(), 1);
+    soon(control.wait_requests_of("alice", Endpoint::RtmStart, 1)).await;
     control.clear_faults();
+    soon(control.wait_faults_over()).await;
     assert_eq!(alice.rtm_start().await.status, 200);
 }
 

@@ -222,6 +222,8 @@ async fn browsers_may_ask_from_anywhere() {
     let response = refused.send().await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(response.headers()["access-control-allow-origin"], "null");
+    let control = http().get(sandbox.url().join("sandbox/connections").unwrap()).header("origin", "null");
+    assert!(control.send().await.unwrap().headers().get("access-control-allow-origin").is_none());
 }
 
 #[tokio::test]

@@ -1,0 +1,331 @@
+//! `/v1/users/{user}/messages`: sending messages, and what became of them.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Admitted, ApiState,
+    auth::{Caller, Scope},
+    body::{self, BodyFormat},
+    problem::{Code, Problem},
+    query::{Query, bad_value, malformed},
+};
+use crate::{
+    messages::{
+        Accepted, ClientMessageId, IdempotencyKey, MessageRecord, MessageStatus, MessageView, Novelty, Until,
+    },
+    suggest::quoted,
+    users::User,
+};
+
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(120);
+
+/// What a caller waits for, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    until: Until,
+    limit: Duration,
+    /// How long to go on collecting replies after the first.
+    collect: Duration,
+}
+
+impl Wait {
+    /// Reads `wait`, `timeout` and, where `known` has it, `collect`.
+    fn read(query: Option<&str>, known: &[&str]) -> Result<Option<Self>, Problem> {
+        let query = Query::read(query, known)?;
+        let limit = query.duration("timeout", MAX_WAIT)?;
+        let collect = query.duration("collect", MAX_WAIT)?;
+        let until = match query.get("wait") {
+            Some("ack") => Some(Until::Final),
+            Some("reply") => Some(Until::Reply),
+            Some(other) => return Err(bad_value("wait", other, "ack or reply")),
+            None => None,
+        };
+        if collect.is_some() && until != Some(Until::Reply) {
+            return Err(malformed("collect goes with wait=reply only".to_owned()).with("key", "collect"));
+        }
+        if limit.is_some() && until.is_none() {
+            return Err(
+                malformed("timeout goes with wait=ack or wait=reply only".to_owned()).with("key", "timeout")
+            );
+        }
+        let wait = until.map(|until| Self {
+            until,
+            limit: limit.unwrap_or(DEFAULT_WAIT),
+            collect: collect.unwrap_or_default(),
+        });
+        Ok(wait)
+    }
+
+    /// Whether the message is as far as the caller waits for.
+    fn is_over(&self, record: &MessageRecord) -> bool {
+        match self.until {
+            Until::Final => record.is_final(),
+            Until::Reply => {
+                !record.replies.is_empty() || (record.is_final() && record.status != MessageStatus::Acked)
+            }
+        }
+    }
+}
+
+/// `POST /v1/users/{user}/messages`
+pub(super) async fn send(
+    State(state): State<ApiState>,
+    Extension(caller): Admitted,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Send)?;
+    let user = state.user(&caller, &name?.0)?;
+    let wait = Wait::read(request.uri().query(), &["wait", "timeout", "collect"])?;
+    let key = idempotency_key(request.headers(), &caller)?;
+    let format = BodyFormat::of(request.headers())?;
+    let settings = state.settings();
+    let body = body::read(request.into_body(), settings.max_body, settings.body_timeout).await?;
+    let (draft, id) = format.read(&body)?;
+    drop(body);
+    let accepted = state.messages.accept(&user, draft, id, key).await?;
+    match wait {
+        None => Ok(accepted_answer(&user, &accepted)),
+        Some(wait) => waited(&state, &user, accepted.id, wait).await,
+    }
+}
+
+/// `GET /v1/users/{user}/messages/{id}`
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(caller): Admitted,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
+    let Path((name, id)) = path?;
+    let user = state.user(&caller, &name)?;
+    let wait = Wait::read(request.uri().query(), &["wait", "timeout"])?;
+    let id: ClientMessageId = id.parse().map_err(|error| {
+        Problem::new(Code::UnknownMessage, format!("there is no message {}: {error}", quoted(&id)))
+    })?;
+    let record = state.messages.find(user.number, id)?.ok_or_else(|| unknown(&user, id))?;
+    match wait {
+        Some(wait) if !wait.is_over(&record) => waited(&state, &user, id, wait).await,
+        _ => Ok(Json(MessageView::new(&user.name, id, &record)).into_response()),
+    }
+}
+
+/// Waits, and answers with the message's status then.
+async fn waited(
+    state: &ApiState,
+    user: &Arc<User>,
+    id: ClientMessageId,
+    wait: Wait,
+) -> Result<Response, Problem> {
+    let deadline = Instant::now() + wait.limit;
+    let waiting = async {
+        let record = state.messages.wait(user.number, id, wait.until, wait.limit).await?;
+        let answered = record.as_ref().is_some_and(|record| !record.replies.is_empty());
+        if !answered || wait.collect.is_zero() {
+            return Ok(record);
+        }
+        tokio::time::sleep_until(deadline.min(Instant::now() + wait.collect)).await;
+        state.messages.find(user.number, id)
+    };
+    let record = tokio::select! {
+        biased;
+        record = waiting => record?.ok_or_else(|| unknown(user, id))?,
+        () = state.draining.cancelled() => {
+            let record = state.messages.find(user.number, id)?.ok_or_else(|| unknown(user, id))?;
+            return Err(unfinished(Code::ShuttingDown, "the bridge is shutting down", user, id, &record)
+                .retry_after(Duration::from_secs(5)));
+        }
+    };
+    if wait.is_over(&record) {
+        Ok(Json(MessageView::new(&user.name, id, &record)).into_response())
+    } else {
+        let what = format!("what was waited for did not come within {} ms", wait.limit.as_millis());
+        Err(unfinished(Code::WaitTimeout, &what, user, id, &record))
+    }
+}
+
+/// A problem of the waiting alone: the message was accepted and goes on.
+fn unfinished(code: Code, what: &str, user: &User, id: ClientMessageId, record: &MessageRecord) -> Problem {
+    let message = serde_json::to_value(MessageView::new(&user.name, id, record)).unwrap_or_default();
+    Problem::new(code, format!("{what}; the message goes on, and its status can be asked for"))
+        .with("message", message)
+}
+
+fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
+    let Accepted { id, record, novelty } = accepted;
+    let mut response = match novelty {
+        Novelty::New => {
+            let body = json!({
+                "user": user.name,
+                "clientMessageId": id,
+                "status": record.status,
+                "createdAt": record.created_at,
+            });
+            (StatusCode::ACCEPTED, Json(body)).into_response()
+        }
+        Novelty::Repeat => Json(MessageView::new(&user.name, *id, record)).into_response(),
+    };
+    // Names and ids have only characters that a header may have.
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/users/{}/messages/{id}", user.name)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+fn unknown(user: &User, id: ClientMessageId) -> Problem {
+    let detail = format!("the user {} has no message {id}, or no longer (store.retention)", user.name);
+    Problem::new(Code::UnknownMessage, detail)
+}
+
+fn idempotency_key(headers: &HeaderMap, caller: &Caller) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let bad = |what: &str| Problem::new(Code::BadIdempotencyKey, format!("the Idempotency-Key {what}"));
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value,
+        _ => return Err(bad("is given several times")),
+    };
+    let key = std::str::from_utf8(value.as_bytes()).map_err(|_| bad("is not UTF-8"))?;
+    if !(1..=255).contains(&key.len()) {
+        return Err(bad("must be 1 to 255 bytes long"));
+    }
+    if key.chars().any(char::is_control) {
+        return Err(bad("has a control character"));
+    }
+    Ok(Some(IdempotencyKey { client: caller.client().cloned(), key: key.to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        events::EventId,
+        messages::{Certainty, Expectation, FinalReason, Fingerprint, MessageNumber},
+        names::{BotName, UserName},
+        store::UserNumber,
+    };
+
+    fn alice() -> User {
+        let (name, bot) = (UserName::new("alice@example.com").unwrap(), BotName::new("support").unwrap());
+        User::new(name, UserNumber(1), bot, Timestamp::from_millis(0))
+    }
+
+    fn record(status: MessageStatus) -> MessageRecord {
+        let at = Timestamp::from_millis(1_466_692_440_896);
+        let is_final =
+            matches!(status, MessageStatus::Acked | MessageStatus::Rejected | MessageStatus::Expired);
+        MessageRecord {
+            number: MessageNumber(1),
+            status,
+            reason: (status == MessageStatus::Expired).then_some(FinalReason::Ttl),
+            certainty: Certainty::None,
+            expectation: Expectation::Ack,
+            attempts: 0,
+            created_at: at,
+            sent_at: None,
+            acked_at: None,
+            final_at: is_final.then_some(at),
+            ack: None,
+            replies: Vec::new(),
+            fingerprint: Fingerprint([0; 16]),
+            text_fingerprint: Fingerprint([0; 16]),
+        }
+    }
+
+    async fn answer(novelty: Novelty) -> (Response, serde_json::Value) {
+        let id = "1466692440896".parse().unwrap();
+        let accepted = Accepted { id, record: record(MessageStatus::Queued), novelty };
+        let (head, body) = accepted_answer(&alice(), &accepted).into_parts();
+        let body = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+        (Response::from_parts(head, ().into()), body)
+    }
+
+    #[tokio::test]
+    async fn a_new_message_is_202_with_its_place() {
+        let (response, body) = answer(Novelty::New).await;
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        assert_eq!(
+            response.headers()[header::LOCATION],
+            "/v1/users/alice@example.com/messages/1466692440896"
+        );
+        let expected = json!({"user": "alice@example.com", "clientMessageId": 1_466_692_440_896_u64, "status": "queued",
+            "createdAt": "2016-06-23T14:34:00.896Z"});
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn a_repeat_is_200_with_the_status_now() {
+        let (response, body) = answer(Novelty::Repeat).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            (&body["status"], &body["delivery"], &body["ack"]),
+            (&json!("queued"), &json!("none"), &json!(null))
+        );
+    }
+
+    #[test]
+    fn waiting_is_over_with_what_was_asked_for_or_a_bad_end() {
+        let wait = |until| Wait { until, limit: DEFAULT_WAIT, collect: Duration::ZERO };
+        let (ack, reply) = (wait(Until::Final), wait(Until::Reply));
+        for (status, acked, answered) in [
+            (MessageStatus::Queued, false, false),
+            (MessageStatus::Sent, false, false),
+            (MessageStatus::Acked, true, false),
+            (MessageStatus::Rejected, true, true),
+            (MessageStatus::Expired, true, true),
+        ] {
+            assert_eq!(
+                (ack.is_over(&record(status)), reply.is_over(&record(status))),
+                (acked, answered),
+                "{status:?}"
+            );
+        }
+        let answered =
+            MessageRecord { replies: vec![EventId { store: 1, number: 1 }], ..record(MessageStatus::Sent) };
+        assert!(reply.is_over(&answered) && !ack.is_over(&answered));
+    }
+
+    #[test]
+    fn reads_what_to_wait_for() {
+        let read = |query| {
+            Wait::read(Some(query), &["wait", "timeout", "collect"]).map_err(|problem| problem.code())
+        };
+        let wait = Wait { until: Until::Final, limit: DEFAULT_WAIT, collect: Duration::ZERO };
+        assert_eq!(read("wait=ack"), Ok(Some(wait)));
+        let (limit, collect) = (Duration::from_secs(10), Duration::from_millis(500));
+        assert_eq!(
+            read("wait=reply&collect=500ms&timeout=10s"),
+            Ok(Some(Wait { until: Until::Reply, limit, collect }))
+        );
+        assert_eq!(read(""), Ok(None));
+    }
+
+    #[test]
+    fn a_keys_length_counts_in_bytes() {
+        let read = |key: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("idempotency-key", HeaderValue::from_bytes(key).unwrap());
+            idempotency_key(&headers, &Caller::Loopback).map_err(|problem| problem.code())
+        };
+        let longest = "ä".repeat(127) + "x";
+        let expected = IdempotencyKey { client: None, key: longest.clone() };
+        assert_eq!(read(longest.as_bytes()), Ok(Some(expected)));
+        for bad in [&b""[..], "ä".repeat(128).as_bytes(), b"\xff", b"a\tb"] {
+            assert_eq!(read(bad), Err(Code::BadIdempotencyKey), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `/v1/users`: who is configured, and how each one's connection is.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, RawQuery, State, rejection::PathRejection},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Admitted, ApiState, auth::Scope, problem::Problem, query::Query};
+use crate::{
+    clock::Timestamp,
+    users::{Command, ConnectionState, User},
+};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UserView {
+    name: String,
+    bot: String,
+    state: ConnectionState,
+    since: Timestamp,
+    last_error: Option<String>,
+    attempts: u32,
+    queued: usize,
+    undelivered: u64,
+    agent_session: bool,
+}
+
+impl UserView {
+    fn new(state: &ApiState, user: &User) -> Self {
+        let status = user.status();
+        Self {
+            name: user.name.to_string(),
+            bot: user.bot.to_string(),
+            state: status.state,
+            since: status.since,
+            last_error: status.last_error,
+            attempts: status.attempts,
+            queued: state.messages.queued(user.number),
+            undelivered: state.figures.undelivered(user.number),
+            agent_session: state.figures.in_agent_session(user.number),
+        }
+    }
+}
+
+/// `GET /v1/users`
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(caller): Admitted,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
+    Query::read(query.as_deref(), &[])?;
+    let mut users = state.users.all();
+    users.retain(|user| caller.may_act_for(user.name.as_str()));
+    let users: Vec<_> = users.iter().map(|user| UserView::new(&state, user)).collect();
+    Ok(Json(json!({ "users": users })).into_response())
+}
+
+/// `GET /v1/users/{user}`
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Extension(caller): Admitted,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
+    let user = state.user(&caller, &name?.0)?;
+    Query::read(query.as_deref(), &[])?;
+    Ok(Json(UserView::new(&state, &user)).into_response())
+}
+
+/// `POST /v1/users/{user}/reconnect`
+pub(super) async fn reconnect(
+    State(state): State<ApiState>,
+    Extension(caller): Admitted,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Admin)?;
+    let user = state.user(&caller, &name?.0)?;
+    Query::read(query.as_deref(), &[])?;
+    user.mailbox.post(Command::Reconnect);
+    Ok((StatusCode::ACCEPTED, Json(json!({ "user": user.name }))).into_response())
+}

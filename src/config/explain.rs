@@ -1,0 +1,218 @@
+//! A configuration in words, for `check`.
+
+use std::fmt;
+
+use url::Url;
+
+use super::{
+    BodyFormat, Client, Config, Durability, EventFilter, Http, Messages, Platform, Store, Streaming, Warning,
+    WarningKind, Webhook, WebhookAuth,
+    plain::{Plain, plain_path},
+    values::{duration_in_words, show_rate, show_size},
+};
+
+/// No list is longer; the rest is counted.
+const LONGEST_LIST: usize = 20;
+
+/// Says what a configuration means, without any of its secrets.
+pub fn explain<'a>(config: &'a Config, warnings: &'a [Warning]) -> Explanation<'a> {
+    Explanation { config, warnings }
+}
+
+/// A configuration in words: show it with `Display`.
+#[derive(Debug, Clone, Copy)]
+pub struct Explanation<'a> {
+    config: &'a Config,
+    warnings: &'a [Warning],
+}
+
+impl fmt::Display for Explanation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { platform, http, store, messages, bots, users, webhooks, clients, .. } = self.config;
+        listeners(f, http)?;
+        talks_to(f, platform)?;
+        keeps(f, store)?;
+        sends(f, messages)?;
+        list(f, "bot", bots.iter(), |f, (name, bot)| {
+            line(f, format_args!("{name}: {:?}, id {}, client {}", bot.name, bot.id, bot.client_id))
+        })?;
+        list(f, "user", users.iter(), |f, (name, user)| {
+            let webhooks = match user.webhooks.as_slice() {
+                [] => "no webhook (inbox and live tail only)".to_owned(),
+                names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            };
+            line(f, format_args!("{name}: {:?} on {}, events to {webhooks}", user.identity, user.bot))
+        })?;
+        list(f, "webhook", webhooks.iter(), |f, (name, webhook)| explain_webhook(f, name.as_str(), webhook))?;
+        if clients.is_empty() {
+            writeln!(f, "Clients: none, so every program on this machine may do everything")?;
+        } else {
+            list(f, "client", clients.iter(), |f, (name, client)| explain_client(f, name.as_str(), client))?;
+        }
+        self.not_in_force(f)?;
+        self.advice(f)
+    }
+}
+
+impl Explanation<'_> {
+    fn of_kind(&self, kind: WarningKind) -> Vec<&Warning> {
+        self.warnings.iter().filter(|warning| warning.kind == kind).collect()
+    }
+
+    fn not_in_force(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let warnings = self.of_kind(WarningKind::NotInForce);
+        if warnings.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "Set, but not in force yet in this version:")?;
+        for warning in warnings {
+            let line_number = warning.position.map_or(0, |position| position.line);
+            line(f, format_args!("{} ({}:{line_number})", warning.key, plain_path(&warning.file)))?;
+        }
+        Ok(())
+    }
+
+    fn advice(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in self.of_kind(WarningKind::Advice) {
+            writeln!(f, "{warning}")?;
+        }
+        Ok(())
+    }
+}
+
+fn listeners(f: &mut fmt::Formatter<'_>, http: &Http) -> fmt::Result {
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    writeln!(f, "API:       {scheme}://{} (send messages, read events)", http.api)?;
+    writeln!(f, "Ops:       http://{} (health, metrics, status page)", http.ops)
+}
+
+fn talks_to(f: &mut fmt::Formatter<'_>, platform: &Platform) -> fmt::Result {
+    write!(f, "Platform:  {}", SafeUrl(&platform.url))?;
+    if let Some(url) = &platform.websocket_url {
+        write!(f, ", sockets to {}", SafeUrl(url))?;
+    }
+    let (rate, burst) = (platform.request_rate, platform.request_burst);
+    writeln!(f, ", at most {rate} requests a second and bot (bursts of {burst})")
+}
+
+fn keeps(f: &mut fmt::Formatter<'_>, store: &Store) -> fmt::Result {
+    let survives = match store.durability {
+        Durability::Fsync => "survives a power loss",
+        Durability::Os => "survives a crash of the process, not of the machine",
+    };
+    let max_size = show_size(store.max_size);
+    writeln!(f, "Store:     {} ({survives}; full at {max_size})", plain_path(&store.path))
+}
+
+fn sends(f: &mut fmt::Formatter<'_>, messages: &Messages) -> fmt::Result {
+    let (ttl, ack) = (duration_in_words(messages.ttl), duration_in_words(messages.ack_timeout));
+    let attempts = messages.max_attempts;
+    write!(
+        f,
+        "Messages:  expire after {ttl}; sent again after {ack} without an ack, {attempts} times in all"
+    )?;
+    match messages.in_flight {
+        1 => writeln!(f, "; one at a time per user"),
+        n => writeln!(f, "; up to {n} at a time per user, so a resend may change their order"),
+    }
+}
+
+fn explain_webhook(f: &mut fmt::Formatter<'_>, name: &str, webhook: &Webhook) -> fmt::Result {
+    line(f, format_args!("{name}: {}", SafeUrl(&webhook.url)))?;
+    let events = match &webhook.events {
+        EventFilter::All => "every event".to_owned(),
+        EventFilter::Only(types) => format!("events of type {}", types.join(", ")),
+    };
+    let format = match webhook.format {
+        BodyFormat::Envelope => "as JSON envelopes",
+        BodyFormat::Frame => "as the platform's frames",
+        BodyFormat::Form => "as forms",
+    };
+    let streaming = match webhook.streaming {
+        Streaming::Chunks => "",
+        Streaming::Assembled => ", streamed answers as one event",
+    };
+    detail(f, format_args!("{events}, {format}{streaming}"))?;
+    let order = if webhook.ordered { "each user's in order" } else { "in any order" };
+    let rate = webhook.rate.map(|rate| format!(", at most {}", show_rate(rate))).unwrap_or_default();
+    detail(f, format_args!("{order}, up to {} at once{rate}", webhook.max_in_flight))?;
+    let (timeout, max_age) = (duration_in_words(webhook.timeout), duration_in_words(webhook.max_age));
+    detail(f, format_args!("{timeout} for an attempt, tried for {max_age}, then a dead letter"))?;
+    detail(f, format_args!("{}", authentication(webhook)))
+}
+
+/// How the receiver can know who is calling.
+fn authentication(webhook: &Webhook) -> String {
+    let mut means = vec![match webhook.secrets.len() {
+        0 => "NOT signed".to_owned(),
+        1 => "signed".to_owned(),
+        n => format!("signed with {n} secrets (rotation)"),
+    }];
+    match webhook.auth {
+        WebhookAuth::None => {}
+        WebhookAuth::Bearer(_) => means.push("with a bearer token".into()),
+        WebhookAuth::Basic { .. } => means.push("with basic authentication".into()),
+    }
+    if webhook.client_certificate.is_some() {
+        means.push("with a client certificate".into());
+    }
+    if !webhook.headers.is_empty() {
+        let names: Vec<_> = webhook.headers.iter().map(|(name, _)| name.as_str()).collect();
+        means.push(format!("with the headers {}", names.join(", ")));
+    }
+    means.join(", ")
+}
+
+fn explain_client(f: &mut fmt::Formatter<'_>, name: &str, client: &Client) -> fmt::Result {
+    let scopes =
+        [(client.scopes.send, "send"), (client.scopes.read, "read"), (client.scopes.admin, "administrate")];
+    let scopes: Vec<_> = scopes.iter().filter(|(granted, _)| *granted).map(|(_, scope)| *scope).collect();
+    let rate = client.rate.map(|rate| format!(", at most {}", show_rate(rate))).unwrap_or_default();
+    let rotation = if client.tokens.len() > 1 { " (several tokens: rotation)" } else { "" };
+    let users = if client.users.iter().any(|glob| glob == "*") {
+        "every user".to_owned()
+    } else {
+        client.users.join(", ")
+    };
+    line(f, format_args!("{name}: may {} for {users}{rate}{rotation}", scopes.join(" and ")))
+}
+
+/// A heading with a count, and the first of the things.
+fn list<T>(
+    f: &mut fmt::Formatter<'_>,
+    word: &str,
+    things: impl ExactSizeIterator<Item = T>,
+    mut show: impl FnMut(&mut fmt::Formatter<'_>, T) -> fmt::Result,
+) -> fmt::Result {
+    let count = things.len();
+    let plural = if count == 1 { "" } else { "s" };
+    let colon = if count == 0 { "" } else { ":" };
+    writeln!(f, "{count} {word}{plural}{colon}")?;
+    for thing in things.take(LONGEST_LIST) {
+        show(f, thing)?;
+    }
+    match count.saturating_sub(LONGEST_LIST) {
+        0 => Ok(()),
+        more => line(f, format_args!("... and {more} more")),
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(f, "  {}", Plain(&text.to_string()))
+}
+
+fn detail(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(f, "    {}", Plain(&text.to_string()))
+}
+
+/// A URL without its query, which may hold a token.
+struct SafeUrl<'a>(&'a Url);
+
+impl fmt::Display for SafeUrl<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.0.clone();
+        let had_query = url.query().is_some();
+        url.set_query(None);
+        write!(f, "{}{}", Plain(url.as_str()), if had_query { "?..." } else { "" })
+    }
+}

@@ -1,0 +1,281 @@
+//! `[webhooks.NAME]`
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderName, HeaderValue};
+
+use super::urls::{self, Purpose};
+use crate::config::{
+    BodyFormat, Environment, EventFilter, Secret, SigningKey, Streaming, Webhook, WebhookAuth,
+    plain::plain,
+    reader::{self, Item, TableReader, flag},
+    secrets::{Literal, is_token, secret, secrets, signing_key},
+    suggest::closest,
+    tls_files,
+    tree::Value,
+    values::{Invalid, show_duration},
+};
+
+/// The bridge's own event types; platform types are the platform's to invent.
+const BRIDGE_TYPES: [&str; 3] = ["bridge.message", "bridge.connection", "bridge.gap"];
+/// The platform's documented event types.
+const PLATFORM_TYPES: [&str; 7] = [
+    "bot_response",
+    "user_message",
+    "typing",
+    "events",
+    "bot_active",
+    "session_start",
+    "agent_session_start",
+];
+
+pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<Webhook> {
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const TEN_MINUTES: Duration = Duration::from_secs(600);
+    const SHORTEST: Duration = Duration::from_millis(10);
+
+    let url = table
+        .required("url", "\"https://crm.example.com/kore-events\"", |item| urls::url(item, Purpose::Webhook));
+    let events = table.knob("events", EventFilter::default(), events);
+    let keys = table.optional("secret", |item| signing_keys(item, env));
+    // Whose values those are doesn't matter: what isn't set is the default of any webhook.
+    let defaults = Webhook::new(url.clone().unwrap_or_else(placeholder_url));
+    let timeout = table.knob("timeout", defaults.timeout, |item| item.duration(SHORTEST..=TEN_MINUTES));
+    let backoff_min = table.knob("backoff_min", defaults.backoff_min, |item| item.duration(SHORTEST..=DAY));
+    let backoff_max = table.knob("backoff_max", defaults.backoff_max, |item| item.duration(SHORTEST..=DAY));
+    check_backoff(&table, backoff_min, backoff_max);
+    let max_age = table.knob("max_age", defaults.max_age, |item| item.duration(SHORTEST..=LONGEST));
+    let max_in_flight = table.knob("max_in_flight", defaults.max_in_flight, |item| item.many(1..=10_000));
+    let rate = table.optional("rate", reader::rate);
+    let ordered = table.knob("ordered", defaults.ordered, flag);
+    let format = table.knob("format", defaults.format, |item| {
+        item.choice(&[
+            ("envelope", BodyFormat::Envelope),
+            ("frame", BodyFormat::Frame),
+            ("form", BodyFormat::Form),
+        ])
+    });
+    let streaming = table.knob("streaming", defaults.streaming, |item| {
+        item.choice(&[("chunks", Streaming::Chunks), ("assembled", Streaming::Assembled)])
+    });
+    let auth = authentication(&mut table, env);
+    let sets_authorization = table.first_of(&["bearer", "basic_auth"]).is_some();
+    let headers =
+        table.optional("headers", |item| headers(item, env, sets_authorization)).unwrap_or_default();
+    let client_certificate = table
+        .optional("client_certificate", |item| tls_files::key_pair(item, "webhooks.*.client_certificate"));
+    let ca = table.optional("ca", tls_files::authorities);
+
+    if let (Some(url), Some(item)) = (&url, table.item("url")) {
+        if urls::is_exposed(url) {
+            item.warn("events travel unencrypted over http://; use https:// outside this machine");
+        }
+        for key in ["client_certificate", "ca"] {
+            if let (Some(item), "http") = (table.item(key), url.scheme()) {
+                item.warn("has no effect on an http:// URL");
+            }
+        }
+    }
+    if keys.is_none() && table.is_present() && table.item("secret").is_none() {
+        table.warn("has no `secret`: the receiver can't tell the bridge's events from forged ones");
+    }
+    table.finish();
+    Some(Webhook {
+        url: url?,
+        events,
+        secrets: keys.unwrap_or_default(),
+        timeout,
+        backoff_min,
+        backoff_max,
+        max_age,
+        max_in_flight,
+        rate,
+        ordered,
+        format,
+        streaming,
+        headers,
+        auth,
+        client_certificate,
+        ca,
+    })
+}
+
+fn placeholder_url() -> url::Url {
+    url::Url::parse("https://webhook.invalid").expect("a constant URL")
+}
+
+/// That a backoff grows.
+pub(super) fn check_backoff(table: &TableReader<'_>, min: Duration, max: Duration) {
+    if min > max
+        && let Some(item) = table.first_of(&["backoff_min", "backoff_max"])
+    {
+        let (min, max) = (show_duration(min), show_duration(max));
+        item.problem(
+            Invalid::new(format!("backoff_min ({min}) is larger than backoff_max ({max})"))
+                .help("the first delay can't be longer than the last"),
+        );
+    }
+}
+
+fn events(item: Item<'_>) -> Option<EventFilter> {
+    if matches!(&item.node.value, Value::Text(text) if text == "*") {
+        return Some(EventFilter::All);
+    }
+    let list = item.list("[\"bot_response\"]")?;
+    if list.is_empty() {
+        item.problem(Invalid::new("must not be empty").help("name event types; `[\"*\"]` for every type"));
+        return None;
+    }
+    let mut types = Vec::new();
+    for node in list {
+        let element = item.element(node);
+        let Some(event_type) = element.nonempty("\"bot_response\"") else { continue };
+        let event_type = event_type.to_ascii_lowercase();
+        check_event_type(element, &event_type);
+        if !types.contains(&event_type) {
+            types.push(event_type);
+        }
+    }
+    if types.iter().any(|event_type| event_type == "*") {
+        return Some(EventFilter::All);
+    }
+    Some(EventFilter::Only(types))
+}
+
+fn check_event_type(item: Item<'_>, event_type: &str) {
+    let known = || BRIDGE_TYPES.into_iter().chain(PLATFORM_TYPES);
+    if known().any(|known| known == event_type) || event_type == "*" {
+        return;
+    }
+    let shown = plain(event_type);
+    match closest(event_type, known()) {
+        // Those with `bridge.` are ours: others can't ever come.
+        meant if event_type.starts_with("bridge.") => item.problem(
+            Invalid::new(format!("the bridge has no events of type `{shown}`"))
+                .help(format!("did you mean `{}`?", meant.unwrap_or(BRIDGE_TYPES[0]))),
+        ),
+        Some(meant) if !meant.contains(event_type) => {
+            item.warn(format!("`{shown}` is not a documented event type; did you mean `{meant}`?"));
+        }
+        _ if event_type.contains('*') => item.problem(
+            Invalid::new(format!("`{shown}`: event types are whole names, or `*` for all of them"))
+                .help("list each type"),
+        ),
+        _ => {}
+    }
+}
+
+fn signing_keys(item: Item<'_>, env: &dyn Environment) -> Option<Vec<SigningKey>> {
+    let keys: Vec<_> =
+        secrets(item, env)?.iter().map(|(element, secret)| signing_key(*element, secret)).collect();
+    keys.into_iter().collect()
+}
+
+fn authentication(table: &mut TableReader<'_>, env: &dyn Environment) -> WebhookAuth {
+    let bearer = table.optional("bearer", |item| bearer(item, env));
+    let basic = table.optional("basic_auth", |item| basic_auth(item, env));
+    if let (Some(_), Some(item)) = (table.item("bearer"), table.item("basic_auth")) {
+        item.hidden_problem(
+            Invalid::new("`bearer` and `basic_auth` both set the Authorization header")
+                .help("remove one of them"),
+        );
+    }
+    bearer.or(basic).unwrap_or(WebhookAuth::None)
+}
+
+fn bearer(item: Item<'_>, env: &dyn Environment) -> Option<WebhookAuth> {
+    let token = secret(item, env, Literal::Warned)?;
+    if !is_token(&token) {
+        item.hidden_problem(
+            Invalid::new("a token consists of visible ASCII characters, without spaces")
+                .help("give the token alone, without `Bearer`"),
+        );
+        return None;
+    }
+    Some(WebhookAuth::Bearer(token))
+}
+
+fn basic_auth(item: Item<'_>, env: &dyn Environment) -> Option<WebhookAuth> {
+    const EXAMPLE: &str = "`{ user = \"bridge\", password = { env = \"CRM_PASSWORD\" } }`";
+    let mut table = TableReader::inline(item, "webhooks.*.basic_auth", EXAMPLE)?;
+    let user = table.required("user", "\"bridge\"", |item| {
+        let user = item.nonempty("\"bridge\"")?;
+        if user.contains(':') || user.contains(char::is_control) {
+            item.hidden_problem(
+                Invalid::new("a user's name has no colon and no control characters")
+                    .help("the password goes into `password`"),
+            );
+            return None;
+        }
+        Some(user.to_owned())
+    });
+    let password =
+        table.required("password", "{ env = \"CRM_PASSWORD\" }", |item| secret(item, env, Literal::Warned));
+    table.finish();
+    Some(WebhookAuth::Basic { user: user?, password: password? })
+}
+
+fn headers(item: Item<'_>, env: &dyn Environment, sets_authorization: bool) -> Option<Vec<(String, Secret)>> {
+    let Value::Table(table) = &item.node.value else {
+        item.hidden_problem(item.type_mismatch("a table", "`{ x-team = \"sales\" }`"));
+        return None;
+    };
+    let mut headers: Vec<(String, Secret)> = Vec::new();
+    for (key, node) in &table.entries {
+        let path = item.path.join(&key.name);
+        let item = Item { node, path: &path, ..item };
+        let Some(name) = header_name(item, &key.name, sets_authorization) else { continue };
+        if headers.iter().any(|(known, _)| *known == name) {
+            item.hidden_problem(
+                Invalid::new("this header is set twice").help("the letter case of a header doesn't matter"),
+            );
+        }
+        let Some(value) = secret(item, env, Literal::Usual) else { continue };
+        if HeaderValue::from_str(value.expose()).is_err() {
+            item.hidden_problem(
+                Invalid::new("a header's value has no line breaks or control characters").help("remove them"),
+            );
+            continue;
+        }
+        headers.push((name, value));
+    }
+    Some(headers)
+}
+
+/// A header's name in lower case, if it may be set.
+fn header_name(item: Item<'_>, name: &str, sets_authorization: bool) -> Option<String> {
+    // What frames the request is the HTTP client's business.
+    const RESERVED: [&str; 13] = [
+        "host",
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "upgrade",
+        "te",
+        "trailer",
+        "expect",
+        "user-agent",
+    ];
+    let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
+        item.hidden_problem(
+            Invalid::new("is not a header's name").help("letters, digits and hyphens, such as \"x-team\""),
+        );
+        return None;
+    };
+    let lower = parsed.as_str();
+    let invalid =
+        if RESERVED.contains(&lower) || lower.starts_with("webhook-") || lower.starts_with("bridge-") {
+            Invalid::new("this header is set by the bridge itself").help("choose another name")
+        } else if lower == "authorization" && sets_authorization {
+            Invalid::new("`bearer` and `basic_auth` set this header").help("remove one of them")
+        } else {
+            return Some(lower.to_owned());
+        };
+    item.hidden_problem(invalid);
+    None
+}

@@ -1,0 +1,296 @@
+//! The store as a whole: what survives, what is refused, and what its disk space does.
+
+use std::{
+    fs,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{testing::settings, *};
+use crate::{
+    clock::Timestamp,
+    events::{Source, Speaker},
+    messages::{
+        Certainty, ClientMessageId, Expectation, Fingerprint, MessageContent, MessageNumber, MessageRecord,
+        MessageStatus,
+    },
+    names::UserName,
+};
+
+const ALICE: UserNumber = UserNumber(1);
+
+fn event(frame: Bytes) -> NewEvent {
+    NewEvent {
+        user: ALICE,
+        bot: BotNumber(1),
+        kind: "bot_response".to_owned(),
+        received_at: Timestamp::from_millis(5),
+        in_reply_to: None,
+        source: Source::Live,
+        speaker: Speaker::Bot,
+        slots: vec![LaneSlot { webhook: WebhookNumber(1), sequence: 1, wanted: true }],
+        journal: JournalEntry { user: ALICE, size: frame.len() as u32, identity: 1, content: 2 },
+        frame,
+    }
+}
+
+/// Stores an event and waits until it is durable.
+async fn append(store: &Store, frame: Bytes) -> u64 {
+    let reserved = store.reserve(frame.len()).await.unwrap();
+    let (sender, durable) = tokio::sync::oneshot::channel();
+    store
+        .append_event(event(frame), reserved, move |number| {
+            let _ = sender.send(number);
+        })
+        .unwrap();
+    durable.await.unwrap()
+}
+
+fn message(id: u64, number: u64) -> NewMessage {
+    let record = MessageRecord {
+        number: MessageNumber(number),
+        status: MessageStatus::Queued,
+        reason: None,
+        certainty: Certainty::None,
+        expectation: Expectation::Ack,
+        attempts: 0,
+        created_at: Timestamp::from_millis(1),
+        sent_at: None,
+        acked_at: None,
+        final_at: None,
+        ack: None,
+        replies: Vec::new(),
+        fingerprint: Fingerprint([0; 16]),
+        text_fingerprint: Fingerprint([0; 16]),
+    };
+    NewMessage {
+        user: ALICE,
+        id: ClientMessageId::new(id).unwrap(),
+        generated: true,
+        expires_at: Timestamp::from_millis(9),
+        record,
+        content: MessageContent { fields: Bytes::from_static(b"{}"), bot_custom_data: None },
+        idempotency: None,
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_reopen() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = Bytes::from_static(b"{\"type\":\"bot_response\"}");
+    let large = Bytes::from(vec![b'x'; 100_000]);
+    let nonce = {
+        let store = Store::open(&settings(directory.path())).unwrap();
+        let alice = UserName::new("alice").unwrap();
+        assert_eq!(store.user_number(&alice).unwrap(), ALICE);
+        assert_eq!(append(&store, small.clone()).await, 1);
+        assert_eq!(append(&store, large.clone()).await, 2);
+        store.event_id(1).store
+    };
+    let store = Store::open(&settings(directory.path())).unwrap();
+    assert_eq!(store.event_id(1).store, nonce);
+    assert_eq!(store.user_name(ALICE).unwrap().as_str(), "alice");
+    let events: Vec<_> = store.events_after(ALICE, 0).map(Result::unwrap).collect();
+    assert_eq!(
+        events.iter().map(|event| (event.number, &event.frame)).collect::<Vec<_>>(),
+        [(1, &small), (2, &large)]
+    );
+    assert_eq!(append(&store, small).await, 3, "numbers go on");
+}
+
+#[tokio::test]
+async fn numbers_go_on_although_everything_was_delivered_and_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = Store::open(&settings(directory.path())).unwrap();
+        for expected in 1..=3 {
+            let number = append(&store, Bytes::from_static(b"{}")).await;
+            assert_eq!(number, expected);
+            store.remove_event(ALICE, number, 2);
+        }
+        store.close();
+        assert_eq!(store.last_run(), LastRun::Cut);
+    }
+    let store = Store::open(&settings(directory.path())).unwrap();
+    assert_eq!(store.last_run(), LastRun::Closed);
+    assert_eq!(store.events_after(ALICE, 0).count(), 0);
+    assert_eq!(append(&store, Bytes::from_static(b"{}")).await, 4);
+}
+
+#[tokio::test]
+async fn many_writers_share_a_commit() {
+    let (_directory, store) = testing::store();
+    let commits = store.commits();
+    let before = *commits.borrow();
+    let writers: Vec<_> = (0..500)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { append(&store, Bytes::from_static(b"{}")).await })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for writer in writers {
+        numbers.push(writer.await.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=500).collect::<Vec<_>>());
+    let used = *commits.borrow() - before;
+    assert!(used < 250, "{used} commits for 500 concurrent writes");
+}
+
+#[tokio::test]
+async fn a_messages_deferred_status_is_read_before_it_is_on_disk_and_later_writes_win() {
+    let (_directory, store) = testing::store();
+    let new = message(7, 1);
+    let (id, mut record) = (new.id, new.record.clone());
+    let reserved = store.reserve(10).await.unwrap();
+    let (sender, done) = tokio::sync::oneshot::channel();
+    store.accept_message(new, reserved, move |result| sender.send(result.is_ok()).unwrap()).unwrap();
+    assert!(done.await.unwrap());
+    record.status = MessageStatus::Sent;
+    store.save_message(ALICE, id, &record);
+    assert_eq!(store.message(ALICE, id).unwrap().unwrap().status, MessageStatus::Sent);
+    record.status = MessageStatus::Acked;
+    let (sender, done) = tokio::sync::oneshot::channel();
+    store.finish_message(ALICE, id, &record, move || sender.send(()).unwrap());
+    done.await.unwrap();
+    assert_eq!(store.message(ALICE, id).unwrap().unwrap().status, MessageStatus::Acked);
+    assert_eq!(store.queued_messages().count(), 0);
+}
+
+#[test]
+fn a_second_opener_is_told_so() {
+    let (directory, store) = testing::store();
+    let error = Store::open(&settings(directory.path())).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    assert!(!error.needs_a_person());
+    drop(store);
+    Store::open(&settings(directory.path())).unwrap();
+}
+
+#[test]
+fn a_newer_layout_is_refused_and_left_alone() {
+    let (directory, store) = testing::store();
+    let (sender, done) = mpsc::channel();
+    let write = Write::Put(keys::meta("schema"), IVec::from(&99u32.to_be_bytes()));
+    let done_writing: commit::Done = Box::new(move |result| sender.send(result.is_ok()).unwrap());
+    store
+        .committer
+        .submit(Transaction { writes: vec![write], done: Some(done_writing), ..Transaction::default() })
+        .unwrap();
+    assert!(done.recv_timeout(Duration::from_secs(10)).unwrap());
+    drop(store);
+    let error = Store::open(&settings(directory.path())).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 99, .. }) && error.needs_a_person(), "{error}");
+}
+
+#[test]
+fn damage_is_a_clear_error_and_never_an_empty_store() {
+    for offset in [0, 4096, 100_000] {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let store = Store::open(&settings(directory.path())).unwrap();
+            for name in 0..200 {
+                store.user_number(&UserName::new(&format!("user-{name}")).unwrap()).unwrap();
+            }
+            store.close();
+        }
+        let log = directory.path().join("sled/db");
+        let mut bytes = fs::read(&log).unwrap();
+        let end = (offset + 4096).min(bytes.len());
+        if offset >= end {
+            continue;
+        }
+        bytes[offset..end].fill(0xa5);
+        fs::write(&log, &bytes).unwrap();
+        match Store::open(&settings(directory.path())) {
+            Err(error) => {
+                assert!(error.needs_a_person(), "{error}");
+                assert!(error.to_string().contains("damaged"), "{error}");
+            }
+            // sled found a whole state before the damage: nothing may be silently missing then.
+            Ok(store) => assert_eq!(store.user_name(UserNumber(200)).unwrap().as_str(), "user-199"),
+        }
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    // sled writes its snapshot when it opens what is there already.
+    for _ in 0..2 {
+        let store = Store::open(&settings(directory.path())).unwrap();
+        store.user_number(&UserName::new("alice").unwrap()).unwrap();
+        store.close();
+    }
+    let mut snapshots = 0;
+    for entry in fs::read_dir(directory.path().join("sled")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("snap.") {
+            fs::write(&path, b"").unwrap();
+            snapshots += 1;
+        }
+    }
+    assert!(snapshots > 0, "sled keeps a snapshot");
+    let store = Store::open(&settings(directory.path())).unwrap();
+    assert_eq!(store.user_name(ALICE).unwrap().as_str(), "alice");
+}
+
+#[test]
+fn its_directory_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (directory, _store) = testing::store();
+    let mode = |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("."), 0o700);
+    assert_eq!((mode("sled/db"), mode("sled/conf")), (0o600, 0o600));
+}
+
+/// Bodies of all sizes come and go beside many small records that stay: the disk's use must settle.
+#[tokio::test]
+async fn disk_use_stays_flat_under_churn_of_all_sizes() {
+    let (directory, store) = testing::store();
+    let residents = 20_000u64;
+    let mut last = None;
+    for number in 1..=residents {
+        let reserved = store.reserve(100).await.unwrap();
+        let (sender, done) = tokio::sync::oneshot::channel();
+        store
+            .accept_message(message(number, number), reserved, move |_| {
+                let _ = sender.send(());
+            })
+            .unwrap();
+        last = Some(done);
+    }
+    last.unwrap().await.unwrap();
+    let mut sizes = Vec::new();
+    for round in 0..20 {
+        let mut numbers = Vec::new();
+        for index in 0..1500usize {
+            let length = [40, 750, 4_096, 8_192, 16_384, 98_304][(index + round) % 6];
+            numbers.push((append_later(&store, Bytes::from(vec![b'a'; length])).await, length));
+        }
+        for (number, length) in numbers {
+            store.remove_event(ALICE, number.await.unwrap(), length);
+        }
+        // A durable write behind the removals: they are on disk then.
+        append(&store, Bytes::from_static(b"{}")).await;
+        sizes.push(store.size_on_disk());
+    }
+    let (settled, end) = (sizes[10], sizes[19]);
+    assert!(end <= settled + settled / 4, "disk use grows: {sizes:?}");
+    assert_eq!(fs::read_dir(directory.path().join("payloads")).unwrap().count(), 0);
+    let blobs = directory.path().join("sled/blobs");
+    assert_eq!(fs::read_dir(blobs).map_or(0, Iterator::count), 0, "sled never syncs its blob files");
+}
+
+async fn append_later(store: &Store, frame: Bytes) -> tokio::sync::oneshot::Receiver<u64> {
+    let reserved = store.reserve(frame.len()).await.unwrap();
+    let (sender, durable) = tokio::sync::oneshot::channel();
+    let on_durable = move |number| {
+        let _ = sender.send(number);
+    };
+    store.append_event(event(frame), reserved, on_durable).unwrap();
+    durable
+}
