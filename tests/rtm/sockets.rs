@@ -110,3 +110,19 @@ async fn the_end_closes_every_socket() {
     assert_eq!(goodbye, rtm_bridge::rtm::supervisor::Goodbye::Complete);
     assert!(control.connections().is_empty());
 }
+
+#[tokio::test]
+async fn one_user_can_go_and_come_back_while_the_others_stay() {
+    let (sandbox, control) = sandbox().await;
+    let bridge = Bridge::start(&sandbox, &["alice", "bob"]);
+    for name in ["alice", "bob"] {
+        bridge.wait_state(name, ConnectionState::Connected).await;
+    }
+    let alice = bridge.user("alice");
+    soon(bridge.supervisor.remove(&alice.name)).await;
+    soon(control.wait_connected("bob", 1)).await;
+    assert!(control.connections_of("alice").is_empty());
+    bridge.supervisor.add(&bridge.config, &alice).unwrap();
+    soon(control.wait_connects("alice", 2)).await;
+    assert_eq!(control.connects("bob"), 1);
+}

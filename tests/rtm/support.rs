@@ -48,7 +48,7 @@ pub async fn sandbox_with(settings: Settings) -> (Sandbox, SandboxControl) {
 /// A running bridge.
 pub struct Bridge {
     directory: TempDir,
-    config: Config,
+    pub config: Config,
     store: Arc<Store>,
     pub messages: Messages,
     events: Events,

@@ -200,7 +200,8 @@ fn a_stopped_session_says_goodbye_and_nothing_more() {
     rig.post(1);
     rig.sent(1);
     rig.post(2);
-    assert_eq!(rig.feed(Input::Stop), [Action::Close { code: 1001 }]);
+    assert_eq!(deeds(rig.feed(Input::Stop)), [Action::Close { code: 1001 }]);
+    assert_ne!(rig.session.status().state, ConnectionState::Connected);
     assert_eq!(rig.ack(1), []);
     assert_eq!(rig.post(3), []);
     assert_eq!(rig.feed(Input::ReconnectRequested), []);
