@@ -1,7 +1,7 @@
 //! A bridge without webhooks and without an API: just users and their connections.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,11 +14,11 @@ use rtm_bridge::{
     config::{
         self, Bot, Config, Durability, History, Http, JwtAlgorithm, Log, LogFormat, ReconnectQuery, Secret,
     },
-    events::{Event, Events, Subscriber},
+    events::{DeliveryCounts, Event, Events, Subscriber, Subscribers, WebhookState, WebhookStatus},
     messages::{
         ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageRecord, Messages, Until,
     },
-    names::{BotName, UserName},
+    names::{BotName, UserName, WebhookName},
     rtm::{
         platform::Platform,
         supervisor::{Goodbye, Supervisor},
@@ -84,8 +84,9 @@ impl Bridge {
             Messages::load(store.clone(), config.messages.clone(), &config.store, &numbers).unwrap();
         let (told, arrivals) = mpsc::unbounded_channel();
         let everyone: Arc<dyn Subscriber> = Arc::new(Everything { told, sequence: AtomicU64::new(0) });
-        let routes: HashMap<_, _> = numbers.iter().map(|number| (*number, vec![everyone.clone()])).collect();
-        let events = Events::load(store.clone(), messages.clone(), &config.store, routes).unwrap();
+        let routes = numbers.iter().map(|number| (*number, vec![everyone.clone()])).collect();
+        let subscribers = Subscribers { routes, ..Subscribers::default() };
+        let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers).unwrap();
         let platform = Arc::new(Platform::new(&config.platform).unwrap());
         let supervisor = Supervisor::start(&config, &platform, &store, &users, &messages, &events).unwrap();
         Self { directory, config, store, messages, events, users, supervisor, arrivals }
@@ -143,13 +144,8 @@ impl Bridge {
 
     /// Waits until the user's connection is in this state.
     pub async fn wait_state(&self, user: &str, state: ConnectionState) {
-        let user = self.user(user);
-        soon(async {
-            while user.status().state != state {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        let mut status = self.user(user).watch_status();
+        soon(status.wait_for(|status| status.state == state)).await.unwrap();
     }
 }
 
@@ -181,6 +177,18 @@ impl Subscriber for Everything {
     fn undelivered(&self, _: UserNumber) -> u64 {
         0
     }
+
+    fn status(&self) -> WebhookStatus {
+        WebhookStatus {
+            name: WebhookName::new("everything").unwrap(),
+            state: WebhookState::Ok,
+            backlog: 0,
+            last_outcome: None,
+            counts: DeliveryCounts::default(),
+        }
+    }
+
+    fn enable(&self) {}
 }
 
 /// The defaults, but in a hurry.
