@@ -26,10 +26,10 @@ use clap::{Args, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Examples:
-  rtm-bridge check                            say what bridge.toml means, or what is wrong with it
-  rtm-bridge                                  run the daemon
-  rtm-bridge send alice \"Hi\" --wait reply     talk to alice's bot through the running daemon
-  rtm-bridge status                           how users and webhooks are
+  rtm-bridge check                          what bridge.toml means, or what is wrong
+  rtm-bridge                                run the daemon
+  rtm-bridge send alice \"Hi\" --wait reply   talk to alice's bot through the daemon
+  rtm-bridge status                         how the users and webhooks are
 
 Exit codes:
   0  fine

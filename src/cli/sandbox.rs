@@ -16,8 +16,9 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-Prints what bridge.toml needs to use it, then logs each sign-in, connection and frame to stderr
-until Ctrl-C. It checks what the platform checks; everything it knows is gone when it ends.
+Prints what bridge.toml needs to use it, then logs each sign-in, connection and
+frame to stderr until Ctrl-C. It checks what the platform checks; everything it
+knows is gone when it ends.
 
 Examples:
   rtm-bridge sandbox
