@@ -4,7 +4,7 @@ use std::fs;
 
 use rtm_bridge::webhook::{Signer, parse_secret};
 
-use crate::support::{Running, command, free_address, line_with};
+use crate::support::{Running, command, line_with, within};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -27,15 +27,14 @@ async fn what_the_sandbox_prints_makes_a_bridge_connect_to_it() {
     }
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bridge.toml").display().to_string();
-    let (api, ops) = (free_address(), free_address());
-    let own = format!("[http]\napi = \"{api}\"\nops = \"{ops}\"\n[store]\npath = \"data\"\n");
-    fs::write(&file, pasted + &own).unwrap();
+    let own = "[http]\napi = \"127.0.0.1:0\"\nops = \"127.0.0.1:0\"\n[store]\npath = \"data\"\n";
+    fs::write(&file, pasted + own).unwrap();
     let bridge = Running::start(command(&["--config", &file]));
 
     // Its log tells of each step.
-    for step in ["JwtGrant", "RtmStart", "socket open"] {
+    for step in ["endpoint=Jwtgrant", "endpoint=RtmStart", "socket open"] {
         let line = line_with(&mut sandbox.stderr, step).await;
-        assert!(step == "RtmStart" || line.contains("alice@example.com"), "{line}");
+        assert!(line.contains("alice@example.com"), "{line}");
     }
     assert_eq!(bridge.interrupt().await, Some(0));
     line_with(&mut sandbox.stderr, "socket closed").await;
@@ -80,6 +79,19 @@ async fn a_receiver_fails_as_told() {
     assert_eq!(client().post(&url).body("{}").send().await.unwrap().status(), 503);
     assert!(line_with(&mut receive.stdout, "no signature").await.ends_with("-> 503"));
     assert_eq!(receive.interrupt().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_receiver_ends_quietly_when_nobody_reads_what_it_prints() {
+    let mut receive = Running::start(command(&["receive", "--listen", "127.0.0.1:0"]));
+    let first = line_with(&mut receive.stdout, "http://").await;
+    let url = first.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let Running { mut child, stdout, mut stderr } = receive;
+    drop(stdout);
+    // It may be gone before its answer is.
+    let _ = client().post(&url).body("{}").send().await;
+    assert_eq!(within("its end", child.wait()).await.unwrap().code(), Some(1));
+    assert_eq!(stderr.next_line().await.unwrap(), None);
 }
 
 #[tokio::test]

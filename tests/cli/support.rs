@@ -62,7 +62,7 @@ pub async fn run(arguments: &[&str]) -> Ended {
 
 /// A command that goes on until it is stopped.
 pub struct Running {
-    child: Child,
+    pub child: Child,
     pub stdout: Lines<BufReader<ChildStdout>>,
     pub stderr: Lines<BufReader<ChildStderr>>,
 }
@@ -129,11 +129,18 @@ impl World {
         options.settings.welcome = None;
         let sandbox = Sandbox::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let api = free_address();
-        let config = directory.path().join("bridge.toml").display().to_string();
-        std::fs::write(&config, configuration(&sandbox, api, free_address(), more)).unwrap();
-        let mut daemon = Running::start(command(&["--config", &config]));
-        line_with(&mut daemon.stderr, "ready").await;
+        // The daemon takes free ports; the commands' configuration names the one that it got.
+        let write = |name: &str, api: SocketAddr| {
+            let file = directory.path().join(name).display().to_string();
+            std::fs::write(&file, configuration(&sandbox, api, more)).unwrap();
+            file
+        };
+        let daemon = write("daemon.toml", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let mut daemon = Running::start(command(&["--config", &daemon]));
+        let ready = line_with(&mut daemon.stderr, "ready api=").await;
+        let api = ready.split_whitespace().find_map(|word| word.strip_prefix("api=")).unwrap();
+        let api: SocketAddr = api.parse().unwrap();
+        let config = write("bridge.toml", api);
         // The platform knows of the connection a moment before the bridge does: not a matter here.
         within("alice's connection", sandbox.control().wait_connected("alice", 1)).await;
         Self { sandbox, daemon, config, url: format!("http://{api}"), _directory: directory }
@@ -152,7 +159,7 @@ impl World {
     }
 }
 
-fn configuration(sandbox: &Sandbox, api: SocketAddr, ops: SocketAddr, more: &str) -> String {
+fn configuration(sandbox: &Sandbox, api: SocketAddr, more: &str) -> String {
     let App { client_id, client_secret, bot_name, bot_id } = App::default();
     let platform = sandbox.url();
     format!(
@@ -161,7 +168,7 @@ fn configuration(sandbox: &Sandbox, api: SocketAddr, ops: SocketAddr, more: &str
 url = "{platform}"
 [http]
 api = "{api}"
-ops = "{ops}"
+ops = "127.0.0.1:0"
 [store]
 path = "data"
 [bots.support]
