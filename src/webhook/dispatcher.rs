@@ -489,7 +489,8 @@ impl Shared {
         gate.failed(job.user, now.mono, rng);
         if let Some(hold) = hold {
             gate.hold(now.wall, now.mono + hold);
-            let record = WebhookRecord { disabled_since: None, held_until: Some(now.wall.plus(hold)) };
+            let disabled_since = gate.disabled_since();
+            let record = WebhookRecord { disabled_since, held_until: Some(now.wall.plus(hold)) };
             self.store.save_webhook(self.number, &record);
             tracing::warn!(webhook = %self.name, seconds = hold.as_secs(), "webhook asked to be left alone for a while");
         }
