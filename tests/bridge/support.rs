@@ -56,6 +56,30 @@ pub fn crm(config: &mut Config) -> &mut config::Webhook {
     config.webhooks.get_mut("crm").unwrap()
 }
 
+/// Adds a webhook at the same receiver, and subscribes everyone. Its requests carry its name in
+/// `x-webhook`: see [`at_webhook`].
+pub fn add_webhook(config: &mut Config, name: &str, change: impl FnOnce(&mut config::Webhook)) {
+    let mut webhook = crm(config).clone();
+    webhook.headers = vec![("x-webhook".to_owned(), config::Secret::new(name))];
+    change(&mut webhook);
+    let name = WebhookName::new(name).unwrap();
+    config.users.values_mut().for_each(|user| user.webhooks.push(name.clone()));
+    config.webhooks.insert(name, webhook);
+}
+
+/// Those of some requests that went to one webhook.
+pub fn at_webhook(requests: &[Request], name: &str) -> Vec<Request> {
+    requests.iter().filter(|request| webhook_of(request) == name).cloned().collect()
+}
+
+/// Which webhook a request went to.
+pub fn webhook_of(request: &ReceivedEvent) -> &str {
+    request.headers.get("x-webhook").map_or("crm", |name| name.to_str().unwrap())
+}
+
+/// A request at the receiver.
+pub type Request = std::sync::Arc<ReceivedEvent>;
+
 /// A daemon with all that it talks to.
 pub struct World {
     pub sandbox: Sandbox,
@@ -248,12 +272,12 @@ pub fn envelope(event: &ReceivedEvent) -> Value {
 }
 
 /// The texts of events.
-pub fn texts(events: &[std::sync::Arc<ReceivedEvent>]) -> Vec<String> {
+pub fn texts(events: &[Request]) -> Vec<String> {
     events.iter().map(|event| event.text.clone().unwrap_or_default()).collect()
 }
 
 /// Waits for so many events, and gives them.
-pub async fn delivered(world: &World, events: usize) -> Vec<std::sync::Arc<ReceivedEvent>> {
+pub async fn delivered(world: &World, events: usize) -> Vec<Request> {
     within(&format!("{events} events at the webhook"), world.receiver.wait_events(events)).await
 }
 
