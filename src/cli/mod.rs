@@ -2,12 +2,15 @@
 //!
 //! Exit codes: 0 fine; 1 failed; 2 usage, configuration, or a store that needs a person.
 
+mod demo;
 mod logs;
 mod run;
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::demo::Afterwards;
 
 /// Connects Kore.ai bots to plain HTTP: POST a message in, get the bot's events as webhooks, lose nothing.
 #[derive(Debug, Parser)]
@@ -38,6 +41,13 @@ struct Global {
 enum Command {
     /// Run the daemon (the default)
     Run,
+    /// Watch the whole bridge at work, in one process: a stand-in for the platform, the daemon, a
+    /// webhook receiver, and a short conversation with mishaps; then it stays up for curl
+    Demo {
+        /// End after the script: 0 if every step was fine, 1 if one failed
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -67,6 +77,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&arguments.global.config),
+        Command::Demo { once: true } => demo::demo(Afterwards::End),
+        Command::Demo { once: false } => demo::demo(Afterwards::StayUp),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
