@@ -5,5 +5,7 @@
 mod conversation;
 mod delivery;
 mod events;
+mod front;
 mod messages;
+mod platform;
 mod support;
