@@ -22,7 +22,7 @@ knows is gone when it ends.
 
 Examples:
   rtm-bridge sandbox
-  curl -d '{\"text\": \"Hello\"}' -H 'Content-Type: application/json' \\
+  curl -H 'Content-Type: application/json' -d '{\"text\": \"Hello\"}' \\
       http://127.0.0.1:9080/sandbox/users/alice@example.com/push";
 
 /// What it takes.

@@ -24,13 +24,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 const AFTER_HELP: &str = "\
 Prints the message's clientMessageId and its status, and with --wait reply the
-bot's answer below. Without --wait the message is on the bridge's disk when this
-returns, and is sent as soon as it can be.
+bot's answer below. Without --wait the message is on the bridge's disk when
+this returns, and is sent as soon as it can be.
 
-Exit code 1: the bridge refused it, or it ended rejected or expired, or what was
-waited for did not come in time (the message goes on then).
-Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with the
-scope send.
+Exit code 1: the bridge refused it, or it ended rejected or expired, or what
+was waited for did not come in time (the message goes on then).
+Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+the scope send.
 
 Examples:
   rtm-bridge send alice \"I'd like to order\"

@@ -18,8 +18,8 @@ use super::{
 use crate::clock::Timestamp;
 
 const AFTER_HELP: &str = "\
-Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with the
-scope read; the users that it may act for are shown.
+Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+the scope read; the users that it may act for are shown.
 
 Examples:
   rtm-bridge status

@@ -37,6 +37,7 @@ fn help_lists_commands_and_exit_codes() {
       send       Send a message through a running bridge
       status     Show the users and webhooks of a running bridge
       reconnect  Drop a user's connection and make it anew at once
+      demo       Watch the whole bridge at work, without any configuration
       help       Print this message or the help of the given subcommand(s)
 
     Options:
@@ -46,11 +47,10 @@ fn help_lists_commands_and_exit_codes() {
       -V, --version        Print version
 
     Examples:
-      rtm-bridge check                          what bridge.toml means, or what is
-      wrong
+      rtm-bridge demo                           see it all at work
+      rtm-bridge check                          what does bridge.toml mean?
       rtm-bridge                                run the daemon
-      rtm-bridge send alice "Hi" --wait reply   talk to alice's bot through the
-      daemon
+      rtm-bridge send alice "Hi" --wait reply   talk to alice's bot
       rtm-bridge status                         how the users and webhooks are
 
     Exit codes:
@@ -94,7 +94,7 @@ fn help_of_sandbox() {
 
     Examples:
       rtm-bridge sandbox
-      curl -d '{"text": "Hello"}' -H 'Content-Type: application/json' \
+      curl -H 'Content-Type: application/json' -d '{"text": "Hello"}' \
           http://127.0.0.1:9080/sandbox/users/alice@example.com/push
     "#);
 }
@@ -155,13 +155,13 @@ fn help_of_send() {
       -h, --help            Print help (see more with '--help')
 
     Prints the message's clientMessageId and its status, and with --wait reply the
-    bot's answer below. Without --wait the message is on the bridge's disk when this
-    returns, and is sent as soon as it can be.
+    bot's answer below. Without --wait the message is on the bridge's disk when
+    this returns, and is sent as soon as it can be.
 
-    Exit code 1: the bridge refused it, or it ended rejected or expired, or what was
-    waited for did not come in time (the message goes on then).
-    Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with the
-    scope send.
+    Exit code 1: the bridge refused it, or it ended rejected or expired, or what
+    was waited for did not come in time (the message goes on then).
+    Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+    the scope send.
 
     Examples:
       rtm-bridge send alice "I'd like to order"
@@ -185,8 +185,8 @@ fn help_of_status() {
                            configuration] [env: RTM_BRIDGE_URL]
       -h, --help           Print help
 
-    Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with the
-    scope read; the users that it may act for are shown.
+    Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+    the scope read; the users that it may act for are shown.
 
     Examples:
       rtm-bridge status
@@ -213,10 +213,25 @@ fn help_of_reconnect() {
 
     A user whose credentials were refused, or who waits after a failure, is tried
     again at once. Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token
-    of
-    one with the scope admin.
+    of one with the scope admin.
 
     Example:
       rtm-bridge reconnect alice
+    ");
+}
+
+#[test]
+fn help_of_demo() {
+    insta::assert_snapshot!(help(Some("demo")), @"
+    Watch the whole bridge at work, without any configuration
+
+    Usage: rtm-bridge demo [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --once           End after the script: 0 if every step was fine, 1 if one
+                           failed
+      -h, --help           Print help (see more with '--help')
     ");
 }
