@@ -4,6 +4,7 @@
 
 mod check;
 mod client;
+mod demo;
 mod listen;
 mod logs;
 mod output;
@@ -24,8 +25,11 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::demo::Afterwards;
+
 const AFTER_HELP: &str = "\
 Examples:
+  rtm-bridge demo                             watch it all at work, on this machine alone
   rtm-bridge check                            say what bridge.toml means, or what is wrong with it
   rtm-bridge                                  run the daemon
   rtm-bridge send alice \"Hi\" --wait reply     talk to alice's bot through the running daemon
@@ -78,6 +82,13 @@ enum Command {
     Status(status::Arguments),
     /// Drop a user's connection and make it anew at once
     Reconnect(reconnect::Arguments),
+    /// Watch the whole bridge at work, in one process: a stand-in for the platform, the daemon, a
+    /// webhook receiver, and a short conversation with mishaps; then it stays up for curl
+    Demo {
+        /// End after the script: 0 if every step was fine, 1 if one failed
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -115,6 +126,8 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => send::run(&arguments, &config),
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
+        Command::Demo { once: true } => demo::demo(Afterwards::End),
+        Command::Demo { once: false } => demo::demo(Afterwards::StayUp),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
