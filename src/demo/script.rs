@@ -91,6 +91,16 @@ pub struct ScriptError {
     why: StepError,
 }
 
+impl ScriptError {
+    /// The writer's error, if that is all it was.
+    pub(super) fn into_output_error(self) -> Result<io::Error, Self> {
+        match self.why {
+            StepError::Output(error) => Ok(error),
+            why => Err(Self { why, ..self }),
+        }
+    }
+}
+
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
