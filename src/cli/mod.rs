@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Examples:
-  rtm-bridge demo                             see what it does, with nothing configured
+  rtm-bridge demo                             watch it all at work, on this machine alone
   rtm-bridge check                            say what bridge.toml means, or what is wrong with it
   rtm-bridge                                  run the daemon
   rtm-bridge send alice \"Hi\" --wait reply     talk to alice's bot through the running daemon

@@ -45,7 +45,7 @@ fn help_lists_commands_and_exit_codes() {
       -V, --version        Print version
 
     Examples:
-      rtm-bridge demo                             see what it does, with nothing configured
+      rtm-bridge demo                             watch it all at work, on this machine alone
       rtm-bridge check                            say what bridge.toml means, or what is wrong with it
       rtm-bridge                                  run the daemon
       rtm-bridge send alice "Hi" --wait reply     talk to alice's bot through the running daemon
