@@ -30,6 +30,7 @@ fn help_lists_commands_and_exit_codes() {
 
     Commands:
       run        Run the daemon (the default)
+      demo       Watch everything at work in one process: a short conversation, with mishaps
       check      Check the configuration and say what it means
       sandbox    Run the stand-in platform alone, for trying things out
       receive    Run a webhook receiver for development: checks signatures, prints
