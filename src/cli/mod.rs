@@ -68,7 +68,7 @@ struct Global {
 enum Command {
     /// Run the daemon (the default)
     Run,
-    /// Watch everything at work in one process: a short conversation, with mishaps
+    /// Watch it all at work: a short conversation, with mishaps
     Demo(demo::Arguments),
     /// Check the configuration and say what it means
     Check,

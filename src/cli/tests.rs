@@ -30,7 +30,7 @@ fn help_lists_commands_and_exit_codes() {
 
     Commands:
       run        Run the daemon (the default)
-      demo       Watch everything at work in one process: a short conversation, with mishaps
+      demo       Watch it all at work: a short conversation, with mishaps
       check      Check the configuration and say what it means
       sandbox    Run the stand-in platform alone, for trying things out
       receive    Run a webhook receiver for development: checks signatures, prints
@@ -38,7 +38,6 @@ fn help_lists_commands_and_exit_codes() {
       send       Send a message through a running bridge
       status     Show the users and webhooks of a running bridge
       reconnect  Drop a user's connection and make it anew at once
-      demo       Watch the whole bridge at work, without any configuration
       help       Print this message or the help of the given subcommand(s)
 
     Options:
@@ -224,15 +223,21 @@ fn help_of_reconnect() {
 #[test]
 fn help_of_demo() {
     insta::assert_snapshot!(help(Some("demo")), @"
-    Watch the whole bridge at work, without any configuration
+    Watch it all at work: a short conversation, with mishaps
 
     Usage: rtm-bridge demo [OPTIONS]
 
     Options:
       -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
                            bridge.toml]
-          --once           End after the script: 0 if every step was fine, 1 if one
-                           failed
-      -h, --help           Print help (see more with '--help')
+          --once           End after the script: with 0 if every step was fine, with
+                           1 if one failed
+      -h, --help           Print help
+
+    A stand-in for the platform, the bridge and a webhook receiver talk to each
+    other: sign-in, a message and its ack, the reply at the webhook, a dropped
+    connection, a webhook that fails, a restart. Every line shows what really
+    happened. Then it stays up for curl until Ctrl-C. It needs no configuration
+    and leaves nothing behind. RUST_LOG=info shows the logs, too.
     ");
 }
