@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{
@@ -22,7 +22,7 @@ use crate::{
     },
     store::{OpenError, Store, StoreError, UserNumber},
     users::{ConnectionState, User, Users},
-    webhook::{self, Dispatcher},
+    webhook::{self, Dispatcher, RemovedWebhook},
 };
 
 /// How long requests in flight have to finish at the end.
@@ -86,6 +86,8 @@ pub struct Daemon {
     messages: Messages,
     events: Events,
     dispatchers: Vec<Dispatcher>,
+    /// What makes dead letters of removed webhooks' events.
+    burials: TaskTracker,
     supervisor: Supervisor,
     health: Arc<Health>,
     draining: CancellationToken,
@@ -135,14 +137,20 @@ impl Daemon {
         let users = Arc::new(configured_users(config, &store)?);
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store, &numbers)?;
-        let dispatchers = load_dispatchers(config, &store, &users)?;
-        let subscribers = subscribers(config, &users, &dispatchers);
+        let dispatchers = load_dispatchers(config, &store)?;
+        let removed = load_removed(config, &store)?;
+        let subscribers = subscribers(config, &users, &dispatchers, &removed);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         for dispatcher in dispatchers.values() {
             dispatcher.start(events.clone());
         }
-        let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let draining = CancellationToken::new();
+        let burials = TaskTracker::new();
+        for webhook in removed {
+            burials.spawn(webhook.bury(events.clone(), draining.clone()));
+        }
+        burials.close();
+        let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
         let api_state =
             ApiState::new(config, users.clone(), messages.clone(), events.clone(), draining.clone());
@@ -165,6 +173,7 @@ impl Daemon {
             messages,
             events,
             dispatchers,
+            burials,
             supervisor,
             health,
             draining,
@@ -241,7 +250,7 @@ impl Daemon {
                 }
             }
         };
-        tokio::join!(deliveries, servers, self.supervisor.shutdown());
+        tokio::join!(deliveries, servers, self.burials.wait(), self.supervisor.shutdown());
         self.events.close();
         let store = self.store;
         // The last commit blocks for a disk's moment.
@@ -274,30 +283,48 @@ fn configured_users(config: &Config, store: &Store) -> Result<Users, StoreError>
 fn load_dispatchers(
     config: &Config,
     store: &Arc<Store>,
-    users: &Users,
 ) -> Result<HashMap<WebhookName, Dispatcher>, webhook::LoadError> {
-    let load = |(name, settings)| {
-        let subscribed = config.users.iter().filter(|(_, user)| user.webhooks.contains(name));
-        let subscribed = subscribed.filter_map(|(user, _)| users.get(user.as_str()));
-        let numbers: Vec<UserNumber> = subscribed.map(|user| user.number).collect();
-        Ok((WebhookName::clone(name), Dispatcher::load(name, settings, store.clone(), &numbers)?))
-    };
+    let load =
+        |(name, settings)| Ok((WebhookName::clone(name), Dispatcher::load(name, settings, store.clone())?));
     config.webhooks.iter().map(load).collect()
+}
+
+/// Webhooks that are no longer configured and have events left.
+fn load_removed(config: &Config, store: &Arc<Store>) -> Result<Vec<RemovedWebhook>, StoreError> {
+    let mut removed = Vec::new();
+    for number in store.known_webhooks() {
+        if !config.webhooks.contains_key(&store.webhook_name(number)?) {
+            removed.extend(RemovedWebhook::load(store, number)?);
+        }
+    }
+    Ok(removed)
 }
 
 fn subscribers(
     config: &Config,
     users: &Users,
     dispatchers: &HashMap<WebhookName, Dispatcher>,
+    removed: &[RemovedWebhook],
 ) -> Subscribers {
     let subscriber = |dispatcher: &Dispatcher| Arc::new(dispatcher.clone()) as Arc<dyn Subscriber>;
     let webhooks =
         dispatchers.iter().map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))).collect();
+    let mut leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>> = HashMap::new();
+    for dispatcher in dispatchers.values() {
+        for user in dispatcher.users_with_backlog() {
+            leftovers.entry(user).or_default().push(subscriber(dispatcher));
+        }
+    }
+    for webhook in removed {
+        for user in webhook.users() {
+            leftovers.entry(user).or_default().push(Arc::new(webhook.clone()));
+        }
+    }
     let mut routes = HashMap::new();
     for user in users.all() {
         let Some(settings) = config.users.get(&user.name) else { continue };
         let wanted = settings.webhooks.iter().filter_map(|name| dispatchers.get(name));
         routes.insert(user.number, wanted.map(subscriber).collect());
     }
-    Subscribers { webhooks, routes }
+    Subscribers { webhooks, routes, leftovers }
 }

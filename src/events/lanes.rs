@@ -107,6 +107,11 @@ impl Lane {
         something && (order == Order::Lifted || self.started.is_empty())
     }
 
+    /// How many events have a number and are not finished.
+    fn unfinished(&self) -> u64 {
+        self.given - self.done.sequence - self.ahead.len() as u64
+    }
+
     fn finish(&mut self, event: u64) -> Option<Started> {
         let index = self.started.iter().position(|started| started.item.event.id.number == event)?;
         let finished = self.started.remove(index);
@@ -299,21 +304,27 @@ impl Lanes {
         Some((finished, record))
     }
 
-    /// Whether a lane is past an event.
+    /// Whether a lane is past an event: nothing that it has still to finish is that event or older.
     pub fn is_past(&self, user: UserNumber, event: u64) -> bool {
-        self.lanes.get(&user).is_some_and(|lane| {
-            event <= lane.done.event || lane.ahead.iter().any(|ahead| ahead.event == event)
-        })
+        let Some(lane) = self.lanes.get(&user) else { return true };
+        lane.unfinished() == 0
+            || event < lane.first_open()
+            || lane.ahead.iter().any(|ahead| ahead.event == event)
+    }
+
+    /// Users whose lanes have something to finish.
+    pub fn users_with_backlog(&self) -> impl Iterator<Item = UserNumber> + '_ {
+        self.lanes.iter().filter(|(_, lane)| lane.unfinished() > 0).map(|(user, _)| *user)
     }
 
     /// How many events of the user's lane are not finished.
     pub fn undelivered(&self, user: UserNumber) -> u64 {
-        self.lanes.get(&user).map_or(0, |lane| lane.given - lane.done.sequence - lane.ahead.len() as u64)
+        self.lanes.get(&user).map_or(0, Lane::unfinished)
     }
 
     /// How many events of all lanes are not finished.
     pub fn backlog(&self) -> u64 {
-        self.lanes.keys().map(|user| self.undelivered(*user)).sum()
+        self.lanes.values().map(Lane::unfinished).sum()
     }
 
     fn make_ready(&mut self, user: UserNumber) {

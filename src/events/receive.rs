@@ -77,6 +77,9 @@ pub struct Subscribers {
     pub webhooks: BTreeMap<WebhookName, Arc<dyn Subscriber>>,
     /// Which of them want which user's events.
     pub routes: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>,
+    /// Who has events of a user to finish without wanting more: a webhook that the user no longer
+    /// has, or that is no longer configured.
+    pub leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>,
 }
 
 impl Events {
@@ -300,17 +303,25 @@ impl Shared {
         }
     }
 
+    /// Whether nobody has this event still to finish.
     fn is_past_everywhere(&self, user: UserNumber, event: u64) -> bool {
-        self.subscribers()
-            .routes
-            .get(&user)
-            .is_none_or(|subscribers| subscribers.iter().all(|s| s.is_past(user, event)))
+        let subscribers = self.subscribers();
+        let lanes = || {
+            [&subscribers.routes, &subscribers.leftovers].into_iter().filter_map(|of| of.get(&user)).flatten()
+        };
+        if lanes().all(|lane| lane.is_past(user, event)) {
+            return true;
+        }
+        // Some lane has older events to finish. That matters only if it wants this one.
+        let Ok(Some(slots)) = self.store.slots(user, event) else { return false };
+        let wanted = slots.iter().filter(|slot| slot.wanted);
+        let mut waiting = wanted.flat_map(|slot| lanes().filter(|lane| lane.webhook() == slot.webhook));
+        waiting.all(|lane| lane.is_past(user, event))
     }
 
     /// Removes what a crash left: events that every lane is past and that are no longer recent.
     fn sweep(&self) -> Result<(), StoreError> {
-        let users: Vec<UserNumber> = self.subscribers().routes.keys().copied().collect();
-        for user in users {
+        for user in self.store.known_users() {
             for event in self.store.events_after(user, 0) {
                 let event = event?;
                 if self.retention().is_recent(event.number) || !self.is_past_everywhere(user, event.number) {

@@ -105,8 +105,15 @@ impl Store {
         let inline: &[u8] = if body == BodyPlace::Inline { &event.frame } else { &[] };
         let value = IVec::from(encode_with(EventRecord::VERSION, &record, inline));
         let (user, journal, frame) = (event.user, event.journal, event.frame);
+        // A lane's first event makes its record: a lane without one has nothing to look for.
+        let new_lanes = record.slots.iter().filter(|slot| slot.wanted && slot.sequence == 1);
+        let lanes: Vec<Write> = new_lanes
+            .map(|slot| {
+                Self::put(keys::lane(slot.webhook, user), LaneRecord::VERSION, &LaneRecord::default())
+            })
+            .collect();
         self.committer.submit_event(move |number| Transaction {
-            writes: vec![Write::Put(keys::event(user, number), value)],
+            writes: std::iter::once(Write::Put(keys::event(user, number), value)).chain(lanes).collect(),
             new_payload: (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame)),
             journal: Some(JournalLine::Event(number, journal)),
             done: Some(Box::new(move |result| {
@@ -123,6 +130,14 @@ impl Store {
     pub fn event(&self, user: UserNumber, number: u64) -> Result<Option<StoredEvent>, StoreError> {
         let value = self.db.get(keys::event(user, number))?;
         value.map(|value| self.read_event(user, number, value)).transpose()
+    }
+
+    /// The event's places in all lanes of its user.
+    pub fn slots(&self, user: UserNumber, number: u64) -> Result<Option<Vec<LaneSlot>>, StoreError> {
+        let value = self.db.get(keys::event(user, number))?;
+        let record =
+            value.map(|value| decode::<EventRecord>(EventRecord::VERSION, "event", &value)).transpose()?;
+        Ok(record.map(|record| record.slots))
     }
 
     /// The user's events after this number, oldest first.
@@ -194,12 +209,10 @@ impl Store {
 
 /// How far the lanes are.
 impl Store {
-    /// How far a lane is; the start for one that was never seen.
-    pub fn lane(&self, webhook: WebhookNumber, user: UserNumber) -> Result<LaneRecord, StoreError> {
-        match self.db.get(keys::lane(webhook, user))? {
-            Some(value) => decode(LaneRecord::VERSION, "lane", &value),
-            None => Ok(LaneRecord::default()),
-        }
+    /// How far a lane is; none for one that never had an event.
+    pub fn lane(&self, webhook: WebhookNumber, user: UserNumber) -> Result<Option<LaneRecord>, StoreError> {
+        let value = self.db.get(keys::lane(webhook, user))?;
+        value.map(|value| decode(LaneRecord::VERSION, "lane", &value)).transpose()
     }
 
     /// Remembers how far a lane is; a crash soon after may forget it, and deliveries are repeated.

@@ -88,6 +88,16 @@ impl Store {
         self.name(Named::Bot, number.0)
     }
 
+    /// Every user that the store has ever seen.
+    pub fn known_users(&self) -> Vec<UserNumber> {
+        self.names.book(Named::User).names.keys().copied().map(UserNumber).collect()
+    }
+
+    /// Every webhook that the store has ever seen.
+    pub fn known_webhooks(&self) -> Vec<WebhookNumber> {
+        self.names.book(Named::Webhook).names.keys().copied().map(WebhookNumber).collect()
+    }
+
     fn number(&self, what: Named, name: &str) -> Result<u32, StoreError> {
         let mut book = self.names.book(what);
         if let Some(number) = book.numbers.get(name) {

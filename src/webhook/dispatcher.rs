@@ -86,13 +86,13 @@ impl Dispatcher {
         name: &WebhookName,
         settings: &config::Webhook,
         store: Arc<Store>,
-        users: &[UserNumber],
     ) -> Result<Self, LoadError> {
         let sender = Sender::new(name, settings)?;
         let number = store.webhook_number(name)?;
         let mut lanes = Lanes::new(if settings.ordered { Order::Kept } else { Order::Lifted });
-        for user in users {
-            restore(&store, &mut lanes, number, *user)?;
+        // Also of users who no longer have this webhook, or are gone: what they received is delivered.
+        for user in store.known_users() {
+            restore(&store, &mut lanes, number, user)?;
         }
         let mut gate = Gate::new(settings.max_in_flight, settings.backoff_min, settings.backoff_max);
         let record = restore_gate(&store, &mut gate, number)?;
@@ -131,6 +131,11 @@ impl Dispatcher {
         self.shared.pump(&mut self.shared.lock());
     }
 
+    /// Users whose events are still to be delivered.
+    pub fn users_with_backlog(&self) -> Vec<UserNumber> {
+        self.shared.lock().lanes.users_with_backlog().collect()
+    }
+
     /// Starts no more deliveries.
     pub fn stop(&self) {
         self.shared.stop.cancel();
@@ -159,26 +164,31 @@ pub enum LoadError {
     Store(#[from] StoreError),
 }
 
-fn restore(
+/// Takes up a user's lane where the last run left it.
+pub(super) fn restore(
     store: &Store,
     lanes: &mut Lanes,
     webhook: WebhookNumber,
     user: UserNumber,
 ) -> Result<(), StoreError> {
-    let record = store.lane(webhook, user)?;
-    let (mut newest, mut given) = (0, 0);
+    // A lane has a record from its first event on.
+    let Some(mut record) = store.lane(webhook, user)? else { return Ok(()) };
+    let (mut newest, mut given) = (0, None);
     for event in store.slots_from_newest(user) {
         let (number, slots) = event?;
         newest = newest.max(number);
-        if let Some(slot) = slots.iter().find(|slot| slot.webhook == webhook) {
-            given = slot.sequence;
-            break;
-        }
-        if number <= record.done.event {
+        given = slots.iter().find(|slot| slot.webhook == webhook).map(|slot| slot.sequence);
+        if given.is_some() || number <= record.done.event {
             break;
         }
     }
-    lanes.restore(user, record, given, newest);
+    let is_finished = given.is_none() && record.done_ahead.is_empty();
+    if is_finished && newest > record.done.event {
+        // Nothing newer is for this lane: the next start need not look again.
+        record.done.event = newest;
+        store.save_lane(webhook, user, &record);
+    }
+    lanes.restore(user, record, given.unwrap_or_default(), newest);
     Ok(())
 }
 

@@ -288,3 +288,46 @@ async fn replies_are_noted_at_their_message() {
     world.final_status(ALICE, id).await;
     assert_eq!(world.status(ALICE, id).await["replies"], json!(ids));
 }
+
+#[tokio::test]
+async fn what_a_removed_user_received_is_still_delivered() {
+    let mut world = World::start_silent(|config| add_user(config, BOB)).await;
+    world.receiver.answer(500);
+    world.control().push(BOB, Push::text("kept"));
+    within("attempt", world.receiver.wait_attempts(1)).await;
+    world.stop_daemon().await;
+    world.config.users.remove(&UserName::new(BOB).unwrap());
+    world.receiver.answer(204);
+    world.start_daemon().await;
+    delivered(&world, 1).await;
+}
+
+#[tokio::test]
+async fn a_removed_webhooks_backlog_becomes_dead_letters() {
+    let mut world = World::start_silent(|_| {}).await;
+    world.receiver.answer(500);
+    world.control().push(ALICE, Push::text("kept"));
+    within("attempt", world.receiver.wait_attempts(1)).await;
+    world.stop_daemon().await;
+    world.config.webhooks.clear();
+    world.config.users.values_mut().for_each(|u| u.webhooks.clear());
+    world.start_daemon().await;
+    world.stop_daemon().await;
+    assert_eq!(world.store().dead_letters().count(), 1);
+}
+
+#[tokio::test]
+async fn what_nobody_wanted_does_not_pile_up() {
+    let mut world = World::start_silent(|config| config.store.recent = 20_000).await;
+    let typing = |n: usize| format!(r#"{{"type":"events","n":{n},"pad":"{}"}}"#, "x".repeat(500));
+    for n in 0..400 {
+        world.control().push_raw(ALICE, typing(n));
+    }
+    // The last one is wanted: when it is delivered, all before it were received.
+    world.bot_says(ALICE, ["end"]);
+    delivered(&world, 1).await;
+    world.stop_daemon().await;
+    let store = world.store();
+    let kept = store.events_after(store.known_users()[0], 0).count();
+    assert!(kept < 150, "{kept} of 401 events are kept, though 20 KB are to be");
+}
