@@ -44,11 +44,8 @@ fn number(variable: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_process_is_killed_at_any_moment() {
-    let seed = seed();
-    let mut dice = fastrand::Rng::with_seed(seed);
     let kills = number("CRASH_KILLS").map_or(KILLS, |kills| usize::try_from(kills).unwrap());
-    let moments = (0..kills).map(|_| Moment::any(&mut dice)).collect();
-    scenario::run("killed at any moment", seed, moments).await;
+    scenario::run_rounds("killed at any moment", seed(), kills).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,24 @@ struct Run {
     stage: Arc<Stage>,
     log: Log,
     lives: usize,
+    /// How many kills the plan has.
+    kills: usize,
+}
+
+/// Kills the daemon at so many random moments, all of them the seed's choice. In rounds, each with a
+/// new store, so that everything that happened in one fits into memory.
+pub async fn run_rounds(name: &'static str, seed: u64, kills: usize) {
+    const MOST: usize = 100;
+    let mut left = kills;
+    for seed in seed.. {
+        let kills = left.min(MOST);
+        let mut dice = fastrand::Rng::with_seed(seed);
+        run(name, seed, (0..kills).map(|_| Moment::any(&mut dice)).collect()).await;
+        left -= kills;
+        if left == 0 {
+            break;
+        }
+    }
 }
 
 /// Kills the daemon at these moments, one life each, and accounts for everything. Panics with what
@@ -45,7 +63,7 @@ pub async fn run(name: &'static str, seed: u64, moments: Vec<Moment>) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let world = World::start(seed).await;
     let stage = Arc::new(Stage::new(world.sandbox.control(), &world.token));
-    let mut run = Run { name, seed, world, stage, log: Log::default(), lives: 0 };
+    let mut run = Run { name, seed, world, stage, log: Log::default(), lives: 0, kills: moments.len() };
     println!("{name}: CRASH_SEED={seed} CRASH_KILLS={}", moments.len());
     let began = Instant::now();
     let users: Vec<_> =
@@ -60,7 +78,7 @@ pub async fn run(name: &'static str, seed: u64, moments: Vec<Moment>) {
     let killed_for = began.elapsed();
     let finals = run.settle(process, &mut users).await;
     let findings = verdict::judge(&run.world, &run.stage, &finals);
-    run.report(findings, killed_for, began.elapsed());
+    run.report(&findings, killed_for, began.elapsed());
 }
 
 impl Run {
@@ -237,7 +255,7 @@ impl Run {
         }
     }
 
-    fn report(&self, findings: verdict::Findings, killed_for: Duration, took: Duration) {
+    fn report(&self, findings: &verdict::Findings, killed_for: Duration, took: Duration) {
         println!("{}: {}", self.name, findings.figures);
         println!("{}: {killed_for:.1?} of kills, {took:.1?} in all", self.name);
         if !findings.wrong.is_empty() {
@@ -267,7 +285,7 @@ impl Run {
             "{}: {why}\n  repeat it: CRASH_SEED={} CRASH_KILLS={}\n  lives:\n{lives}  the daemon's last log lines:\n{}",
             self.name,
             self.seed,
-            self.stage.ledger.open().lives.len(),
+            self.kills,
             self.log.tail(),
         );
     }

@@ -96,11 +96,11 @@ pub fn judge(world: &World, stage: &Stage, finals: &Finals) -> Findings {
         let sent_again = judge_restart(webhook, &attempts, known_before);
         findings.wrong.extend(sent_again);
         let delivered = Lanes::of(&receiver.events());
-        for user in 0..USERS {
+        for (user, confirmed) in confirmed.iter().enumerate() {
             let mut lane = Lane { webhook, user, findings: &mut findings };
             lane.judge_order(&attempts);
             lane.judge_pushes(&attempts, &entries, &mut ids_of_keys);
-            lane.judge_deliveries(&attempts, &delivered, &confirmed[user], &entries);
+            lane.judge_deliveries(&attempts, &delivered, confirmed, &entries);
         }
     }
     count(world, &entries, &confirmed, &mut findings.figures);
