@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{
-        self, ApiState, Figures,
+        self, ApiState,
         server::{BindError, Limits, Plain, Server},
     },
     clock::Timestamp,
     config::Config,
-    events::{Events, Subscriber},
+    events::{Events, Subscriber, Subscribers, WebhookState},
     messages::Messages,
     names::WebhookName,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
@@ -22,7 +22,7 @@ use crate::{
     },
     store::{OpenError, Store, StoreError, UserNumber},
     users::{ConnectionState, User, Users},
-    webhook::{self, Dispatcher, WebhookState},
+    webhook::{self, Dispatcher},
 };
 
 /// How long requests in flight have to finish at the end.
@@ -136,17 +136,16 @@ impl Daemon {
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store, &numbers)?;
         let dispatchers = load_dispatchers(config, &store, &users)?;
-        let routes = routes(config, &users, &dispatchers);
-        let events = Events::load(store.clone(), messages.clone(), &config.store, routes)?;
+        let subscribers = subscribers(config, &users, &dispatchers);
+        let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         for dispatcher in dispatchers.values() {
             dispatcher.start(events.clone());
         }
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let draining = CancellationToken::new();
         let health = Arc::new(Health::default());
-        let figures = Arc::new(EventFigures { events: events.clone() });
         let api_state =
-            ApiState::new(config, users.clone(), Arc::new(messages.clone()), figures, draining.clone());
+            ApiState::new(config, users.clone(), messages.clone(), events.clone(), draining.clone());
         let ops_state = OpsState { health: health.clone(), users: users.clone() };
         let limits = Limits::new(&config.http, API_DRAIN);
         let (api_address, ops_address) = (api_server.local_addr(), ops_server.local_addr());
@@ -286,33 +285,19 @@ fn load_dispatchers(
     config.webhooks.iter().map(load).collect()
 }
 
-fn routes(
+fn subscribers(
     config: &Config,
     users: &Users,
     dispatchers: &HashMap<WebhookName, Dispatcher>,
-) -> HashMap<UserNumber, Vec<Arc<dyn Subscriber>>> {
+) -> Subscribers {
+    let subscriber = |dispatcher: &Dispatcher| Arc::new(dispatcher.clone()) as Arc<dyn Subscriber>;
+    let webhooks =
+        dispatchers.iter().map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))).collect();
     let mut routes = HashMap::new();
     for user in users.all() {
         let Some(settings) = config.users.get(&user.name) else { continue };
         let wanted = settings.webhooks.iter().filter_map(|name| dispatchers.get(name));
-        let subscribers =
-            wanted.map(|dispatcher| Arc::new(dispatcher.clone()) as Arc<dyn Subscriber>).collect();
-        routes.insert(user.number, subscribers);
+        routes.insert(user.number, wanted.map(subscriber).collect());
     }
-    routes
-}
-
-/// What the API says of events.
-struct EventFigures {
-    events: Events,
-}
-
-impl Figures for EventFigures {
-    fn undelivered(&self, user: UserNumber) -> u64 {
-        self.events.undelivered(user)
-    }
-
-    fn in_agent_session(&self, user: UserNumber) -> bool {
-        self.events.in_agent_session(user)
-    }
+    Subscribers { webhooks, routes }
 }

@@ -5,11 +5,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Timestamp,
@@ -52,7 +52,7 @@ pub struct User {
     pub bot: BotName,
     /// Commands to its session.
     pub mailbox: Mailbox,
-    status: Mutex<UserStatus>,
+    status: watch::Sender<UserStatus>,
 }
 
 impl User {
@@ -60,26 +60,27 @@ impl User {
     pub fn new(name: UserName, number: UserNumber, bot: BotName, now: Timestamp) -> Self {
         let status =
             UserStatus { state: ConnectionState::Connecting, since: now, last_error: None, attempts: 0 };
-        Self { name, number, bot, mailbox: Mailbox::default(), status: Mutex::new(status) }
+        Self { name, number, bot, mailbox: Mailbox::default(), status: watch::Sender::new(status) }
     }
 
     /// How its connection is.
     pub fn status(&self) -> UserStatus {
-        self.lock().clone()
+        self.status.borrow().clone()
+    }
+
+    /// How its connection is, from now on.
+    pub fn watch_status(&self) -> watch::Receiver<UserStatus> {
+        self.status.subscribe()
     }
 
     /// Whether a frame could be sent at once.
     pub fn is_connected(&self) -> bool {
-        self.lock().state == ConnectionState::Connected
+        self.status.borrow().state == ConnectionState::Connected
     }
 
     /// Records a new status; returns the one before.
     pub fn set_status(&self, status: UserStatus) -> UserStatus {
-        std::mem::replace(&mut self.lock(), status)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, UserStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.send_replace(status)
     }
 }
 
@@ -129,7 +130,14 @@ pub struct Mailbox {
 impl Mailbox {
     /// Puts a command in.
     pub fn post(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push_back(command);
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked several times, it is still one reconnect: a caller in a loop fills no memory.
+        let is_asked_again =
+            matches!((&command, commands.back()), (Command::Reconnect, Some(Command::Reconnect)));
+        if !is_asked_again {
+            commands.push_back(command);
+        }
+        drop(commands);
         self.posted.notify_one();
     }
 

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
 
 use super::{
@@ -148,11 +148,29 @@ async fn waited(
         }
     };
     if wait.is_over(&record) {
-        Ok(Json(MessageView::new(&user.name, id, &record)).into_response())
+        let view = MessageView::new(&user.name, id, &record);
+        let view = match wait.until {
+            Until::Final => view,
+            Until::Reply => view.with_frames(frames(state, user, &record)?),
+        };
+        Ok(Json(view).into_response())
     } else {
         let what = format!("what was waited for did not come within {} ms", wait.limit.as_millis());
         Err(unfinished(Code::WaitTimeout, &what, user, id, &record))
     }
+}
+
+/// The frames of a message's answers. One that is no longer kept is left out.
+fn frames(state: &ApiState, user: &User, record: &MessageRecord) -> Result<Vec<Box<RawValue>>, Problem> {
+    let mut frames = Vec::new();
+    for id in &record.replies {
+        if let Some(event) = state.events.find(user.number, *id)?
+            && let Ok(frame) = serde_json::from_slice(&event.frame)
+        {
+            frames.push(frame);
+        }
+    }
+    Ok(frames)
 }
 
 /// A problem of the waiting alone: the message was accepted and goes on.

@@ -14,6 +14,7 @@ pub mod problem;
 pub mod query;
 pub mod server;
 mod users;
+mod webhooks;
 
 use std::{
     fmt,
@@ -38,22 +39,14 @@ use problem::{Code, Problem};
 
 use crate::{
     config::Config,
+    events::Events,
     messages::Messages,
-    store::UserNumber,
     suggest::quoted,
     users::{User, Users},
 };
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What the API tells of a user that neither its status nor its messages know.
-pub trait Figures: Send + Sync {
-    /// How many deliveries of the user's events are still to be made, over all webhooks.
-    fn undelivered(&self, user: UserNumber) -> u64;
-    /// Whether a human agent has taken over the user's conversation.
-    fn in_agent_session(&self, user: UserNumber) -> bool;
-}
 
 /// What of the configuration the API goes by.
 #[derive(Debug)]
@@ -78,8 +71,8 @@ impl Settings {
 pub struct ApiState {
     settings: Arc<RwLock<Arc<Settings>>>,
     users: Arc<Users>,
-    messages: Arc<Messages>,
-    figures: Arc<dyn Figures>,
+    messages: Messages,
+    events: Events,
     draining: CancellationToken,
 }
 
@@ -95,12 +88,12 @@ impl ApiState {
     pub fn new(
         config: &Config,
         users: Arc<Users>,
-        messages: Arc<Messages>,
-        figures: Arc<dyn Figures>,
+        messages: Messages,
+        events: Events,
         draining: CancellationToken,
     ) -> Self {
         let settings = Arc::new(RwLock::new(Arc::new(Settings::of(config))));
-        Self { settings, users, messages, figures, draining }
+        Self { settings, users, messages, events, draining }
     }
 
     /// Goes by another configuration from the next request on.
@@ -129,7 +122,9 @@ pub fn v1(state: &ApiState) -> Router {
         .route("/users/{user}", get(users::show))
         .route("/users/{user}/reconnect", post(users::reconnect))
         .route("/users/{user}/messages", post(messages::send))
-        .route("/users/{user}/messages/{id}", get(messages::show));
+        .route("/users/{user}/messages/{id}", get(messages::show))
+        .route("/webhooks", get(webhooks::list))
+        .route("/webhooks/{name}/enable", post(webhooks::enable));
     with_problems(routes)
         .layer(middleware::from_fn_with_state(state.clone(), authorize))
         .with_state(state.clone())

@@ -39,6 +39,8 @@ pub enum Code {
     NotFound,
     /// There is no such user.
     UnknownUser,
+    /// No webhook of this name is configured.
+    UnknownWebhook,
     /// There is no such message, or no longer.
     UnknownMessage,
     /// The path exists, for other methods.
@@ -91,7 +93,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::MalformedQuery,
         Self::MalformedPath,
         Self::MalformedBody,
@@ -103,6 +105,7 @@ impl Code {
         Self::ForeignOrigin,
         Self::NotFound,
         Self::UnknownUser,
+        Self::UnknownWebhook,
         Self::UnknownMessage,
         Self::MethodNotAllowed,
         Self::BodyTimeout,
@@ -144,6 +147,7 @@ impl Code {
             Self::ForeignOrigin => (S::FORBIDDEN, "foreign_origin", "Foreign origin"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "Not found"),
             Self::UnknownUser => (S::NOT_FOUND, "unknown_user", "Unknown user"),
+            Self::UnknownWebhook => (S::NOT_FOUND, "unknown_webhook", "Unknown webhook"),
             Self::UnknownMessage => (S::NOT_FOUND, "unknown_message", "Unknown message"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
             Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body_timeout", "Body too slow"),

@@ -15,26 +15,19 @@ use super::*;
 use crate::{
     clock::Timestamp,
     config::{Client, Scopes, Secret},
+    events::Subscribers,
     names::{BotName, ClientName, UserName},
+    store::UserNumber,
     store::testing,
 };
 
-struct NoFigures;
-
-impl Figures for NoFigures {
-    fn undelivered(&self, _: UserNumber) -> u64 {
-        0
-    }
-    fn in_agent_session(&self, _: UserNumber) -> bool {
-        false
-    }
-}
-
-/// Messages that no test of this file may ask anything of.
-fn untouched_messages() -> Arc<Messages> {
+/// Messages and events of an empty store, which no test of this file may write to.
+fn untouched() -> (Messages, Events) {
     let (_directory, store) = testing::store();
-    let (messages, kept) = (testing::message_settings(), testing::settings("unused".as_ref()));
-    Arc::new(Messages::load(store, messages, &kept, &[]).unwrap())
+    let (settings, kept) = (testing::message_settings(), testing::settings("unused".as_ref()));
+    let messages = Messages::load(store.clone(), settings, &kept, &[]).unwrap();
+    let events = Events::load(store, messages.clone(), &kept, Subscribers::default()).unwrap();
+    (messages, events)
 }
 
 pub(crate) fn user(name: &str, number: u32) -> Arc<User> {
@@ -69,12 +62,13 @@ pub(crate) fn state(clients: &BTreeMap<ClientName, Client>) -> ApiState {
     let users = Users::default();
     users.insert(user("alice", 1));
     users.insert(user("bob", 2));
+    let (messages, events) = untouched();
     let settings = Settings { gate: Gate::new(clients), max_body: 1000, body_timeout: BODY_TIMEOUT };
     ApiState {
         settings: Arc::new(RwLock::new(Arc::new(settings))),
         users: Arc::new(users),
-        messages: untouched_messages(),
-        figures: Arc::new(NoFigures),
+        messages,
+        events,
         draining: CancellationToken::new(),
     }
 }

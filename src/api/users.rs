@@ -40,8 +40,8 @@ impl UserView {
             last_error: status.last_error,
             attempts: status.attempts,
             queued: state.messages.queued(user.number),
-            undelivered: state.figures.undelivered(user.number),
-            agent_session: state.figures.in_agent_session(user.number),
+            undelivered: state.events.undelivered(user.number),
+            agent_session: state.events.in_agent_session(user.number),
         }
     }
 }

@@ -6,11 +6,13 @@ pub mod lanes;
 mod memory;
 mod receive;
 mod retention;
+mod subscriber;
 mod text;
 
 pub use envelope::{Assembled, Body, Completeness, event_type_label};
 pub use id::{EventId, InvalidEventId};
-pub use receive::{Events, Received, Reception, Subscriber};
+pub use receive::{Events, Received, Reception, Subscribers};
+pub use subscriber::{DeliveryCounts, LastOutcome, Subscriber, WebhookState, WebhookStatus};
 pub use text::{plain_text, speaker};
 
 use bytes::Bytes;

@@ -1,8 +1,8 @@
 //! From a frame to an event in the store, and from there to its lanes.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Event, EventId, Source,
+    Event, EventId, Source, Subscriber,
     memory::{Mark, RepeatMemory},
     retention::Retention,
     text::speaker,
@@ -19,8 +19,9 @@ use crate::{
     clock::Timestamp,
     config,
     messages::{ClientMessageId, Fingerprint, Messages},
+    names::WebhookName,
     rtm::frame::FrameHead,
-    store::{LaneSlot, NewEvent, Store, StoreError, UserNumber, WebhookNumber},
+    store::{LaneSlot, NewEvent, Store, StoreError, StoredEvent, UserNumber},
     users::User,
 };
 
@@ -52,25 +53,6 @@ pub enum Reception {
     Repeat,
 }
 
-/// Whoever wants events: a webhook.
-pub trait Subscriber: std::fmt::Debug + Send + Sync {
-    /// The webhook's number.
-    fn webhook(&self) -> WebhookNumber;
-
-    /// Gives an event of this type its place in the user's lane, if it is wanted. Events of one user
-    /// come one after the other, in the order in which they will arrive.
-    fn give(&self, user: UserNumber, event_type: &str) -> LaneSlot;
-
-    /// An event that was given a place is on stable storage.
-    fn arrived(&self, user: UserNumber, event: &Arc<Event>, sequence: u64);
-
-    /// Whether the lane is past this event.
-    fn is_past(&self, user: UserNumber, event: u64) -> bool;
-
-    /// How many events of the user are not delivered.
-    fn undelivered(&self, user: UserNumber) -> u64;
-}
-
 /// Received events, of all users.
 #[derive(Debug, Clone)]
 pub struct Events {
@@ -85,17 +67,25 @@ struct Shared {
     retention: Mutex<Retention>,
     /// Users whose conversation a human agent has taken over.
     agent_sessions: Mutex<HashSet<UserNumber>>,
-    /// Who wants which user's events.
-    routes: RwLock<HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>>,
+    subscribers: RwLock<Subscribers>,
+}
+
+/// Who wants events.
+#[derive(Debug, Default)]
+pub struct Subscribers {
+    /// Every configured webhook.
+    pub webhooks: BTreeMap<WebhookName, Arc<dyn Subscriber>>,
+    /// Which of them want which user's events.
+    pub routes: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>,
 }
 
 impl Events {
-    /// Reads what the store holds. `routes` says who wants which user's events.
+    /// Reads what the store holds.
     pub fn load(
         store: Arc<Store>,
         messages: Messages,
         kept: &config::Store,
-        routes: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>,
+        subscribers: Subscribers,
     ) -> Result<Self, StoreError> {
         let now = Timestamp::now();
         let mut memory = RepeatMemory::default();
@@ -111,7 +101,7 @@ impl Events {
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
-            routes: RwLock::new(routes),
+            subscribers: RwLock::new(subscribers),
         };
         let events = Self { shared: Arc::new(shared) };
         events.shared.sweep()?;
@@ -130,6 +120,8 @@ impl Events {
         if self.shared.is_own(user, head, &received.frame)? {
             return Ok(Reception::Repeat);
         }
+        // First, because it may be refused: a frame that was not stored must not count as known.
+        let reserved = self.shared.store.reserve(received.frame.len() + 256).await?;
         let mark = Mark::of(head.identity(), &received.frame);
         if let Some(mark) = mark
             && self.shared.memory().is_repeat(user.number, mark)
@@ -138,7 +130,6 @@ impl Events {
             return Ok(Reception::Repeat);
         }
         self.shared.note_agent_session(user.number, head);
-        let reserved = self.shared.store.reserve(received.frame.len() + 256).await?;
         let kind = head.kind.as_deref().unwrap_or_default();
         let subscribers = self.subscribers(user.number);
         let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, kind)).collect();
@@ -176,12 +167,25 @@ impl Events {
             let _ = sender.send(());
         })?;
         let id = self.shared.store.event_id(number);
-        if let Some(message) = in_reply_to
-            && head.is("bot_response")
-        {
-            self.shared.messages.replied(user.number, message, id);
-        }
         Ok(Reception::Event { id, durable })
+    }
+
+    /// An event of the user, as long as it is kept.
+    pub fn find(&self, user: UserNumber, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
+        if id.store != self.shared.store.event_id(0).store {
+            return Ok(None);
+        }
+        self.shared.store.event(user, id.number)
+    }
+
+    /// Every configured webhook, by name.
+    pub fn webhooks(&self) -> Vec<Arc<dyn Subscriber>> {
+        self.shared.subscribers().webhooks.values().cloned().collect()
+    }
+
+    /// The webhook of this name, if configured.
+    pub fn webhook(&self, name: &str) -> Option<Arc<dyn Subscriber>> {
+        self.shared.subscribers().webhooks.get(name).cloned()
     }
 
     /// How many events of the user are not delivered, over all webhooks.
@@ -201,17 +205,11 @@ impl Events {
 
     /// Lets go of the webhooks, at the end: they hold this as well.
     pub fn close(&self) {
-        self.shared.routes.write().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner) = Subscribers::default();
     }
 
     fn subscribers(&self, user: UserNumber) -> Vec<Arc<dyn Subscriber>> {
-        self.shared
-            .routes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&user)
-            .cloned()
-            .unwrap_or_default()
+        self.shared.subscribers().routes.get(&user).cloned().unwrap_or_default()
     }
 }
 
@@ -227,6 +225,11 @@ impl Shared {
     ) {
         event.id = self.store.event_id(number);
         let size = event.frame.len();
+        if let Some(message) = event.in_reply_to
+            && event.kind.eq_ignore_ascii_case("bot_response")
+        {
+            self.messages.replied(user, message, event.id);
+        }
         let event = Arc::new(event);
         for (subscriber, slot) in subscribers.iter().zip(slots) {
             if slot.wanted {
@@ -256,6 +259,10 @@ impl Shared {
         let Some(message) = self.messages.find(user.number, id)? else { return Ok(false) };
         let text = serde_json::from_slice::<UserMessage>(frame).map(|frame| frame.message.body);
         Ok(text.is_ok_and(|text| Fingerprint::of(text.as_bytes()) == message.text_fingerprint))
+    }
+
+    fn subscribers(&self) -> RwLockReadGuard<'_, Subscribers> {
+        self.subscribers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_agent_session(&self, user: UserNumber, head: &FrameHead<'_>) {
@@ -294,14 +301,15 @@ impl Shared {
     }
 
     fn is_past_everywhere(&self, user: UserNumber, event: u64) -> bool {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        routes.get(&user).is_none_or(|subscribers| subscribers.iter().all(|s| s.is_past(user, event)))
+        self.subscribers()
+            .routes
+            .get(&user)
+            .is_none_or(|subscribers| subscribers.iter().all(|s| s.is_past(user, event)))
     }
 
     /// Removes what a crash left: events that every lane is past and that are no longer recent.
     fn sweep(&self) -> Result<(), StoreError> {
-        let users: Vec<UserNumber> =
-            self.routes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        let users: Vec<UserNumber> = self.subscribers().routes.keys().copied().collect();
         for user in users {
             for event in self.store.events_after(user, 0) {
                 let event = event?;

@@ -20,7 +20,17 @@ pub struct MessageView<'a> {
     sent_at: Option<Timestamp>,
     acked_at: Option<Timestamp>,
     ack: Option<Box<RawValue>>,
-    replies: Vec<String>,
+    replies: Replies,
+}
+
+/// The bot's answers.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Replies {
+    /// By their events' ids.
+    Ids(Vec<String>),
+    /// In full.
+    Frames(Vec<Box<RawValue>>),
 }
 
 impl<'a> MessageView<'a> {
@@ -37,8 +47,15 @@ impl<'a> MessageView<'a> {
             sent_at: record.sent_at,
             acked_at: record.acked_at,
             ack: record.ack.clone().and_then(|frame| RawValue::from_string(frame).ok()),
-            replies: record.replies.iter().map(ToString::to_string).collect(),
+            replies: Replies::Ids(record.replies.iter().map(ToString::to_string).collect()),
         }
+    }
+
+    /// The same with the answers in full: for a caller that waited for them.
+    #[must_use]
+    pub fn with_frames(mut self, frames: Vec<Box<RawValue>>) -> Self {
+        self.replies = Replies::Frames(frames);
+        self
     }
 }
 

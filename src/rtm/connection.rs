@@ -10,7 +10,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -29,7 +29,7 @@ use crate::{
     clock::{Now, Timestamp},
     config::{Bot, ReconnectQuery, Secret},
     events::{Received, Reception, Source},
-    messages::{ClientMessageId, MessageNumber},
+    messages::{BotInfo, ClientMessageId, MessageNumber},
     store::StoreError,
     users::{Command, ConnectionState, User, UserStatus},
 };
@@ -286,17 +286,23 @@ impl<R: Rooms> Connection<R> {
     // ---- Writing.
 
     async fn send(&mut self, number: MessageNumber, id: ClientMessageId) -> Option<Input<'static>> {
-        let content = match self.shared.rooms.content(self.who.user.number, number) {
-            Ok(content) => content,
+        let user = &self.who.user;
+        let bot = BotInfo { name: &self.who.bot.name, id: &self.who.bot.id };
+        let content = self.shared.rooms.content(user.number, number);
+        let frame = content.map(|content| Utf8Bytes::try_from(content.to_frame(id, bot)));
+        let frame = match frame {
+            Ok(Ok(frame)) => frame,
+            Ok(Err(_)) => {
+                tracing::error!(user = %user.name, clientMessageId = %id, "a message can't be sent: it is not UTF-8");
+                return Some(Input::NotSent(number, NotSent::Unreadable));
+            }
             Err(error) => {
-                let user = &self.who.user.name;
-                tracing::error!(%user, clientMessageId = %id, %error, "a message can't be read to be sent");
+                tracing::error!(user = %user.name, clientMessageId = %id, %error, "a message can't be read to be sent");
                 return Some(Input::NotSent(number, NotSent::Unreadable));
             }
         };
-        let frame = outgoing::message(&content, id, &self.who.bot);
         // Without a socket the session is about to be told so.
-        match self.socket.as_mut()?.write(Message::text(frame)).await {
+        match self.socket.as_mut()?.write(Message::Text(frame)).await {
             Ok(()) => Some(Input::Sent(number)),
             Err(WriteError::TooLarge) => Some(Input::NotSent(number, NotSent::TooLarge)),
             Err(WriteError::Closed(cause)) => Some(self.lost(cause)),
@@ -351,6 +357,9 @@ impl<R: Rooms> Connection<R> {
     async fn read(&mut self, read: Result<Message, CloseCause>) {
         match read {
             Ok(Message::Close(frame)) => {
+                if let Some(socket) = &mut self.socket {
+                    socket.answer_goodbye().await;
+                }
                 let lost = self.lost(close_frame_cause(frame));
                 self.tell(lost, None).await;
             }

@@ -1,30 +1,9 @@
-//! The frames that the bridge sends.
+//! The frames that the bridge sends beside messages.
 
 use serde_json::{Value, json};
 
 use super::frame::FrameHead;
-use crate::{
-    clock::Timestamp,
-    config::Bot,
-    messages::{ClientMessageId, MessageContent},
-};
-
-/// A message's frame: what it says, and beside it what is always the bridge's.
-pub(super) fn message(content: &MessageContent, id: ClientMessageId, bot: &Bot) -> String {
-    let fields = String::from_utf8_lossy(&content.fields);
-    let inside = fields.trim().strip_prefix('{').and_then(|fields| fields.strip_suffix('}'));
-    let said = inside.unwrap_or_default().trim();
-    let separator = if said.is_empty() { "" } else { "," };
-    let custom_data = content
-        .bot_custom_data
-        .as_ref()
-        .map_or(String::new(), |data| format!(r#","customData":{}"#, String::from_utf8_lossy(data)));
-    let (name, task_bot) = (Value::from(bot.name.as_str()), Value::from(bot.id.as_str()));
-    // What is the bridge's comes last: it would win over a field of the same name.
-    format!(
-        r#"{{{said}{separator}"clientMessageId":{id},"botInfo":{{"chatBot":{name},"taskBotId":{task_bot}{custom_data}}},"client":"sdk","meta":{{"timezone":"UTC","locale":"en-US"}},"id":{id}}}"#
-    )
-}
+use crate::{clock::Timestamp, config::Bot};
 
 /// The platform's own kind of ping, as its web client sends it.
 pub(super) fn ping(id: u64, bot: &Bot) -> String {
@@ -54,24 +33,6 @@ mod tests {
 
     fn parsed(frame: &str) -> Value {
         serde_json::from_str(frame).unwrap()
-    }
-
-    #[test]
-    fn a_message_says_what_it_says_and_who_speaks_to_whom() {
-        let content = MessageContent {
-            fields: r#"{"resourceid":"/bot.message","message":{"body":"Hi {\"you\"}"}}"#.into(),
-            bot_custom_data: Some(r#"{"tier":"gold"}"#.into()),
-        };
-        let id = ClientMessageId::new(1_466_692_440_896).unwrap();
-        assert_eq!(
-            parsed(&message(&content, id, &Bot { name: "Say \"Hi\"".into(), ..bot() })),
-            json!({
-                "resourceid": "/bot.message", "message": {"body": "Hi {\"you\"}"},
-                "clientMessageId": 1_466_692_440_896_u64, "id": 1_466_692_440_896_u64, "client": "sdk",
-                "botInfo": {"chatBot": "Say \"Hi\"", "taskBotId": "st-1", "customData": {"tier": "gold"}},
-                "meta": {"timezone": "UTC", "locale": "en-US"},
-            })
-        );
     }
 
     #[test]

@@ -117,6 +117,11 @@ impl Socket {
         }
     }
 
+    /// Lets the answer to the platform's goodbye out.
+    pub(super) async fn answer_goodbye(&mut self) {
+        let _ = timeout(GOODBYE, self.stream.flush()).await;
+    }
+
     /// Says goodbye and waits a moment for the answer, so that the platform hears it. Answers with
     /// the messages that came before that.
     pub(super) async fn close(mut self, code: u16) -> Vec<Message> {

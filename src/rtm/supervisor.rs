@@ -1,17 +1,21 @@
 //! Which users have a connection, and how all of them end.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Connection, DeliveryAcks, Identity, Shared},
     counters::RtmCounters,
-    pace::Paces,
     platform::Platform,
-    rooms::{DaemonRooms, Rooms},
+    rooms::DaemonRooms,
     session::{Beginnings, Session, SessionSettings},
     socket::SocketLimits,
 };
@@ -31,10 +35,9 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// The running connections. Dropping it stops nothing; [`Supervisor::shutdown`] does.
 #[derive(Debug)]
 pub struct Supervisor {
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    failed: watch::Receiver<Option<SessionPanicked>>,
-    counters: Arc<RtmCounters>,
+    shared: Arc<Shared<DaemonRooms>>,
+    settings: Arc<SessionSettings>,
+    tasks: Tasks,
 }
 
 /// A user's task panicked: a bug. The daemon must not go on with a user that nobody serves.
@@ -49,7 +52,7 @@ pub struct SessionPanicked {
     pub message: String,
 }
 
-/// The user is configured, but unknown at run time, or the other way round.
+/// Why a user's connection did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// What is remembered of a user can't be read.
@@ -73,57 +76,68 @@ impl Supervisor {
         messages: &Messages,
         events: &Events,
     ) -> Result<Self, StartError> {
-        let rooms = DaemonRooms { store: store.clone(), messages: messages.clone(), events: events.clone() };
-        let crew = Crew::new(config, platform.clone(), rooms);
+        let (settings, limits) = (&config.platform, SocketLimits::of(config));
+        let shared = Shared {
+            platform: platform.clone(),
+            rooms: DaemonRooms { store: store.clone(), messages: messages.clone(), events: events.clone() },
+            counters: Arc::default(),
+            limits,
+            delivery_acks: if settings.delivery_acks { DeliveryAcks::Sent } else { DeliveryAcks::NotSent },
+        };
+        let settings = Arc::new(SessionSettings::of(config));
+        let supervisor = Self { shared: Arc::new(shared), settings, tasks: Tasks::default() };
         for user in users.all() {
-            let begin = |credentials| {
-                let memory = store
-                    .user(user.number)
-                    .map_err(|error| StartError::Store { user: user.name.clone(), error })?;
-                Ok(Beginnings {
-                    pending: messages.pending(user.number),
-                    last_sent: messages.last_sent(user.number),
-                    memory,
-                    credentials,
-                    seed: fastrand::u64(..),
-                })
-            };
-            crew.add(config, &user, begin)?;
+            supervisor.add(config, &user)?;
         }
-        Ok(crew.supervisor())
+        Ok(supervisor)
+    }
+
+    /// Starts a user's connection, as `config` describes its bot and its identity. One that is not
+    /// configured, or runs already, is left alone.
+    pub fn add(&self, config: &Config, user: &Arc<User>) -> Result<(), StartError> {
+        let (Some(entry), Some(bot)) = (config.users.get(&user.name), config.bots.get(&user.bot)) else {
+            tracing::warn!(user = %user.name, bot = %user.bot, "not configured; not connected");
+            return Ok(());
+        };
+        let DaemonRooms { store, messages, .. } = &self.shared.rooms;
+        let memory =
+            store.user(user.number).map_err(|error| StartError::Store { user: user.name.clone(), error })?;
+        let beginnings = Beginnings {
+            pending: messages.pending(user.number),
+            last_sent: messages.last_sent(user.number),
+            memory,
+            credentials: self.shared.platform.credentials(bot, &entry.identity),
+            seed: fastrand::u64(..),
+        };
+        let who = Identity {
+            user: user.clone(),
+            bot: Arc::new(bot.clone()),
+            subject: entry.identity.clone(),
+            pace: self.shared.platform.pace(&user.bot),
+        };
+        let session = Session::new(self.settings.clone(), beginnings, Now::read());
+        self.tasks.start(&user.name, |stop| Connection::new(self.shared.clone(), who, session, stop).run());
+        Ok(())
+    }
+
+    /// Stops one user's connection and waits for its end; its messages stay where they are.
+    pub async fn remove(&self, user: &UserName) {
+        self.tasks.end(user).await;
     }
 
     /// What was counted.
     pub fn counters(&self) -> &Arc<RtmCounters> {
-        &self.counters
+        &self.shared.counters
     }
 
     /// Waits until a connection's task panics, if ever: the daemon should exit then.
     pub async fn failed(&self) -> SessionPanicked {
-        let mut failed = self.failed.clone();
-        loop {
-            if let Some(panicked) = failed.borrow_and_update().clone() {
-                return panicked;
-            }
-            if failed.changed().await.is_err() {
-                // All tasks ended, and none of them so.
-                return std::future::pending().await;
-            }
-        }
+        self.tasks.failed().await
     }
 
     /// Stops all connections: no more sends, sockets closed with 1001. Waits for that a few seconds.
     pub async fn shutdown(self) -> Goodbye {
-        self.stop.cancel();
-        self.tasks.close();
-        match tokio::time::timeout(SHUTDOWN, self.tasks.wait()).await {
-            Ok(()) => Goodbye::Complete,
-            Err(_) => {
-                let left = self.tasks.len();
-                tracing::warn!(left, "some connections did not close in time");
-                Goodbye::Incomplete { left }
-            }
-        }
+        self.tasks.shutdown().await
     }
 }
 
@@ -139,89 +153,101 @@ pub enum Goodbye {
     },
 }
 
-/// What it takes to start connections.
-struct Crew<R> {
-    shared: Arc<Shared<R>>,
-    paces: Paces,
-    settings: Arc<SessionSettings>,
-    tasks: TaskTracker,
+/// The tasks of all users.
+#[derive(Debug)]
+struct Tasks {
+    tracker: TaskTracker,
     stop: CancellationToken,
+    running: Mutex<BTreeMap<UserName, Running>>,
     failed: watch::Sender<Option<SessionPanicked>>,
 }
 
-impl<R: Rooms> Crew<R> {
-    fn new(config: &Config, platform: Arc<Platform>, rooms: R) -> Self {
-        let (settings, messages) = (&config.platform, &config.messages);
-        let limits = SocketLimits {
-            max_frame: settings.max_frame,
-            write_buffer: (1 << 20).max(2 * messages.max_body + (64 << 10)),
-            connect_timeout: settings.connect_timeout,
-            write_timeout: settings.pong_timeout,
-        };
-        let delivery_acks = if settings.delivery_acks { DeliveryAcks::Sent } else { DeliveryAcks::NotSent };
-        let counters = Arc::default();
+#[derive(Debug)]
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
         Self {
-            shared: Arc::new(Shared { platform, rooms, counters, limits, delivery_acks }),
-            paces: Paces::new(settings.request_rate, settings.request_burst),
-            settings: Arc::new(SessionSettings::of(config)),
-            tasks: TaskTracker::new(),
+            tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
+            running: Mutex::default(),
             failed: watch::Sender::new(None),
         }
     }
+}
 
-    /// Starts the user's connection; nothing is done for one that is not configured.
-    fn add(
-        &self,
-        config: &Config,
-        user: &Arc<User>,
-        begin: impl FnOnce([u8; 16]) -> Result<Beginnings, StartError>,
-    ) -> Result<(), StartError> {
-        let (Some(entry), Some(bot)) = (config.users.get(&user.name), config.bots.get(&user.bot)) else {
-            tracing::warn!(user = %user.name, bot = %user.bot, "not configured; not connected");
-            return Ok(());
-        };
-        let beginnings = begin(self.shared.platform.credentials(bot, &entry.identity))?;
-        let who = Identity {
-            user: user.clone(),
-            bot: Arc::new(bot.clone()),
-            subject: entry.identity.clone(),
-            pace: self.paces.of(&user.bot),
-        };
-        let session = Session::new(self.settings.clone(), beginnings, Now::read());
-        let connection = Connection::new(self.shared.clone(), who, session, self.stop.child_token());
-        watch_task(&self.tasks, self.failed.clone(), user.name.clone(), connection.run());
-        Ok(())
+impl Tasks {
+    /// Starts a user's task, unless there is one.
+    fn start<F>(&self, user: &UserName, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut running = self.running();
+        if running.get(user).is_some_and(|running| !running.task.is_finished()) {
+            return;
+        }
+        let stop = self.stop.child_token();
+        let task = self.tracker.spawn(watched(user.clone(), task(stop.clone()), self.failed.clone()));
+        running.insert(user.clone(), Running { stop, task });
     }
 
-    fn supervisor(self) -> Supervisor {
-        Supervisor {
-            failed: self.failed.subscribe(),
-            counters: self.shared.counters.clone(),
-            tasks: self.tasks,
-            stop: self.stop,
+    /// Stops a user's task and waits for its end.
+    async fn end(&self, user: &UserName) {
+        let ended = self.running().remove(user);
+        if let Some(Running { stop, task }) = ended {
+            stop.cancel();
+            // Its panic was told already.
+            let _ = task.await;
         }
+    }
+
+    async fn failed(&self) -> SessionPanicked {
+        let mut failed = self.failed.subscribe();
+        loop {
+            if let Some(panicked) = failed.borrow_and_update().clone() {
+                return panicked;
+            }
+            // The sender is held here: it is never gone.
+            let _ = failed.changed().await;
+        }
+    }
+
+    async fn shutdown(self) -> Goodbye {
+        self.stop.cancel();
+        self.tracker.close();
+        match tokio::time::timeout(SHUTDOWN, self.tracker.wait()).await {
+            Ok(()) => Goodbye::Complete,
+            Err(_) => {
+                let left = self.tracker.len();
+                tracing::warn!(left, "some connections did not close in time");
+                Goodbye::Incomplete { left }
+            }
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<UserName, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs a task whose panic is noticed.
-fn watch_task(
-    tasks: &TaskTracker,
-    failed: watch::Sender<Option<SessionPanicked>>,
+/// A task whose panic is noticed.
+async fn watched(
     user: UserName,
-    task: impl Future<Output = ()> + Send + 'static,
+    task: impl Future<Output = ()>,
+    failed: watch::Sender<Option<SessionPanicked>>,
 ) {
-    tasks.spawn(async move {
-        if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-            let message = words_of(panic.as_ref());
-            tracing::error!(%user, message, "a connection's task panicked");
-            failed.send_if_modified(|first| {
-                let news = first.is_none();
-                first.get_or_insert(SessionPanicked { user, message });
-                news
-            });
-        }
-    });
+    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+        let message = words_of(panic.as_ref());
+        tracing::error!(%user, message, "a connection's task panicked");
+        failed.send_if_modified(|first| {
+            let news = first.is_none();
+            first.get_or_insert(SessionPanicked { user, message });
+            news
+        });
+    }
 }
 
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
@@ -248,28 +274,53 @@ impl SessionSettings {
     }
 }
 
+impl SocketLimits {
+    fn of(config: &Config) -> Self {
+        let platform = &config.platform;
+        Self {
+            max_frame: platform.max_frame,
+            // A frame is a message's body, perhaps escaped, and a little around it.
+            write_buffer: (1 << 20).max(2 * config.messages.max_body + (64 << 10)),
+            connect_timeout: platform.connect_timeout,
+            write_timeout: platform.pong_timeout,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn supervisor_of(task: impl Future<Output = ()> + Send + 'static) -> Supervisor {
-        let (failed, told) = watch::channel(None);
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        watch_task(&tasks, failed, UserName::new("alice").unwrap(), task);
-        Supervisor { tasks, stop, failed: told, counters: Arc::default() }
+    fn alice() -> UserName {
+        UserName::new("alice").unwrap()
     }
 
     #[tokio::test]
     async fn a_panic_is_told() {
-        let supervisor = supervisor_of(async { panic!("a bug of {}", "ours") });
-        let panicked = supervisor.failed().await;
+        let tasks = Tasks::default();
+        tasks.start(&alice(), |_| async { panic!("a bug of {}", "ours") });
+        let panicked = tasks.failed().await;
         assert_eq!((panicked.user.as_str(), panicked.message.as_str()), ("alice", "a bug of ours"));
-        assert_eq!(supervisor.shutdown().await, Goodbye::Complete);
+        assert_eq!(tasks.shutdown().await, Goodbye::Complete);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_shutdown_does_not_wait_for_ever() {
-        let supervisor = supervisor_of(std::future::pending());
-        assert_eq!(supervisor.shutdown().await, Goodbye::Incomplete { left: 1 });
+        let tasks = Tasks::default();
+        tasks.start(&alice(), |_| std::future::pending());
+        assert_eq!(tasks.shutdown().await, Goodbye::Incomplete { left: 1 });
+    }
+
+    #[tokio::test]
+    async fn a_user_has_one_task_at_a_time() {
+        let tasks = Tasks::default();
+        let task = |stop: CancellationToken| async move { stop.cancelled().await };
+        tasks.start(&alice(), task);
+        tasks.start(&alice(), task);
+        assert_eq!(tasks.tracker.len(), 1);
+        tasks.end(&alice()).await;
+        assert_eq!(tasks.tracker.len(), 0);
+        tasks.start(&alice(), task);
+        assert_eq!(tasks.tracker.len(), 1);
     }
 }

@@ -102,6 +102,12 @@ impl Skew {
         Timestamp::from_millis(ours.as_millis().saturating_add_signed(self.0))
     }
 
+    /// Whether the two are so far apart that an assertion may be refused by one and not by the
+    /// other.
+    pub fn differs_from(self, other: Self) -> bool {
+        self.0.abs_diff(other.0) > 10_000
+    }
+
     /// Our time of a moment of the platform's.
     pub fn to_ours(self, platforms: Timestamp) -> Timestamp {
         Timestamp::from_millis(platforms.as_millis().saturating_add_signed(self.0.saturating_neg()))

@@ -13,9 +13,10 @@ use crate::config;
 
 /// The layout that this program writes.
 const SCHEMA: u32 = 1;
-/// Fixed for ever by the first start: sled refuses to open with another. Large enough that no value
-/// below the payload limit ever becomes one of sled's blob files, which it never syncs.
-const SEGMENT_SIZE: usize = 8 << 20;
+/// Fixed for ever by the first start: sled refuses to open with another. Far above what a leaf of the
+/// largest inline bodies takes, so that nothing ever becomes one of sled's blob files, which it never
+/// syncs; and small, because the log's garbage is counted in segments (docs/performance.md).
+const SEGMENT_SIZE: usize = 2 << 20;
 
 /// How often, and how far apart, sled's own lock is tried.
 const LOCK_TRIES: u32 = 500;

@@ -22,7 +22,7 @@ use crate::{
     clock::{Now, Timestamp},
     config,
     events::{
-        Body, Event, Events, Subscriber,
+        Body, DeliveryCounts, Event, Events, LastOutcome, Subscriber, WebhookState, WebhookStatus,
         lanes::{LaneEvent, Lanes, Next, Order, Started, WINDOW},
     },
     names::WebhookName,
@@ -68,53 +68,6 @@ struct State {
     rng: fastrand::Rng,
     last_outcome: Option<LastOutcome>,
     counts: DeliveryCounts,
-}
-
-/// What came of a webhook's latest attempt.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct LastOutcome {
-    /// In one line.
-    pub summary: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// How deliveries ended since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeliveryCounts {
-    /// With a 2xx.
-    pub delivered: u64,
-    /// To be tried again.
-    pub retried: u64,
-    /// As dead letters.
-    pub dead: u64,
-}
-
-/// A webhook's state, for people and programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WebhookState {
-    /// The latest deliveries got through.
-    Ok,
-    /// They don't, or it asked to be left alone.
-    Failing,
-    /// It said that it is gone; nothing is sent until it is enabled.
-    Disabled,
-}
-
-/// How a webhook is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookStatus {
-    /// Its name.
-    pub name: WebhookName,
-    /// Its state.
-    pub state: WebhookState,
-    /// Events that are not delivered.
-    pub backlog: u64,
-    /// What came of the latest attempt.
-    pub last_outcome: Option<LastOutcome>,
-    /// How deliveries ended since the start.
-    pub counts: DeliveryCounts,
 }
 
 /// An event on its way out.
@@ -190,35 +143,6 @@ impl Dispatcher {
             self.shared.tasks.wait().await;
         }
     }
-
-    /// Lifts a disabling (410) and a hold (Retry-After): what waits goes out now.
-    pub fn enable(&self) {
-        let mut state = self.shared.lock();
-        state.gate.enable(Timestamp::now());
-        self.shared.store.save_webhook(self.shared.number, &WebhookRecord::default());
-        state.everything_is_due(Instant::now());
-        tracing::info!(webhook = %self.shared.name, backlog = state.lanes.backlog(), "webhook enabled");
-        self.shared.pump(&mut state);
-    }
-
-    /// How the webhook is.
-    pub fn status(&self) -> WebhookStatus {
-        let state = self.shared.lock();
-        let condition = if state.gate.is_disabled() {
-            WebhookState::Disabled
-        } else if state.gate.is_failing() {
-            WebhookState::Failing
-        } else {
-            WebhookState::Ok
-        };
-        WebhookStatus {
-            name: self.shared.name.clone(),
-            state: condition,
-            backlog: state.lanes.backlog(),
-            last_outcome: state.last_outcome.clone(),
-            counts: state.counts,
-        }
-    }
 }
 
 /// Why a webhook's lanes could not be taken up.
@@ -292,6 +216,33 @@ impl Subscriber for Dispatcher {
 
     fn undelivered(&self, user: UserNumber) -> u64 {
         self.shared.lock().lanes.undelivered(user)
+    }
+
+    fn enable(&self) {
+        let mut state = self.shared.lock();
+        state.gate.enable(Timestamp::now());
+        self.shared.store.save_webhook(self.shared.number, &WebhookRecord::default());
+        state.everything_is_due(Instant::now());
+        tracing::info!(webhook = %self.shared.name, backlog = state.lanes.backlog(), "webhook enabled");
+        self.shared.pump(&mut state);
+    }
+
+    fn status(&self) -> WebhookStatus {
+        let state = self.shared.lock();
+        let condition = if state.gate.is_disabled() {
+            WebhookState::Disabled
+        } else if state.gate.is_failing() {
+            WebhookState::Failing
+        } else {
+            WebhookState::Ok
+        };
+        WebhookStatus {
+            name: self.shared.name.clone(),
+            state: condition,
+            backlog: state.lanes.backlog(),
+            last_outcome: state.last_outcome.clone(),
+            counts: state.counts,
+        }
     }
 }
 

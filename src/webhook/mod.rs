@@ -10,7 +10,7 @@ mod signature;
 mod visible;
 
 pub use attempt::{AttemptResult, Delivery, Sender, is_reserved_header};
-pub use dispatcher::{DeliveryCounts, Dispatcher, LastOutcome, LoadError, WebhookState, WebhookStatus};
+pub use dispatcher::{Dispatcher, LoadError};
 pub use failure::{Failure, FailureKind};
 pub use outcome::{LONGEST_HOLD, Outcome, RetryCause, classify};
 pub use sender_error::{SenderError, SenderProblem};

@@ -506,3 +506,25 @@ async fn while_too_many_events_are_not_durable_nothing_more_is_read_and_the_sock
         assert_eq!(hear(&mut socket).await["type"], "ack");
     }
 }
+
+#[tokio::test]
+async fn a_goodbye_of_the_platform_is_answered_and_its_reason_shown() {
+    let mut world = World::new().await;
+    let mut socket = world.connected().await;
+    let reason = tokio_tungstenite::tungstenite::protocol::CloseFrame {
+        code: 1008.into(),
+        reason: "suspended\u{1b}[2J".into(),
+    };
+    socket.close(Some(reason)).await.unwrap();
+    assert!(
+        matches!(soon(socket.next()).await, Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == 1008)
+    );
+    while world.user.status().state != ConnectionState::BackingOff {
+        tokio::task::yield_now().await;
+    }
+    let error = world.user.status().last_error.unwrap();
+    assert!(
+        error.ends_with("(1008, rate limit, suspended bot or blocked user): suspended\\u{1b}[2J"),
+        "{error}"
+    );
+}

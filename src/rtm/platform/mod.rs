@@ -27,6 +27,7 @@ use self::answer::Answer;
 pub(super) use self::answer::retry_after;
 use super::{
     failure::{Failure, FailureKind, Step},
+    pace::{Pace, Paces},
     session::{Grant, SocketUrl},
     socket_url::SocketPolicy,
     token::{Assertion, Skew, credentials_fingerprint, expiry},
@@ -34,6 +35,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::{self, Bot, Secret},
+    names::BotName,
     store::Access,
 };
 
@@ -50,6 +52,7 @@ pub struct Platform {
     audience: String,
     jwt_lifetime: std::time::Duration,
     clock: PlatformClock,
+    paces: Paces,
 }
 
 /// Why there can be no client for the platform.
@@ -108,12 +111,18 @@ impl Platform {
             audience: settings.audience.clone(),
             jwt_lifetime: settings.jwt_lifetime,
             clock: PlatformClock::default(),
+            paces: Paces::new(settings.request_rate, settings.request_burst),
         })
     }
 
     /// The TLS settings for sockets: the same authorities as for requests.
     pub fn tls(&self) -> &Arc<rustls::ClientConfig> {
         &self.tls
+    }
+
+    /// The pace of this bot's requests, all kinds together: wait for it before each.
+    pub fn pace(&self, bot: &BotName) -> Arc<Pace> {
+        self.paces.of(bot)
     }
 
     /// How far the platform's clock is ahead of ours; unknown before its first answer.
@@ -126,9 +135,20 @@ impl Platform {
         credentials_fingerprint(&self.base, bot, identity)
     }
 
-    /// Signs a user in: mints an assertion and grants it.
+    /// Signs a user in: mints an assertion and grants it. If it is refused, and the refusal shows
+    /// that the clocks differ by more than was known, once more by the platform's clock.
     pub async fn sign_in(&self, bot: &Bot, identity: &str) -> Result<Grant, Failure> {
-        let skew = self.skew().unwrap_or_default();
+        let assumed = self.skew().unwrap_or_default();
+        match self.sign_in_at(bot, identity, assumed).await {
+            Err(failure) if failure.kind == FailureKind::Unauthorized => match self.skew() {
+                Some(told) if told.differs_from(assumed) => self.sign_in_at(bot, identity, told).await,
+                _ => Err(failure),
+            },
+            done => done,
+        }
+    }
+
+    async fn sign_in_at(&self, bot: &Bot, identity: &str, skew: Skew) -> Result<Grant, Failure> {
         let assertion = Assertion {
             subject: identity,
             audience: &self.audience,

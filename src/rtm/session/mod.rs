@@ -181,7 +181,7 @@ impl Session {
         }
         match input {
             Input::Start => self.start(now, out),
-            Input::Stop => self.stop(out),
+            Input::Stop => self.stop(now, out),
             Input::TimePassed => self.time_passed(now, out),
             Input::ReconnectRequested => self.renew(now, out),
             Input::TokenGranted(grant) => self.granted(grant, now, out),
@@ -222,8 +222,10 @@ impl Session {
         }
     }
 
-    fn stop(&mut self, out: &mut Vec<Action>) {
+    fn stop(&mut self, now: Now, out: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Open(_)) {
+            // Nobody may take the user for connected from here on.
+            self.set_state(ConnectionState::Connecting, now, out);
             out.push(Action::Close { code: close_code::GOING_AWAY });
         }
         self.outbox.disconnected(Blame::None, out);

@@ -1,16 +1,14 @@
-//! Sockets over TLS, and what a refused handshake means. The certificates are made for these tests.
+//! Sockets over TLS, and what a refused handshake means.
 
 use std::{
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
-use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
+use tempfile::TempDir;
 use tokio_tungstenite::tungstenite;
 
 use super::*;
@@ -19,8 +17,52 @@ use crate::{
     rtm::{platform::Platform, testing::platform_settings},
 };
 
-fn test_data(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "src/rtm/testdata", name].iter().collect()
+/// A made-up authority, and a server's certificate by it.
+struct Pki {
+    directory: TempDir,
+    server: (rcgen::Certificate, KeyPair),
+}
+
+impl Pki {
+    fn new() -> Self {
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_keys = KeyPair::generate().unwrap();
+        let authority = ca.self_signed(&ca_keys).unwrap();
+        let (issuer, keys) = (Issuer::new(ca, ca_keys), KeyPair::generate().unwrap());
+        let certificate =
+            CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&keys, &issuer).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
+        Self { directory, server: (certificate, keys) }
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// The URL of a TLS server that takes one connection and sends a frame's text back.
+    fn echo(&self) -> String {
+        let (certificate, keys) = &self.server;
+        let key = PrivateKeyDer::try_from(keys.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let port = serve_one(move |stream| {
+            let tls = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream);
+            // A client that doesn't trust the certificate goes away.
+            let Ok(mut socket) = tungstenite::accept(tls) else { return };
+            while let Ok(message) = socket.read() {
+                if message.is_text() {
+                    socket.send(message).unwrap();
+                }
+            }
+        });
+        format!("wss://localhost:{port}/rtm/bot?sid=1")
+    }
 }
 
 fn limits() -> SocketLimits {
@@ -32,8 +74,8 @@ fn limits() -> SocketLimits {
     }
 }
 
-fn tls(ca: Option<PathBuf>) -> Arc<rustls::ClientConfig> {
-    let settings = config::Platform { ca, ..platform_settings("https://localhost") };
+fn tls(ca: Option<&Path>) -> Arc<rustls::ClientConfig> {
+    let settings = config::Platform { ca: ca.map(Path::to_owned), ..platform_settings("https://localhost") };
     Platform::new(&settings).unwrap().tls().clone()
 }
 
@@ -45,49 +87,27 @@ fn serve_one(serve: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// A TLS server that sends a frame's text back.
-fn echo_with_tls(stream: TcpStream) {
-    let certificate = CertificateDer::from_pem_file(test_data("server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(test_data("server.key.pem")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let tls = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream);
-    // A client that doesn't trust the certificate goes away.
-    if let Ok(mut socket) = tungstenite::accept(tls) {
-        while let Ok(message) = socket.read() {
-            if message.is_text() {
-                socket.send(message).unwrap();
-            }
-        }
-    }
-}
-
-async fn open(url: &str, ca: Option<PathBuf>) -> Result<Socket, Failure> {
+async fn open(url: &str, ca: Option<&Path>) -> Result<Socket, Failure> {
     let by = Instant::now() + Duration::from_secs(25);
     Socket::open(&url.parse().unwrap(), &tls(ca), limits(), by).await
 }
 
 #[tokio::test]
 async fn the_configured_authority_is_trusted_and_only_that() {
-    let url = format!("wss://localhost:{}/rtm/bot?sid=1", serve_one(echo_with_tls));
-    let mut socket = open(&url, Some(test_data("authority.pem"))).await.unwrap();
+    let pki = Pki::new();
+    let mut socket = open(&pki.echo(), Some(&pki.authority())).await.unwrap();
     socket.write(Message::text("{}")).await.unwrap();
     assert_eq!(socket.read().await, Ok(Message::text("{}")));
 
-    let url = format!("wss://localhost:{}/rtm/bot?sid=1", serve_one(echo_with_tls));
-    let failure = open(&url, None).await.unwrap_err();
+    let failure = open(&pki.echo(), None).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Network);
     assert!(failure.to_string().contains("certificate"), "{failure}");
 }
 
 #[tokio::test]
 async fn a_frame_that_can_never_be_written_leaves_the_socket_as_it_was() {
-    let url = format!("wss://localhost:{}/", serve_one(echo_with_tls));
-    let mut socket = open(&url, Some(test_data("authority.pem"))).await.unwrap();
+    let pki = Pki::new();
+    let mut socket = open(&pki.echo(), Some(&pki.authority())).await.unwrap();
     let too_large = socket.write(Message::text("x".repeat(2 << 10))).await;
     assert!(matches!(too_large, Err(WriteError::TooLarge)), "{too_large:?}");
     socket.write(Message::text("{}")).await.unwrap();

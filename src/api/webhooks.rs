@@ -1,0 +1,68 @@
+//! `/v1/webhooks`: how each webhook is, and putting one back to work.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, RawQuery, State, rejection::PathRejection},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Admitted, ApiState,
+    auth::Scope,
+    problem::{Code, Problem},
+    query::Query,
+};
+use crate::{
+    events::{LastOutcome, WebhookState, WebhookStatus},
+    names::WebhookName,
+    suggest::quoted,
+};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WebhookView {
+    name: WebhookName,
+    state: WebhookState,
+    backlog: u64,
+    last_outcome: Option<LastOutcome>,
+}
+
+impl From<WebhookStatus> for WebhookView {
+    fn from(status: WebhookStatus) -> Self {
+        let WebhookStatus { name, state, backlog, last_outcome, counts: _ } = status;
+        Self { name, state, backlog, last_outcome }
+    }
+}
+
+/// `GET /v1/webhooks`
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Extension(caller): Admitted,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
+    Query::read(query.as_deref(), &[])?;
+    let webhooks: Vec<_> =
+        state.events.webhooks().iter().map(|webhook| WebhookView::from(webhook.status())).collect();
+    Ok(Json(json!({ "webhooks": webhooks })).into_response())
+}
+
+/// `POST /v1/webhooks/{name}/enable`
+pub(super) async fn enable(
+    State(state): State<ApiState>,
+    Extension(caller): Admitted,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Admin)?;
+    let Path(name) = name?;
+    Query::read(query.as_deref(), &[])?;
+    let webhook = state.events.webhook(&name).ok_or_else(|| {
+        Problem::new(Code::UnknownWebhook, format!("no webhook {} is configured", quoted(&name)))
+    })?;
+    webhook.enable();
+    Ok((StatusCode::ACCEPTED, Json(json!({ "webhook": name }))).into_response())
+}

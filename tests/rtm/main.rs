@@ -1,0 +1,8 @@
+//! Connections against the stand-in platform, with a real store.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail a test by panicking")]
+
+mod messages;
+mod sign_in;
+mod sockets;
+mod support;
