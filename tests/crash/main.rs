@@ -52,7 +52,8 @@ async fn nothing_is_lost_when_the_process_is_killed_at_any_moment() {
 async fn nothing_is_lost_when_it_is_killed_while_starting_or_stopping() {
     let seed = seed();
     let mut dice = fastrand::Rng::with_seed(seed);
-    let mut moments = vec![Moment::Accepted(30)];
+    let first = Moment::Connected { user: dice.usize(..world::USERS) };
+    let mut moments = vec![first, first, Moment::Accepted(30)];
     for _ in 0..3 {
         moments.push(Moment::Starting(Duration::from_millis(dice.u64(..300))));
         moments.push(Moment::stopping(&mut dice));

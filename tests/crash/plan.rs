@@ -10,6 +10,11 @@ pub enum Moment {
     Starting(Duration),
     /// As soon as it says that it is ready.
     Ready,
+    /// As soon as the platform sees a connection of this user.
+    Connected {
+        /// The user's index.
+        user: usize,
+    },
     /// So long after it said that it is ready.
     Running(Duration),
     /// When so many POSTs of this life were answered.
@@ -40,7 +45,8 @@ impl Moment {
         match dice.u32(..20) {
             0..=1 => Self::Starting(Duration::from_millis(dice.u64(..300))),
             2 => Self::Ready,
-            3..=4 => Self::Running(Duration::from_millis(dice.u64(..400))),
+            3 => Self::Connected { user: dice.usize(..crate::world::USERS) },
+            4 => Self::Running(Duration::from_millis(dice.u64(..400))),
             5..=8 => Self::Accepted(dice.u64(1..150)),
             9..=12 => Self::Frames { user: dice.usize(..crate::world::USERS), frames: dice.u64(1..60) },
             13..=16 => Self::Deliveries(dice.usize(1..200)),

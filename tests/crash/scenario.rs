@@ -104,13 +104,14 @@ impl Run {
     }
 
     async fn live_and_die(&mut self, moment: Moment) {
+        let connects = std::array::from_fn(|user| self.stage.control.connects(&user_name(user)));
         let mut process = self.spawn();
         let mut ready_after = None;
         if let Moment::Starting(after) = moment {
             sleep(after).await;
         } else {
             ready_after = Some(self.publish(&mut process).await);
-            self.await_moment(moment, &process).await;
+            self.await_moment(moment, &process, &connects).await;
         }
         let status = process.kill();
         self.world.crm.release();
@@ -121,13 +122,18 @@ impl Run {
         self.stage.ledger.open().lives.push(Life { ready_after, moment });
     }
 
-    async fn await_moment(&self, moment: Moment, process: &Process) {
+    async fn await_moment(&self, moment: Moment, process: &Process, connects: &[u64; USERS]) {
         let Self { world, stage, .. } = self;
         let what = format!("{moment:?}");
         match moment {
             Moment::Starting(_) | Moment::Ready => {}
             Moment::Running(after) => sleep(after).await,
             Moment::Accepted(count) => self.within(&what, MOMENT_WITHIN, self.answers(count)).await,
+            Moment::Connected { user } => {
+                let name = user_name(user);
+                self.within(&what, MOMENT_WITHIN, stage.control.wait_connects(&name, connects[user] + 1))
+                    .await;
+            }
             Moment::Frames { user, frames } => {
                 let name = user_name(user);
                 let before = stage.control.frames(&name).len() as u64;

@@ -17,7 +17,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     ledger::{Entries, Message, Pushed},
     load::Stage,
-    world::{USERS, World, user_name},
+    world::{USERS, WELCOME, World, user_name},
 };
 
 /// What the API and the disk said at the end.
@@ -88,6 +88,7 @@ pub fn judge(world: &World, stage: &Stage, finals: &Finals) -> Findings {
     }
     for user in 0..USERS {
         judge_messages(user, stage, &entries, &mut findings);
+        judge_welcomes(user, stage, &mut findings);
     }
     let confirmed: Vec<HashSet<String>> = (0..USERS).map(|user| delivery_acks(stage, user)).collect();
     let mut ids_of_keys = HashMap::new();
@@ -207,6 +208,16 @@ fn judge_messages(user: usize, stage: &Stage, entries: &Entries, findings: &mut 
             findings.wrong.push(format!("accepted, but the platform never saw it: {message}"));
         }
         findings.figures.unknown_arrived += usize::from(message.id.is_none() && has_arrived);
+    }
+}
+
+/// The platform greeted the user once, and not again after each restart.
+fn judge_welcomes(user: usize, stage: &Stage, findings: &mut Findings) {
+    let name = user_name(user);
+    let welcomes = stage.control.history(&name).iter().filter(|item| item.text == WELCOME).count();
+    if welcomes > 1 {
+        let connects = stage.control.connects(&name);
+        findings.wrong.push(format!("{name} was welcomed {welcomes} times in {connects} connects"));
     }
 }
 

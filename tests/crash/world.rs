@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 /// How many users there are.
 pub const USERS: usize = 8;
+/// What the platform says to a user who connects, and not to one who connects again.
+pub const WELCOME: &str = "Welcome!";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A user's name, and its identity.
@@ -38,7 +40,7 @@ impl World {
     pub async fn start(seed: u64) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut options = SandboxOptions { kept: 200_000, ..SandboxOptions::default() };
-        options.settings.welcome = None;
+        options.settings.welcome = Some(WELCOME.to_owned());
         let sandbox = Sandbox::start(options).await.unwrap();
         let receiver = |fail: Option<&str>| {
             let secrets = vec![parse_secret(SECRET).unwrap()];
