@@ -69,7 +69,8 @@ fn hint(name: &str, known: &[&str]) -> String {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// Reads `500ms`, `10s`, `2m`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (count, unit) = text.split_at(unit_at);
     let count: u64 = count.parse().ok()?;

@@ -2,16 +2,47 @@
 //!
 //! Exit codes: 0 fine; 1 failed; 2 usage, configuration, or a store that needs a person.
 
+mod check;
+mod client;
+mod demo;
+mod listen;
 mod logs;
+mod output;
+mod process;
+mod receive;
+mod reconnect;
 mod run;
+mod sandbox;
+mod send;
+mod settings;
+mod status;
+mod table;
+
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::demo::Afterwards;
+
+const AFTER_HELP: &str = "\
+Examples:
+  rtm-bridge demo                             watch it all at work, on this machine alone
+  rtm-bridge check                            say what bridge.toml means, or what is wrong with it
+  rtm-bridge                                  run the daemon
+  rtm-bridge send alice \"Hi\" --wait reply     talk to alice's bot through the running daemon
+  rtm-bridge status                           how users and webhooks are
+
+Exit codes:
+  0  fine
+  1  failed
+  2  usage, configuration, or a store that needs a person";
+
 /// Connects Kore.ai bots to plain HTTP: POST a message in, get the bot's events as webhooks, lose nothing.
 #[derive(Debug, Parser)]
-#[command(name = "rtm-bridge", version, arg_required_else_help = false)]
+#[command(name = "rtm-bridge", version, arg_required_else_help = false, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -29,7 +60,8 @@ struct Global {
         global = true,
         value_name = "FILE",
         default_value = "bridge.toml",
-        env = "RTM_BRIDGE_CONFIG"
+        env = "RTM_BRIDGE_CONFIG",
+        hide_env_values = true
     )]
     config: PathBuf,
 }
@@ -38,6 +70,25 @@ struct Global {
 enum Command {
     /// Run the daemon (the default)
     Run,
+    /// Check the configuration and say what it means
+    Check,
+    /// Run the stand-in platform alone, for trying things out
+    Sandbox(sandbox::Arguments),
+    /// Run a webhook receiver for development: checks signatures, prints events
+    Receive(receive::Arguments),
+    /// Send a message through a running bridge
+    Send(send::Arguments),
+    /// Show the users and webhooks of a running bridge
+    Status(status::Arguments),
+    /// Drop a user's connection and make it anew at once
+    Reconnect(reconnect::Arguments),
+    /// Watch the whole bridge at work, in one process: a stand-in for the platform, the daemon, a
+    /// webhook receiver, and a short conversation with mishaps; then it stays up for curl
+    Demo {
+        /// End after the script: 0 if every step was fine, 1 if one failed
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -47,6 +98,8 @@ enum CommandError {
     Failed(String),
     /// Exit code 2: usage, configuration, or a store that needs a person.
     Refused(String),
+    /// Whoever read the output went away (`| head`). Exit code 1, and nobody to tell.
+    NobodyReads,
 }
 
 impl CommandError {
@@ -64,9 +117,17 @@ pub fn main() -> ExitCode {
     // Both HTTP clients and the WebSocket use this one.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(installed.is_ok(), "nothing else installs a TLS provider");
-    let arguments = Arguments::parse();
-    let outcome = match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => run::run(&arguments.global.config),
+    let Arguments { global: Global { config }, command } = Arguments::parse();
+    let outcome = match command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&config),
+        Command::Check => check::run(&config),
+        Command::Sandbox(arguments) => sandbox::run(&arguments),
+        Command::Receive(arguments) => receive::run(arguments),
+        Command::Send(arguments) => send::run(&arguments, &config),
+        Command::Status(arguments) => status::run(&arguments, &config),
+        Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
+        Command::Demo { once: true } => demo::demo(Afterwards::End),
+        Command::Demo { once: false } => demo::demo(Afterwards::StayUp),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,5 +139,6 @@ pub fn main() -> ExitCode {
             anstream::eprintln!("{why}");
             ExitCode::from(2)
         }
+        Err(CommandError::NobodyReads) => ExitCode::from(1),
     }
 }

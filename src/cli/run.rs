@@ -6,18 +6,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, logs};
-use crate::{
-    config::{Config, ProcessEnvironment},
-    daemon::Daemon,
-};
+use super::{CommandError, logs, settings};
+use crate::{config::Config, daemon::Daemon};
 
 /// How often the service manager is told how things are.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(super) fn run(file: &Path) -> Result<(), CommandError> {
-    let (config, warnings) = Config::load(file, &ProcessEnvironment).map_err(CommandError::refused)?;
+    let (config, warnings) = settings::load(file)?;
     logs::start(&config.log);
     for warning in &warnings {
         tracing::warn!("{warning}");

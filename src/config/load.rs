@@ -9,7 +9,7 @@ use std::{
 use wildmatch::WildMatchPattern;
 
 use super::{
-    Config, ConfigErrors, Environment, Warning,
+    ApiListener, Config, ConfigErrors, Environment, Warning,
     reader::{Item, shown},
     report::{About, KeyPath, Problem, Report},
     source::{SourceFile, Span, Visibility},
@@ -32,6 +32,19 @@ impl Config {
         let report = Report::default();
         let config = read_all(path, &report).and_then(|root| tables::read(&root, &report, env));
         report.conclude(config)
+    }
+}
+
+impl ApiListener {
+    /// Reads where the API of this configuration listens, and checks nothing else: the rest may take
+    /// secrets that only the daemon has. It reads files, so it blocks.
+    ///
+    /// # Errors
+    /// The file, or one that it includes, can't be read, or the address can't.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let report = Report::default();
+        let listener = read_all(path, &report).map(|root| tables::api_listener(&report, &root));
+        report.conclude(listener).map(|(listener, _)| listener)
     }
 }
 

@@ -9,6 +9,7 @@
 //! Nothing stops at the first mistake: every check puts what it finds into one [`ConfigErrors`].
 //! A knob exists by being read: the keys that a table asks for are the keys that are known.
 
+mod api_listener;
 mod changes;
 mod defaults;
 mod environment;
@@ -33,6 +34,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use api_listener::{ApiListener, Scheme};
 pub use changes::{Changes, Delta};
 pub use environment::{Environment, ProcessEnvironment};
 pub use errors::{ConfigError, ConfigErrors, Excerpt, Position, Warning, WarningKind};

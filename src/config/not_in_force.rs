@@ -9,10 +9,8 @@ pub const NOT_IN_FORCE: &[&str] = &[
     "history.max_age",
     "history.timeout",
     "http.tls",
-    "messages.rate",
     "store.dead_letter_retention",
     "store.max_size",
     "webhooks.*.rate",
     "webhooks.*.streaming",
-    "clients.*.rate",
 ];

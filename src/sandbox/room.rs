@@ -145,6 +145,7 @@ impl Room {
             connection.send(wire::pong(frame.id()));
             return;
         }
+        tracing::info!(connection = connection.id.0, user = ?connection.user.identity, ?kind, bytes = bytes.len(), "frame");
         let plan = self.change(|state, now| {
             if !state.is_open(connection) {
                 return Plan::default();

@@ -63,6 +63,8 @@ struct Shared {
 struct State {
     lanes: Lanes,
     gate: Gate,
+    /// What a restart must know of the gate.
+    record: WebhookRecord,
     /// Started events that wait for their next attempt, by when it is due.
     due: BTreeMap<(Instant, u64), UserNumber>,
     rng: fastrand::Rng,
@@ -93,10 +95,11 @@ impl Dispatcher {
             restore(&store, &mut lanes, number, *user)?;
         }
         let mut gate = Gate::new(settings.max_in_flight, settings.backoff_min, settings.backoff_max);
-        restore_gate(&store, &mut gate, number)?;
+        let record = restore_gate(&store, &mut gate, number)?;
         let state = State {
             lanes,
             gate,
+            record,
             due: BTreeMap::new(),
             rng: fastrand::Rng::new(),
             last_outcome: None,
@@ -179,7 +182,7 @@ fn restore(
     Ok(())
 }
 
-fn restore_gate(store: &Store, gate: &mut Gate, webhook: WebhookNumber) -> Result<(), StoreError> {
+fn restore_gate(store: &Store, gate: &mut Gate, webhook: WebhookNumber) -> Result<WebhookRecord, StoreError> {
     let record = store.webhook(webhook)?;
     let now = Now::read();
     if let Some(since) = record.disabled_since {
@@ -190,7 +193,7 @@ fn restore_gate(store: &Store, gate: &mut Gate, webhook: WebhookNumber) -> Resul
     {
         gate.hold(now.wall, now.mono + until.since(now.wall));
     }
-    Ok(())
+    Ok(record)
 }
 
 impl Subscriber for Dispatcher {
@@ -221,7 +224,8 @@ impl Subscriber for Dispatcher {
     fn enable(&self) {
         let mut state = self.shared.lock();
         state.gate.enable(Timestamp::now());
-        self.shared.store.save_webhook(self.shared.number, &WebhookRecord::default());
+        state.record = WebhookRecord::default();
+        self.shared.store.save_webhook(self.shared.number, &state.record);
         state.everything_is_due(Instant::now());
         tracing::info!(webhook = %self.shared.name, backlog = state.lanes.backlog(), "webhook enabled");
         self.shared.pump(&mut state);
@@ -436,12 +440,12 @@ impl Shared {
     }
 
     fn failed(&self, state: &mut State, job: &Job, result: &AttemptResult, hold: Option<Duration>, now: Now) {
-        let State { gate, rng, .. } = state;
+        let State { gate, record, rng, .. } = state;
         gate.failed(job.user, now.mono, rng);
         if let Some(hold) = hold {
             gate.hold(now.wall, now.mono + hold);
-            let record = WebhookRecord { disabled_since: None, held_until: Some(now.wall.plus(hold)) };
-            self.store.save_webhook(self.number, &record);
+            record.hold(now.wall.plus(hold));
+            self.store.save_webhook(self.number, record);
             tracing::warn!(webhook = %self.name, seconds = hold.as_secs(), "webhook asked to be left alone for a while");
         }
         let event = &job.started.item.event;
@@ -459,8 +463,8 @@ impl Shared {
 
     fn gone(&self, state: &mut State, job: &Job, result: &AttemptResult, now: Now) {
         state.gate.disable(now.wall);
-        let record = WebhookRecord { disabled_since: Some(now.wall), held_until: None };
-        self.store.save_webhook(self.number, &record);
+        state.record.disable(now.wall);
+        self.store.save_webhook(self.number, &state.record);
         tracing::warn!(webhook = %self.name, "webhook says that it is gone (410): disabled until it is enabled again");
         state.counts.retried += 1;
         self.remember_attempt(state, job, result);

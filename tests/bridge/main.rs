@@ -3,4 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
 mod conversation;
+mod delivery;
+mod events;
+mod messages;
 mod support;

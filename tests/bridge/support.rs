@@ -2,12 +2,14 @@
 
 use std::{path::Path, time::Duration};
 
+use reqwest::Method;
 use rtm_bridge::{
     config::{self, Config},
     daemon::Daemon,
     names::{BotName, UserName, WebhookName},
-    receiver::{Receiver, ReceiverOptions},
-    sandbox::{App, Sandbox, SandboxControl, SandboxOptions},
+    receiver::{ReceivedEvent, Receiver, ReceiverOptions},
+    sandbox::{App, BotScript, Sandbox, SandboxControl, SandboxOptions, SocketEnd},
+    store::Store,
     webhook::parse_secret,
 };
 use serde_json::Value;
@@ -19,6 +21,8 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The user whom most tests talk about.
 pub const ALICE: &str = "alice";
+/// Another one, where one is needed.
+pub const BOB: &str = "bob";
 
 /// Waits for something, and panics with its name if it doesn't come.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -26,6 +30,55 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .await
         .unwrap_or_else(|_| panic!("waited {LIMIT:?} in vain for: {what}"))
 }
+
+/// Waits until `look` sees what is waited for: for what nobody announces.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let mut often = tokio::time::interval(Duration::from_millis(5));
+    let looking = async {
+        loop {
+            often.tick().await;
+            if let Some(seen) = look().await {
+                return seen;
+            }
+        }
+    };
+    within(what, looking).await
+}
+
+/// Adds a user of the bot `support` whose identity is its name, with the webhook `crm`.
+pub fn add_user(config: &mut Config, name: &str) {
+    let alice = config.users[ALICE].clone();
+    config.users.insert(UserName::new(name).unwrap(), config::User { identity: name.to_owned(), ..alice });
+}
+
+/// The webhook `crm`.
+pub fn crm(config: &mut Config) -> &mut config::Webhook {
+    config.webhooks.get_mut("crm").unwrap()
+}
+
+/// Adds a webhook at the same receiver, and subscribes everyone. Its requests carry its name in
+/// `x-webhook`: see [`at_webhook`].
+pub fn add_webhook(config: &mut Config, name: &str, change: impl FnOnce(&mut config::Webhook)) {
+    let mut webhook = crm(config).clone();
+    webhook.headers = vec![("x-webhook".to_owned(), config::Secret::new(name))];
+    change(&mut webhook);
+    let name = WebhookName::new(name).unwrap();
+    config.users.values_mut().for_each(|user| user.webhooks.push(name.clone()));
+    config.webhooks.insert(name, webhook);
+}
+
+/// Those of some requests that went to one webhook.
+pub fn at_webhook(requests: &[Request], name: &str) -> Vec<Request> {
+    requests.iter().filter(|request| webhook_of(request) == name).cloned().collect()
+}
+
+/// Which webhook a request went to.
+pub fn webhook_of(request: &ReceivedEvent) -> &str {
+    request.headers.get("x-webhook").map_or("crm", |name| name.to_str().unwrap())
+}
+
+/// A request at the receiver.
+pub type Request = std::sync::Arc<ReceivedEvent>;
 
 /// A daemon with all that it talks to.
 pub struct World {
@@ -68,8 +121,72 @@ impl World {
         world
     }
 
+    /// As [`World::start`], with another configuration. Everyone is connected, and the bot says nothing
+    /// but what a test pushes.
+    pub async fn start_silent(change: impl FnOnce(&mut Config)) -> Self {
+        let world = Self::start_with(change).await;
+        world.control().configure(|settings| settings.bot = BotScript::Silent);
+        world.all_connected().await;
+        world
+    }
+
+    /// Waits until every user is connected, as the bridge sees it.
+    pub async fn all_connected(&self) {
+        for user in self.config.users.keys() {
+            self.until_state(user.as_str(), "connected").await;
+        }
+    }
+
     pub fn control(&self) -> SandboxControl {
         self.sandbox.control()
+    }
+
+    /// Makes the platform unreachable, and waits until the bridge has noticed.
+    pub async fn cut_off(&self) {
+        within("the platform to stop listening", self.control().stop_listening()).await;
+        self.control().end_all_sockets(&SocketEnd::Drop);
+        for user in self.config.users.keys() {
+            self.until_state(user.as_str(), "backing_off").await;
+        }
+    }
+
+    /// Makes the platform reachable again, and everyone connect.
+    pub async fn bring_back(&self) {
+        within("the platform to listen again", self.control().listen_again()).await;
+        for user in self.config.users.keys() {
+            self.reconnect(user.as_str()).await;
+        }
+        self.all_connected().await;
+    }
+
+    /// Asks for a new connection, or for the next try at once.
+    pub async fn reconnect(&self, user: &str) {
+        let (status, body) = answer(self.request(Method::POST, &format!("/v1/users/{user}/reconnect"))).await;
+        assert_eq!(status, 202, "{body}");
+    }
+
+    /// `GET /v1/users/{user}`
+    pub async fn user(&self, user: &str) -> Value {
+        let (status, body) = self.get(&format!("/v1/users/{user}")).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// Waits until a user is in this state, and gives [`World::user`].
+    pub async fn until_state(&self, user: &str, state: &str) -> Value {
+        self.until_user(user, &format!("{user} to be {state}"), |seen| seen["state"] == state).await
+    }
+
+    /// Waits until a user is as wanted, and gives [`World::user`].
+    pub async fn until_user(&self, user: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let wanted = &wanted;
+        eventually(what, || async move { Some(self.user(user).await).filter(wanted) }).await
+    }
+
+    /// The store of a daemon that was stopped.
+    pub fn store(&self) -> std::sync::Arc<Store> {
+        assert!(self.daemon.is_none(), "the daemon has it");
+        Store::open(&self.config.store).unwrap()
     }
 
     pub fn daemon(&self) -> &Daemon {
@@ -96,14 +213,34 @@ impl World {
         format!("http://{}{path}", self.daemon().api_address())
     }
 
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, self.url(path))
+    }
+
+    /// A POST to a user's messages.
+    pub fn message(&self, user: &str) -> reqwest::RequestBuilder {
+        self.request(Method::POST, &format!("/v1/users/{user}/messages"))
+    }
+
     /// POSTs a message and gives the status and the answer.
     pub async fn post(&self, user: &str, body: Value) -> (u16, Value) {
-        let url = self.url(&format!("/v1/users/{user}/messages"));
-        answer(self.http.post(url).json(&body)).await
+        answer(self.message(user).json(&body)).await
+    }
+
+    /// The same with an `Idempotency-Key`.
+    pub async fn post_keyed(&self, user: &str, key: &str, body: Value) -> (u16, Value) {
+        answer(self.message(user).header("idempotency-key", key).json(&body)).await
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        answer(self.http.get(self.url(path))).await
+        answer(self.request(Method::GET, path)).await
+    }
+
+    /// The message's status object now.
+    pub async fn status(&self, user: &str, id: u64) -> Value {
+        let (status, body) = self.get(&format!("/v1/users/{user}/messages/{id}")).await;
+        assert_eq!(status, 200, "{body}");
+        body
     }
 
     /// Sends a text and gives the clientMessageId.
@@ -127,6 +264,21 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let status = response.status().as_u16();
     let body = response.bytes().await.unwrap();
     (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// What an event's body says.
+pub fn envelope(event: &ReceivedEvent) -> Value {
+    serde_json::from_slice(&event.body).unwrap()
+}
+
+/// The texts of events.
+pub fn texts(events: &[Request]) -> Vec<String> {
+    events.iter().map(|event| event.text.clone().unwrap_or_default()).collect()
+}
+
+/// Waits for so many events, and gives them.
+pub async fn delivered(world: &World, events: usize) -> Vec<Request> {
+    within(&format!("{events} events at the webhook"), world.receiver.wait_events(events)).await
 }
 
 /// The text of every frame that reached the platform for a user, in order.

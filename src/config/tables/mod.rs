@@ -8,6 +8,8 @@ mod urls;
 mod users;
 mod webhooks;
 
+pub(super) use settings::api_listener;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{

@@ -9,7 +9,8 @@ use super::{
     webhooks::check_backoff,
 };
 use crate::config::{
-    Durability, Environment, History, Http, Log, LogFormat, Messages, Platform, ReconnectQuery, Store,
+    ApiListener, Durability, Environment, History, Http, Log, LogFormat, Messages, Platform, ReconnectQuery,
+    Scheme, Store,
     plain::plain,
     reader::{Item, TableReader, flag, rate},
     report::Report,
@@ -145,6 +146,15 @@ pub(super) fn http(report: &Report, root: &Table, open_to_all: bool) -> Http {
     check_listeners(&table, &http, open_to_all);
     table.finish();
     http
+}
+
+/// Where the API listens, and nothing else of `[http]`: whoever only calls the API may not be able to
+/// read the certificate's key.
+pub(in crate::config) fn api_listener(report: &Report, root: &Table) -> ApiListener {
+    let mut table = TableReader::settings(report, root, "http");
+    let address = table.knob("api", Http::default().api, |item| address(item, "127.0.0.1:8080"));
+    let tls = table.optional("tls", |_| Some(Scheme::Https));
+    ApiListener { address, scheme: tls.unwrap_or(Scheme::Http) }
 }
 
 fn address(item: Item<'_>, example: &str) -> Option<SocketAddr> {

@@ -57,6 +57,16 @@ pub struct WebhookRecord {
 
 impl WebhookRecord {
     pub(in crate::store) const VERSION: u8 = 1;
+
+    /// It asked to be left alone until then; never for less than it asked before.
+    pub fn hold(&mut self, until: Timestamp) {
+        self.held_until = self.held_until.max(Some(until));
+    }
+
+    /// It said that it is gone; the first time counts.
+    pub fn disable(&mut self, since: Timestamp) {
+        self.disabled_since.get_or_insert(since);
+    }
 }
 
 /// A dead letter; the event's record of the time follows it in full, or its frame is a payload file.
@@ -88,6 +98,18 @@ impl DeadLetterRecord {
 mod tests {
     use super::*;
     use crate::store::records::{decode, encode};
+
+    /// Deliveries under way end in any order, each with an answer of its own.
+    #[test]
+    fn a_webhook_that_is_gone_stays_gone_and_its_longest_hold_holds() {
+        let at = Timestamp::from_millis;
+        let mut webhook = WebhookRecord::default();
+        webhook.hold(at(60));
+        webhook.disable(at(10));
+        webhook.hold(at(30));
+        webhook.disable(at(20));
+        assert_eq!(webhook, WebhookRecord { disabled_since: Some(at(10)), held_until: Some(at(60)) });
+    }
 
     #[test]
     fn their_forms_are_stable() {

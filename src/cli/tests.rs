@@ -1,0 +1,205 @@
+//! What people are told about the commands.
+
+use clap::CommandFactory as _;
+
+use super::Arguments;
+
+/// The help of a command, as wide as a terminal.
+fn help(command: Option<&str>) -> String {
+    let mut arguments = Arguments::command().term_width(100);
+    arguments.build();
+    let help = match command {
+        None => arguments.render_help(),
+        Some(name) => arguments.find_subcommand_mut(name).unwrap().render_help(),
+    };
+    help.to_string()
+}
+
+#[test]
+fn the_commands_are_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn help_lists_commands_and_exit_codes() {
+    insta::assert_snapshot!(help(None), @r#"
+    Connects Kore.ai bots to plain HTTP: POST a message in, get the bot's events as webhooks, lose
+    nothing
+
+    Usage: rtm-bridge [OPTIONS] [COMMAND]
+
+    Commands:
+      run        Run the daemon (the default)
+      check      Check the configuration and say what it means
+      sandbox    Run the stand-in platform alone, for trying things out
+      receive    Run a webhook receiver for development: checks signatures, prints events
+      send       Send a message through a running bridge
+      status     Show the users and webhooks of a running bridge
+      reconnect  Drop a user's connection and make it anew at once
+      help       Print this message or the help of the given subcommand(s)
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+      -h, --help           Print help
+      -V, --version        Print version
+
+    Examples:
+      rtm-bridge check                            say what bridge.toml means, or what is wrong with it
+      rtm-bridge                                  run the daemon
+      rtm-bridge send alice "Hi" --wait reply     talk to alice's bot through the running daemon
+      rtm-bridge status                           how users and webhooks are
+
+    Exit codes:
+      0  fine
+      1  failed
+      2  usage, configuration, or a store that needs a person
+    "#);
+}
+
+#[test]
+fn help_of_check() {
+    insta::assert_snapshot!(help(Some("check")), @"
+    Check the configuration and say what it means
+
+    Usage: rtm-bridge check [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+      -h, --help           Print help
+    ");
+}
+
+#[test]
+fn help_of_sandbox() {
+    insta::assert_snapshot!(help(Some("sandbox")), @r#"
+    Run the stand-in platform alone, for trying things out
+
+    Usage: rtm-bridge sandbox [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+          --listen <ADDR>  Where to listen [default: 127.0.0.1:9080]
+          --allow-remote   Allow an address that other machines can reach
+      -h, --help           Print help
+
+    Prints what bridge.toml needs to use it, then logs each sign-in, connection and frame to stderr
+    until Ctrl-C. It checks what the platform checks; everything it knows is gone when it ends.
+
+    Examples:
+      rtm-bridge sandbox
+      curl -d '{"text": "Hello"}' -H 'Content-Type: application/json' \
+          http://127.0.0.1:9080/sandbox/users/alice@example.com/push
+    "#);
+}
+
+#[test]
+fn help_of_receive() {
+    insta::assert_snapshot!(help(Some("receive")), @r#"
+    Run a webhook receiver for development: checks signatures, prints events
+
+    Usage: rtm-bridge receive [OPTIONS]
+
+    Options:
+      -c, --config <FILE>       The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+          --listen <ADDR>       Where to listen [default: 127.0.0.1:9090]
+          --secret <whsec_...>  Check signatures with this secret; several times during a rotation [env:
+                                RTM_BRIDGE_WEBHOOK_SECRET]
+          --fail <PLAN>         Answer with this error, to this share of the events: 503@10%, or 503 for
+                                all
+          --allow-remote        Allow an address that other machines can reach
+      -h, --help                Print help
+
+    Answers 204 to every event, 401 to one whose signature is wrong (with --secret). Prints a line for
+    each:
+    time, user, type, text, attempt, signature, answer.
+    RTM_BRIDGE_WEBHOOK_SECRET keeps the secret out of the process list; several are separated by commas.
+
+    Examples:
+      rtm-bridge receive
+      rtm-bridge receive --secret whsec_... --fail 503@10%     refuse every tenth, to see it retried
+
+    In bridge.toml:
+      [webhooks.dev]
+      url = "http://127.0.0.1:9090/"
+    "#);
+}
+
+#[test]
+fn help_of_send() {
+    insta::assert_snapshot!(help(Some("send")), @r#"
+    Send a message through a running bridge
+
+    Usage: rtm-bridge send [OPTIONS] <USER> <TEXT>
+
+    Arguments:
+      <USER>  The user, as bridge.toml names it
+      <TEXT>  What the user says to the bot
+
+    Options:
+      -c, --config <FILE>   The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+          --wait <WHAT>     Wait for the platform's ack, or for the bot's reply [possible values: ack,
+                            reply]
+          --timeout <TIME>  How long to wait, such as 500ms, 10s or 2m; at most 120s [default: 30s]
+          --url <URL>       The running bridge's API [default: http.api of the configuration] [env:
+                            RTM_BRIDGE_URL]
+      -h, --help            Print help (see more with '--help')
+
+    Prints the message's clientMessageId and its status, and with --wait reply the bot's answer below.
+    Without --wait the message is on the bridge's disk when this returns, and is sent as soon as it can
+    be.
+    Exit code 1: the bridge refused it, or it ended rejected or expired, or what was waited for did not
+    come in time (the message goes on then).
+    Needs a client with the scope send, where [clients] are configured.
+
+    Examples:
+      rtm-bridge send alice "I'd like to order"
+      rtm-bridge send alice "Hi" --wait reply --timeout 10s
+      rtm-bridge send alice --wait ack -- "-5 degrees"
+    "#);
+}
+
+#[test]
+fn help_of_status() {
+    insta::assert_snapshot!(help(Some("status")), @r#"
+    Show the users and webhooks of a running bridge
+
+    Usage: rtm-bridge status [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+          --json           Print JSON, as the API answers it
+          --url <URL>      The running bridge's API [default: http.api of the configuration] [env:
+                           RTM_BRIDGE_URL]
+      -h, --help           Print help
+
+    Needs a client with the scope read, where [clients] are configured; shows the users it may act for.
+
+    Examples:
+      rtm-bridge status
+      rtm-bridge status --json | jq -r '.users[] | select(.state != "connected") | .name'
+    "#);
+}
+
+#[test]
+fn help_of_reconnect() {
+    insta::assert_snapshot!(help(Some("reconnect")), @"
+    Drop a user's connection and make it anew at once
+
+    Usage: rtm-bridge reconnect [OPTIONS] <USER>
+
+    Arguments:
+      <USER>  The user, as bridge.toml names it
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+          --url <URL>      The running bridge's API [default: http.api of the configuration] [env:
+                           RTM_BRIDGE_URL]
+      -h, --help           Print help
+
+    A user whose credentials were refused, or who waits after a failure, is tried again at once.
+    Needs a client with the scope admin, where [clients] are configured.
+
+    Example:
+      rtm-bridge reconnect alice
+    ");
+}

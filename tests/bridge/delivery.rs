@@ -1,0 +1,270 @@
+//! Delivery: retries, order, and what a webhook's answers lead to.
+
+use std::time::Duration;
+
+use rtm_bridge::{
+    names::{UserName, WebhookName},
+    receiver::Reply,
+    sandbox::{BotScript, Push},
+};
+use serde_json::json;
+
+use crate::support::{
+    ALICE, BOB, LIMIT, Request, World, add_user, add_webhook, at_webhook, crm, delivered, texts, webhook_of,
+    within,
+};
+
+impl World {
+    /// The bot says these texts to a user, in this order.
+    fn bot_says(&self, user: &str, texts: impl IntoIterator<Item = impl Into<String>>) {
+        for text in texts {
+            assert_eq!(self.control().push(user, Push::text(text)).sockets, 1, "{user} has one socket");
+        }
+    }
+
+    async fn with_alice_and_bob() -> Self {
+        Self::start_silent(|config| add_user(config, BOB)).await
+    }
+}
+
+fn of_user(events: &[Request], user: &str) -> Vec<Request> {
+    events.iter().filter(|event| event.user == user).cloned().collect()
+}
+
+fn numbers(from: u32, to: u32) -> Vec<String> {
+    (from..=to).map(|n| n.to_string()).collect()
+}
+
+#[tokio::test]
+async fn every_attempt_carries_the_same_id_and_body_and_its_own_number() {
+    let mut world = World::start_silent(|_| {}).await;
+    world.receiver.script([500_u16, 404, 302]);
+    world.bot_says(ALICE, ["Hi"]);
+    delivered(&world, 1).await;
+    world.receiver.answer(503);
+    world.bot_says(ALICE, ["Ho"]);
+    within("a failed attempt", world.receiver.wait_attempts(5)).await;
+    world.stop_daemon().await;
+    world.receiver.answer(200);
+    world.start_daemon().await;
+    delivered(&world, 2).await;
+    let attempts = world.receiver.attempts();
+    let ids: std::collections::BTreeSet<_> = attempts.iter().map(|attempt| attempt.id.clone()).collect();
+    assert_eq!(ids.len(), 2);
+    for id in ids {
+        let attempts: Vec<_> = attempts.iter().filter(|attempt| attempt.id == id).collect();
+        assert!(attempts.iter().all(|attempt| attempt.body == attempts[0].body));
+        let counted: Vec<_> = attempts.iter().map(|attempt| attempt.attempt.unwrap()).collect();
+        let expected: Vec<_> = (1..).take(counted.len()).collect();
+        assert_eq!(counted, expected, "also over a restart");
+    }
+}
+
+#[tokio::test]
+async fn each_users_order_is_kept_whatever_fails() {
+    let world = World::with_alice_and_bob().await;
+    world.receiver.fail(Some("503@40%".parse().unwrap()));
+    for n in numbers(1, 20) {
+        world.bot_says(ALICE, [n.clone()]);
+        world.bot_says(BOB, [n]);
+    }
+    let events = delivered(&world, 40).await;
+    for user in [ALICE, BOB] {
+        let events = of_user(&events, user);
+        assert_eq!(texts(&events), numbers(1, 20));
+        let sequences: Vec<_> = events.iter().map(|event| event.sequence.unwrap()).collect();
+        assert_eq!(sequences, (1..=20).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn one_users_refused_events_hold_up_nobody_else() {
+    let world = World::with_alice_and_bob().await;
+    world.receiver.rule(|event| (event.user == ALICE).then(|| Reply::status(500)));
+    world.bot_says(ALICE, ["poison", "behind it"]);
+    within("alice's failure", world.receiver.wait_attempts(1)).await;
+    world.bot_says(BOB, numbers(1, 10));
+    assert_eq!(texts(&delivered(&world, 10).await), numbers(1, 10));
+    assert_eq!(world.user(ALICE).await["undelivered"], 2);
+    world.until_user(BOB, "bob's deliveries to be noted", |bob| bob["undelivered"] == 0).await;
+    world.receiver.rule(|_| None);
+    let events = delivered(&world, 12).await;
+    assert_eq!(texts(&of_user(&events, ALICE)), ["poison", "behind it"]);
+}
+
+#[tokio::test]
+async fn a_hanging_webhook_holds_up_no_other_webhook_and_its_attempts_time_out() {
+    let world = World::start_silent(|config| {
+        add_webhook(config, "slow", |webhook| webhook.timeout = Duration::from_millis(300));
+    })
+    .await;
+    let slow = |event: &rtm_bridge::receiver::ReceivedEvent| webhook_of(event) == "slow";
+    world.receiver.rule(move |event| slow(event).then(|| Reply::status(200).after(LIMIT)));
+    world.bot_says(ALICE, numbers(1, 3));
+    let others = |events: &[Request]| at_webhook(events, "crm").len() == 3;
+    within("the other webhook's events", world.receiver.wait_until(others)).await;
+    within("a second attempt", world.receiver.wait_attempts(5)).await;
+    world.receiver.rule(|_| None);
+    let all = |events: &[Request]| at_webhook(events, "slow").len() == 3;
+    let events = within("the slow webhook's events", world.receiver.wait_until(all)).await;
+    assert_eq!(texts(&at_webhook(&events, "slow")), numbers(1, 3));
+}
+
+#[tokio::test]
+async fn a_refused_event_becomes_a_dead_letter_and_the_next_goes_on() {
+    let mut world = World::start_silent(|_| {}).await;
+    world.receiver.script([204_u16, 422, 204]);
+    world.bot_says(ALICE, ["good", "refused", "good again"]);
+    let events = delivered(&world, 2).await;
+    assert_eq!(texts(&events), ["good", "good again"]);
+    let sequences: Vec<_> = events.iter().map(|event| event.sequence.unwrap()).collect();
+    assert_eq!(sequences, [1, 3], "a dead letter is a hole");
+    world.until_user(ALICE, "nothing to be undelivered", |user| user["undelivered"] == 0).await;
+    world.stop_daemon().await;
+    let store = world.store();
+    let letters: Vec<_> = store.dead_letters().map(Result::unwrap).collect();
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0].letter;
+    assert_eq!((letter.last_status, letter.attempts, letter.position.sequence), (Some(422), 1, 2));
+    assert_eq!(store.user_name(letter.user).unwrap(), UserName::new(ALICE).unwrap());
+    assert!(String::from_utf8_lossy(&letter.event.frame).contains("refused"));
+}
+
+#[tokio::test]
+async fn an_event_past_max_age_becomes_a_dead_letter_after_an_attempt_of_its_own() {
+    let mut world = World::start_silent(|config| crm(config).max_age = Duration::from_millis(300)).await;
+    world.receiver.answer(500);
+    world.bot_says(ALICE, ["old", "older"]);
+    world.until_user(ALICE, "both to be given up", |user| user["undelivered"] == 0).await;
+    world.receiver.answer(204);
+    world.bot_says(ALICE, ["new"]);
+    assert_eq!(texts(&delivered(&world, 1).await), ["new"]);
+    let attempts = world.receiver.attempts();
+    for text in ["old", "older"] {
+        assert!(attempts.iter().any(|attempt| attempt.text.as_deref() == Some(text)), "{text} was tried");
+    }
+    world.stop_daemon().await;
+    let letters: Vec<_> = world.store().dead_letters().map(|letter| letter.unwrap().letter).collect();
+    let statuses: Vec<_> = letters.iter().map(|letter| letter.last_status).collect();
+    assert_eq!(statuses, [Some(500), Some(500)]);
+}
+
+#[tokio::test]
+async fn a_webhook_that_says_gone_is_left_alone_also_over_a_restart() {
+    let mut world = World::start_silent(|config| add_webhook(config, "other", |_| {})).await;
+    world.receiver.rule(|event| (webhook_of(event) == "crm").then(|| Reply::status(410)));
+    let others = |wanted: usize| move |events: &[Request]| at_webhook(events, "other").len() == wanted;
+    world.bot_says(ALICE, ["1"]);
+    within("both attempts", world.receiver.wait_attempts(2)).await;
+    world.bot_says(ALICE, ["2"]);
+    within("the other's second", world.receiver.wait_until(others(2))).await;
+    world.restart().await;
+    world.all_connected().await;
+    world.bot_says(ALICE, ["3"]);
+    // Whatever the other webhook gets, this one would have got long ago.
+    within("the other's third", world.receiver.wait_until(others(3))).await;
+    let attempts = at_webhook(&world.receiver.attempts(), "crm");
+    assert_eq!(attempts.len(), 1, "nothing is posted after the 410");
+    world.until_user(ALICE, "all of it to wait", |user| user["undelivered"] == 3).await;
+    assert_eq!(world.daemon().summary().failing_webhooks, 1);
+}
+
+#[tokio::test]
+async fn a_late_retry_after_does_not_undo_a_gone() {
+    let mut world = World::start_silent(|config| {
+        add_user(config, BOB);
+        add_webhook(config, "other", |_| {});
+    })
+    .await;
+    world.receiver.rule(|event| {
+        let busy = || Reply::status(503).retry_after("1").after(Duration::from_millis(200));
+        match (webhook_of(event), event.user.as_str()) {
+            ("crm", ALICE) => Some(Reply::status(410)),
+            ("crm", _) => Some(busy()),
+            _ => None,
+        }
+    });
+    world.receiver.hold();
+    world.bot_says(ALICE, ["1"]);
+    world.bot_says(BOB, ["1"]);
+    within("all four under way", world.receiver.wait_attempts(4)).await;
+    world.receiver.release();
+    // The late answer was given, and what it leads to is in the store, when the daemon has stopped.
+    world.stop_daemon().await;
+    world.receiver.rule(|_| None);
+    world.start_daemon().await;
+    world.all_connected().await;
+    world.bot_says(ALICE, ["2"]);
+    let others = |events: &[Request]| at_webhook(events, "other").len() == 3;
+    within("the other webhook's events", world.receiver.wait_until(others)).await;
+    let store_says_disabled = {
+        world.stop_daemon().await;
+        let store = world.store();
+        let crm = store.webhook_number(&WebhookName::new("crm").unwrap()).unwrap();
+        store.webhook(crm).unwrap().disabled_since.is_some()
+    };
+    assert!(store_says_disabled);
+}
+
+#[tokio::test]
+async fn a_retry_after_holds_the_whole_webhook_and_never_for_less_than_told() {
+    let world = World::with_alice_and_bob().await;
+    world.receiver.script([Reply::status(503).retry_after("1")]);
+    world.bot_says(ALICE, ["1"]);
+    let refused = within("the refusal", world.receiver.wait_attempts(1)).await[0].at;
+    world.until_user(ALICE, "the hold", |_| world.daemon().summary().failing_webhooks == 1).await;
+    world.bot_says(BOB, ["2"]);
+    let events = delivered(&world, 2).await;
+    for event in &events {
+        let waited = event.at.since(refused);
+        assert!(waited >= Duration::from_secs(1), "{} came after {waited:?}", event.user);
+    }
+    assert_eq!(world.receiver.attempts().len(), 3);
+}
+
+#[tokio::test]
+async fn a_retry_after_is_kept_over_a_restart() {
+    let mut world = World::start_silent(|_| {}).await;
+    let told = Duration::from_secs(2);
+    world.receiver.script([Reply::status(429).retry_after("2")]);
+    world.bot_says(ALICE, ["1"]);
+    let refused = within("the refusal", world.receiver.wait_attempts(1)).await[0].at;
+    world.until_user(ALICE, "the hold", |_| world.daemon().summary().failing_webhooks == 1).await;
+    world.restart().await;
+    let waited = delivered(&world, 1).await[0].at.since(refused);
+    // Kept by the wall clock, in milliseconds.
+    assert!(waited >= told - Duration::from_millis(5), "{waited:?}");
+}
+
+#[tokio::test]
+async fn undelivered_events_are_counted_kept_and_delivered_in_order_after_a_restart() {
+    let mut world = World::start_silent(|_| {}).await;
+    world.receiver.answer(500);
+    world.bot_says(ALICE, numbers(1, 30));
+    world.until_user(ALICE, "all events to wait", |user| user["undelivered"] == 30).await;
+    world.restart().await;
+    assert_eq!(world.user(ALICE).await["undelivered"], 30);
+    world.all_connected().await;
+    world.bot_says(ALICE, numbers(31, 35));
+    world.until_user(ALICE, "the new ones beside them", |user| user["undelivered"] == 35).await;
+    world.receiver.answer(204);
+    let events = delivered(&world, 35).await;
+    assert_eq!(texts(&events), numbers(1, 35));
+    world.until_user(ALICE, "nothing to wait", |user| user["undelivered"] == 0).await;
+    world.restart().await;
+    world.all_connected().await;
+    world.bot_says(ALICE, ["36"]);
+    let after = delivered(&world, 36).await;
+    assert_eq!(after.last().unwrap().sequence, Some(36), "nothing is delivered again");
+}
+
+#[tokio::test]
+async fn replies_are_noted_at_their_message() {
+    let world = World::start_silent(|_| {}).await;
+    world.control().configure(|settings| settings.bot = BotScript::Echo);
+    let id = world.send(ALICE, "twice").await;
+    let events = delivered(&world, 2).await;
+    let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+    world.final_status(ALICE, id).await;
+    assert_eq!(world.status(ALICE, id).await["replies"], json!(ids));
+}
