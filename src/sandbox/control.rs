@@ -194,6 +194,12 @@ impl SandboxControl {
         frames
     }
 
+    /// The codes of the close frames that a user's clients sent, of their own accord or in answer
+    /// (1005: without one), in order of arrival; at most the latest that are kept.
+    pub fn goodbyes(&self, user: &str) -> Vec<u16> {
+        self.look(user, |user| user.goodbyes.entries().copied().collect::<Vec<_>>()).concat()
+    }
+
     /// The history of a user, oldest first; at most the latest that is kept.
     pub fn history(&self, user: &str) -> Vec<HistoryItem> {
         self.look(user, |user| user.history.items().map(|item| (**item).clone()).collect::<Vec<_>>()).concat()
@@ -347,6 +353,12 @@ impl SandboxControl {
     pub async fn wait_messages(&self, user: &str, messages: u64) -> Vec<ReceivedFrame> {
         self.wait_count(user, messages, |user| user.messages).await;
         self.messages(user)
+    }
+
+    /// Waits until a user's clients have sent so many close frames, ever.
+    pub async fn wait_goodbyes(&self, user: &str, goodbyes: u64) -> Vec<u16> {
+        self.wait_count(user, goodbyes, |user| user.goodbyes.total()).await;
+        self.goodbyes(user)
     }
 
     /// Waits until so many requests of one kind have come, ever, all users together.

@@ -217,8 +217,12 @@ async fn read(room: &Arc<Room>, connection: &Arc<Connection>, stream: &mut Split
             Ok(Message::Text(text)) => room.receive(connection, &Bytes::from(text), Encoding::Text),
             Ok(Message::Binary(bytes)) => room.receive(connection, &bytes, Encoding::Binary),
             Ok(Message::Ping(_)) => connection.note_ping(),
-            // A close frame: its answer is sent by reading on, to the end.
-            Ok(Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
+            // Its answer is sent by reading on, to the end.
+            Ok(Message::Close(frame)) => {
+                let code = frame.map_or(1005, |frame| frame.code.into());
+                room.change(|state, _| state.user(&connection.user).goodbyes.add(code));
+            }
+            Ok(Message::Pong(_) | Message::Frame(_)) => {}
             Err(Error::Utf8(_)) => return ReadEnd::Violated(1007),
             Err(Error::Capacity(_)) => return ReadEnd::Violated(1009),
             Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return ReadEnd::Over,

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
+mod api;
 mod conversation;
 mod delivery;
 mod events;
+mod front;
 mod messages;
+mod platform;
+mod shutdown;
 mod support;

@@ -8,7 +8,7 @@ use rtm_bridge::{
     daemon::Daemon,
     names::{BotName, UserName, WebhookName},
     receiver::{ReceivedEvent, Receiver, ReceiverOptions},
-    sandbox::{App, BotScript, Sandbox, SandboxControl, SandboxOptions, SocketEnd},
+    sandbox::{App, BotScript, Sandbox, SandboxControl, SandboxOptions, Settings, SocketEnd},
     store::Store,
     webhook::parse_secret,
 };
@@ -100,8 +100,13 @@ impl World {
 
     /// As [`World::start`], with another configuration, and without waiting for a connection.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut options = SandboxOptions::default();
-        options.settings.welcome = None;
+        let settings = Settings { welcome: None, ..Settings::default() };
+        Self::start_on(settings, change).await
+    }
+
+    /// As [`World::start_with`], on another platform.
+    pub async fn start_on(settings: Settings, change: impl FnOnce(&mut Config)) -> Self {
+        let options = SandboxOptions { settings, ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
         let secrets = vec![parse_secret(SECRET).unwrap()];
         let receiver =
