@@ -62,7 +62,7 @@ pub async fn run_rounds(name: &'static str, seed: u64, kills: usize) {
 pub async fn run(name: &'static str, seed: u64, moments: Vec<Moment>) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let world = World::start(seed).await;
-    let stage = Arc::new(Stage::new(world.sandbox.control(), &world.token));
+    let stage = Arc::new(Stage::new(world.sandbox.control()));
     let mut run = Run { name, seed, world, stage, log: Log::default(), lives: 0, kills: moments.len() };
     println!("{name}: CRASH_SEED={seed} CRASH_KILLS={}", moments.len());
     let began = Instant::now();

@@ -1,6 +1,9 @@
 //! Platform, receivers and configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use rtm_bridge::{
     receiver::{Receiver, ReceiverOptions},
@@ -29,9 +32,6 @@ pub struct World {
     pub crm: Receiver,
     /// Gets every event.
     pub audit: Receiver,
-    /// What clients show the API. Between a kill and the next start somebody else may listen at the
-    /// old port, and must not take our messages.
-    pub token: String,
     directory: TempDir,
 }
 
@@ -48,8 +48,7 @@ impl World {
             Receiver::start(ReceiverOptions { secrets, fail, seed, ..ReceiverOptions::default() })
         };
         let (crm, audit) = (receiver(Some("503@10%")).await.unwrap(), receiver(None).await.unwrap());
-        let (token, directory) = (format!("crash-{}", fastrand::u128(..)), tempfile::tempdir().unwrap());
-        let world = Self { sandbox, crm, audit, token, directory };
+        let world = Self { sandbox, crm, audit, directory: tempfile::tempdir().unwrap() };
         std::fs::write(world.config_path(), world.config()).unwrap();
         world
     }
@@ -70,9 +69,11 @@ impl World {
     }
 
     fn config(&self) -> String {
-        let token = &self.token;
         let (platform, crm, audit) = (self.sandbox.url(), self.crm.url(), self.audit.url());
         let App { client_id, client_secret, bot_name, bot_id } = App::default();
+        // Between a kill and the next start the old port may go to another program of this machine, which
+        // must not answer our clients: so the daemon has a loopback address of its own.
+        let own = Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255));
         // Hardly anything is recent: what is delivered must leave the disk.
         let mut config = format!(
             r#"
@@ -84,8 +85,8 @@ impl World {
             request_rate = 1000.0
             request_burst = 1000
             [http]
-            api = "127.0.0.1:0"
-            ops = "127.0.0.1:0"
+            api = "{own}:0"
+            ops = "{own}:0"
             [store]
             path = "data"
             recent = "4KiB"
@@ -96,9 +97,6 @@ impl World {
             id = "{bot_id}"
             client_id = "{client_id}"
             client_secret = "{client_secret}"
-            [clients.load]
-            token = "{token}"
-            users = ["*"]
             [webhooks.crm]
             url = "{crm}"
             secret = "{SECRET}"
