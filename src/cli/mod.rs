@@ -25,15 +25,13 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::demo::Afterwards;
-
 const AFTER_HELP: &str = "\
 Examples:
-  rtm-bridge demo                             watch it all at work, on this machine alone
-  rtm-bridge check                            say what bridge.toml means, or what is wrong with it
-  rtm-bridge                                  run the daemon
-  rtm-bridge send alice \"Hi\" --wait reply     talk to alice's bot through the running daemon
-  rtm-bridge status                           how users and webhooks are
+  rtm-bridge demo                           see it all at work
+  rtm-bridge check                          what does bridge.toml mean?
+  rtm-bridge                                run the daemon
+  rtm-bridge send alice \"Hi\" --wait reply   talk to alice's bot
+  rtm-bridge status                         how the users and webhooks are
 
 Exit codes:
   0  fine
@@ -70,6 +68,8 @@ struct Global {
 enum Command {
     /// Run the daemon (the default)
     Run,
+    /// Watch it all at work: a short conversation, with mishaps
+    Demo(demo::Arguments),
     /// Check the configuration and say what it means
     Check,
     /// Run the stand-in platform alone, for trying things out
@@ -82,13 +82,6 @@ enum Command {
     Status(status::Arguments),
     /// Drop a user's connection and make it anew at once
     Reconnect(reconnect::Arguments),
-    /// Watch the whole bridge at work, in one process: a stand-in for the platform, the daemon, a
-    /// webhook receiver, and a short conversation with mishaps; then it stays up for curl
-    Demo {
-        /// End after the script: 0 if every step was fine, 1 if one failed
-        #[arg(long)]
-        once: bool,
-    },
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -120,14 +113,13 @@ pub fn main() -> ExitCode {
     let Arguments { global: Global { config }, command } = Arguments::parse();
     let outcome = match command.unwrap_or(Command::Run) {
         Command::Run => run::run(&config),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Check => check::run(&config),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Receive(arguments) => receive::run(arguments),
         Command::Send(arguments) => send::run(&arguments, &config),
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
-        Command::Demo { once: true } => demo::demo(Afterwards::End),
-        Command::Demo { once: false } => demo::demo(Afterwards::StayUp),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

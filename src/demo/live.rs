@@ -45,7 +45,7 @@ pub(super) fn what_next<W: Write>(timeline: &mut Timeline<W>) -> io::Result<()> 
     timeline.headline("What next")?;
     timeline.line("    rtm-bridge demo     the same, and then it stays up for curl")?;
     timeline.line("    rtm-bridge check    is your own bridge.toml right?")?;
-    timeline.line("    rtm-bridge          run it. README.md has the way from here to there.")
+    timeline.line("    rtm-bridge          run it (README.md, \"Connect your bot\")")
 }
 
 /// Shows events as they come until it is interrupted.
@@ -82,7 +82,7 @@ fn invite<W: Write>(stage: &Stage, timeline: &mut Timeline<W>) -> io::Result<()>
     for (command, meaning) in COMMANDS {
         timeline.line(format_args!("    {command:<9} {meaning}"))?;
     }
-    timeline.line("\nYour own bot: README.md. Ctrl-C ends this. Events, as the crm gets them:\n")
+    timeline.line("\nYour own bot: README.md, \"Connect your bot\". Ctrl-C ends this.\n\nEvents, as the crm gets them:\n")
 }
 
 /// What, whose words, whether it is genuine, and how it was answered if not with a 2xx.

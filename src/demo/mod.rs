@@ -43,7 +43,7 @@ pub enum DemoError {
     Stage(#[from] StageError),
     /// A step failed.
     #[error(transparent)]
-    Script(#[from] ScriptError),
+    Script(ScriptError),
     /// The daemon ended by itself.
     #[error("the bridge can't go on: {0}")]
     Daemon(#[from] Failure),
@@ -53,6 +53,12 @@ pub enum DemoError {
     /// Nobody reads.
     #[error("the timeline can't be written: {0}")]
     Output(#[from] io::Error),
+}
+
+impl From<ScriptError> for DemoError {
+    fn from(error: ScriptError) -> Self {
+        error.into_output_error().map_or_else(Self::Script, Self::Output)
+    }
 }
 
 /// Plays the script, and perhaps stays up, until `interrupted` comes.

@@ -91,6 +91,16 @@ pub struct ScriptError {
     why: StepError,
 }
 
+impl ScriptError {
+    /// The writer's error, if that is all it was.
+    pub(super) fn into_output_error(self) -> Result<io::Error, Self> {
+        match self.why {
+            StepError::Output(error) => Ok(error),
+            why => Err(Self { why, ..self }),
+        }
+    }
+}
+
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
@@ -216,6 +226,8 @@ impl<W: Write> Script<'_, W> {
         let delivery = answer.body["delivery"].as_str().unwrap_or("unknown");
         ensure(delivery == "confirmed", || format!("it is acked, and yet its delivery is {delivery}"))?;
         self.timeline.hop(answer.at, Bridge, You, "200 status acked, delivery confirmed")?;
+        let sends = &answer.body["attempts"];
+        ensure(*sends == 1, || format!("it took {sends} sends, not one"))?;
         let took = time(&answer.body, "ackedAt")?.since(time(&answer.body, "sentAt")?);
         Ok(self.timeline.check(format_args!("sent once, acked {} ms later", took.as_millis()))?)
     }
@@ -428,6 +440,11 @@ impl<W: Write> Script<'_, W> {
         let event = self.delivered(&sent.reply()).await?;
         let cause = envelope(&event)["inReplyTo"].clone();
         ensure(cause == sent.id, || format!("the reply's inReplyTo is {cause}, not {}", sent.id))?;
+        // The welcome was the first event, and each message has had one answer.
+        let place = self.sent.iter().take_while(|other| other.id != sent.id).count() as u64 + 2;
+        ensure(event.sequence == Some(place), || {
+            format!("its sequence is {}, not {place}", sequence(&event))
+        })?;
         self.show_event(&event)?;
         Ok(event)
     }
@@ -518,7 +535,7 @@ impl<W: Write> Script<'_, W> {
         let same = attempts.iter().all(|other| other.id == first.id && other.body == first.body);
         ensure(same, || "the attempts differ in their webhook-id or body")?;
         attempts.iter().try_for_each(|attempt| genuine(attempt))?;
-        Ok(self.timeline.check("same webhook-id and body, byte for byte; signed anew")?)
+        Ok(self.timeline.check("same webhook-id and body, byte for byte; all verified")?)
     }
 
     fn check_one_welcome(&mut self) -> Done {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  2  You send a message
-//!      41 ms       you → bridge    POST /v1/users/alice/messages
-//!                      ✓ what was looked at and found to be as it must
+//!     41 ms       you → bridge    POST /v1/users/alice/messages "Hello"
+//!                     ✓ what was looked at and found to be as it must
 //! ```
 
 use std::{

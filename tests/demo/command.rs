@@ -1,7 +1,7 @@
 //! `rtm-bridge demo` as a process.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -66,6 +66,17 @@ fn a_demo_that_cannot_start_says_why_and_exits_1() {
     let why = text(&stderr);
     assert!(why.starts_with("error: the demo can't start: no directory could be made"), "{why}");
     assert!(why.contains("/nonexistent/for/the/demo"), "{why}");
+}
+
+#[test]
+fn a_demo_that_nobody_reads_ends_without_a_word() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Running(demo(&[], temporary.path()).spawn().unwrap());
+    drop(demo.0.stdout.take());
+    let mut errors = String::new();
+    demo.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!((demo.0.wait().unwrap().code(), &*errors), (Some(1), ""));
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the store is gone");
 }
 
 #[test]
