@@ -30,7 +30,7 @@ use crate::{
     config::{Bot, ReconnectQuery, Secret},
     events::{Received, Reception, Source},
     messages::{BotInfo, ClientMessageId, MessageNumber},
-    store::StoreError,
+    store::{ConnectHistory, StoreError, UserRecord},
     users::{Command, ConnectionState, User, UserStatus},
 };
 
@@ -210,7 +210,7 @@ impl<R: Rooms> Connection<R> {
             Action::StoreEvent { in_reply_to, answer } => {
                 return self.store_event(incoming?, in_reply_to, answer).await;
             }
-            Action::Remember => self.shared.rooms.save_user(user, self.session.memory()),
+            Action::Remember => drop(self.shared.rooms.save_user(user, self.session.memory())),
             Action::StatusChanged(status) => self.set_status(status),
         }
         None
@@ -261,8 +261,18 @@ impl<R: Rooms> Connection<R> {
     }
 
     fn open(&mut self, url: &SocketUrl, query: Option<ReconnectQuery>, by: Instant) {
+        // A user's first connect is what the platform greets. That it was made is on disk before it is:
+        // a crash right after it must not bring a second welcome.
+        let announced = query.is_none().then(|| {
+            let memory = UserRecord { history: ConnectHistory::Before, ..self.session.memory().clone() };
+            self.shared.rooms.save_user(self.who.user.number, &memory)
+        });
         let (shared, who, url) = (self.shared.clone(), self.who.clone(), url.with(query));
         self.request = Some(Box::pin(async move {
+            if let Some(announced) = announced {
+                // A store that can't write ends the daemon by itself.
+                let _ = announced.await;
+            }
             match Socket::open(&url, shared.platform.tls(), shared.limits, by).await {
                 Ok(socket) => Reply::Opened(socket),
                 Err(failure) => Reply::NotOpened(noted(failure, &who, &shared.counters)),
@@ -273,7 +283,13 @@ impl<R: Rooms> Connection<R> {
     async fn replied(&mut self, reply: Reply) {
         let input = match reply {
             Reply::Told(input) => input,
-            Reply::NotOpened(failure) => Input::OpenFailed(failure),
+            Reply::NotOpened(failure) => {
+                if self.session.memory().history == ConnectHistory::Never {
+                    // It was not greeted: takes back what was announced.
+                    drop(self.shared.rooms.save_user(self.who.user.number, self.session.memory()));
+                }
+                Input::OpenFailed(failure)
+            }
             Reply::Opened(socket) => {
                 self.shared.counters.connects.opened.add_one();
                 self.socket = Some(socket);

@@ -4,6 +4,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use tokio::sync::oneshot;
+
 use crate::{
     clock::Timestamp,
     events::{Events, Received, Reception},
@@ -25,7 +27,7 @@ pub(super) trait Rooms: Send + Sync + 'static {
         head: &FrameHead<'_>,
         received: Received,
     ) -> impl Future<Output = Result<Reception, StoreError>> + Send;
-    fn save_user(&self, user: UserNumber, record: &UserRecord);
+    fn save_user(&self, user: UserNumber, record: &UserRecord) -> oneshot::Receiver<()>;
 }
 
 /// The daemon's own rooms.
@@ -58,7 +60,7 @@ impl Rooms for DaemonRooms {
         self.events.receive(user, head, received)
     }
 
-    fn save_user(&self, user: UserNumber, record: &UserRecord) {
-        self.store.save_user(user, record);
+    fn save_user(&self, user: UserNumber, record: &UserRecord) -> oneshot::Receiver<()> {
+        self.store.save_user(user, record)
     }
 }

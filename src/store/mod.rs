@@ -43,7 +43,7 @@ pub use user_record::{Access, ConnectHistory, UserRecord};
 use std::{fs, sync::Arc};
 
 use sled::IVec;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use self::{
     commit::{Committer, Disk, Sync, Transaction, Write},
@@ -183,11 +183,23 @@ impl Store {
         }
     }
 
-    /// Remembers this of the user; on stable storage a moment later.
-    pub fn save_user(&self, number: UserNumber, record: &UserRecord) {
+    /// Remembers this of the user; answers when it is on stable storage, which most callers don't
+    /// wait for. No answer comes while the store fails or closes.
+    pub fn save_user(&self, number: UserNumber, record: &UserRecord) -> oneshot::Receiver<()> {
         let write = Self::put(keys::user(number), UserRecordV1::VERSION, &UserRecordV1::from(record));
+        let (sender, durable) = oneshot::channel();
+        let done: commit::Done = Box::new(move |result| {
+            if result.is_ok() {
+                let _ = sender.send(());
+            }
+        });
         // Lost while the store fails or closes: the next start signs in once more.
-        let _ = self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() });
+        let _ = self.committer.submit(Transaction {
+            writes: vec![write],
+            done: Some(done),
+            ..Transaction::default()
+        });
+        durable
     }
 }
 

@@ -83,8 +83,11 @@ impl Rooms for NoteTakers {
         Ok(Reception::Event { id: EventId { store: 1, number }, durable })
     }
 
-    fn save_user(&self, _: UserNumber, record: &UserRecord) {
+    fn save_user(&self, _: UserNumber, record: &UserRecord) -> oneshot::Receiver<()> {
         self.note(Note::Saved(record.clone()));
+        let (sender, durable) = oneshot::channel();
+        sender.send(()).expect("its receiver is here");
+        durable
     }
 }
 
