@@ -17,10 +17,11 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-A stand-in for the platform, the bridge and a webhook receiver talk to each other for a few seconds:
-sign-in, a message and its ack, the reply at the webhook, a dropped connection, a webhook that
-fails, a restart. Every line shows what really happened. Then it stays up for curl until Ctrl-C.
-It needs no configuration and leaves nothing behind. RUST_LOG=info shows the logs too.";
+A stand-in for the platform, the bridge and a webhook receiver talk to each
+other: sign-in, a message and its ack, the reply at the webhook, a dropped
+connection, a webhook that fails, a restart. Every line shows what really
+happened. Then it stays up for curl until Ctrl-C. It needs no configuration
+and leaves nothing behind. RUST_LOG=info shows the logs, too.";
 
 /// What a reader gets between two steps.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -27,11 +27,11 @@ use clap::{Args, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Examples:
-  rtm-bridge demo                             watch it all at work, on this machine alone
-  rtm-bridge check                            say what bridge.toml means, or what is wrong with it
-  rtm-bridge                                  run the daemon
-  rtm-bridge send alice \"Hi\" --wait reply     talk to alice's bot through the running daemon
-  rtm-bridge status                           how users and webhooks are
+  rtm-bridge demo                           see it all at work
+  rtm-bridge check                          what does bridge.toml mean?
+  rtm-bridge                                run the daemon
+  rtm-bridge send alice \"Hi\" --wait reply   talk to alice's bot
+  rtm-bridge status                         how the users and webhooks are
 
 Exit codes:
   0  fine
@@ -68,7 +68,7 @@ struct Global {
 enum Command {
     /// Run the daemon (the default)
     Run,
-    /// Watch everything at work in one process: a short conversation, with mishaps
+    /// Watch it all at work: a short conversation, with mishaps
     Demo(demo::Arguments),
     /// Check the configuration and say what it means
     Check,

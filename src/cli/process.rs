@@ -30,7 +30,7 @@ pub(super) fn block_on<T>(
         Threads::One => Builder::new_current_thread(),
         Threads::Many => Builder::new_multi_thread(),
     };
-    let runtime = builder.enable_all().build().map_err(cannot_start)?;
+    let runtime = builder.enable_all().build().map_err(|error| cannot_start(&error))?;
     let outcome = runtime.block_on(work);
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     outcome
@@ -46,7 +46,7 @@ pub(super) struct Stop {
 impl Stop {
     /// From now on, the signals don't end the process by themselves.
     pub(super) fn listen() -> Result<Self, CommandError> {
-        let of_kind = |kind| signal(kind).map_err(cannot_start);
+        let of_kind = |kind| signal(kind).map_err(|error| cannot_start(&error));
         Ok(Self {
             interrupt: of_kind(SignalKind::interrupt())?,
             terminate: of_kind(SignalKind::terminate())?,
@@ -62,6 +62,6 @@ impl Stop {
     }
 }
 
-fn cannot_start(error: io::Error) -> CommandError {
+fn cannot_start(error: &io::Error) -> CommandError {
     CommandError::Failed(format!("error: can't start: {error}"))
 }

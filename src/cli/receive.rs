@@ -22,15 +22,16 @@ use crate::{
 const KEEP: usize = 16;
 
 const AFTER_HELP: &str = "\
-Answers 204 to every event, 401 to one whose signature is wrong (with --secret). Prints a line for each:
-time, user, type, text, attempt, signature, answer.
-RTM_BRIDGE_WEBHOOK_SECRET keeps the secret out of the process list; several are separated by commas.
+Answers 204 to every event; with --secret 401 to one whose signature is wrong.
+Prints a line for each: time, user, type, text, attempt, signature, answer.
+RTM_BRIDGE_WEBHOOK_SECRET keeps the secret out of the process list; several
+are separated by commas.
 
 Examples:
   rtm-bridge receive
-  rtm-bridge receive --secret whsec_... --fail 503@10%     refuse every tenth, to see it retried
+  rtm-bridge receive --secret whsec_... --fail 503@10%
 
-In bridge.toml:
+In bridge.toml, with webhooks = [\"dev\"] at the user:
   [webhooks.dev]
   url = \"http://127.0.0.1:9090/\"";
 

@@ -13,8 +13,9 @@ use super::{
 use crate::names::UserName;
 
 const AFTER_HELP: &str = "\
-A user whose credentials were refused, or who waits after a failure, is tried again at once.
-Needs a client with the scope admin, where [clients] are configured.
+A user whose credentials were refused, or who waits after a failure, is tried
+again at once. Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token
+of one with the scope admin.
 
 Example:
   rtm-bridge reconnect alice";

@@ -17,7 +17,8 @@ pub(super) fn run(file: &Path) -> Result<(), CommandError> {
     let (config, warnings) = settings::load(file)?;
     logs::start(&config.log);
     for warning in &warnings {
-        tracing::warn!("{warning}");
+        // The level says that it is a warning.
+        tracing::warn!("{}", warning.to_string().trim_start_matches("warning: "));
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();

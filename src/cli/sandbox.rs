@@ -16,12 +16,13 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-Prints what bridge.toml needs to use it, then logs each sign-in, connection and frame to stderr
-until Ctrl-C. It checks what the platform checks; everything it knows is gone when it ends.
+Prints what bridge.toml needs to use it, then logs each sign-in, connection and
+frame to stderr until Ctrl-C. It checks what the platform checks; everything it
+knows is gone when it ends.
 
 Examples:
   rtm-bridge sandbox
-  curl -d '{\"text\": \"Hello\"}' -H 'Content-Type: application/json' \\
+  curl -H 'Content-Type: application/json' -d '{\"text\": \"Hello\"}' \\
       http://127.0.0.1:9080/sandbox/users/alice@example.com/push";
 
 /// What it takes.

@@ -23,11 +23,14 @@ use crate::{
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 const AFTER_HELP: &str = "\
-Prints the message's clientMessageId and its status, and with --wait reply the bot's answer below.
-Without --wait the message is on the bridge's disk when this returns, and is sent as soon as it can be.
-Exit code 1: the bridge refused it, or it ended rejected or expired, or what was waited for did not
-come in time (the message goes on then).
-Needs a client with the scope send, where [clients] are configured.
+Prints the message's clientMessageId and its status, and with --wait reply the
+bot's answer below. Without --wait the message is on the bridge's disk when
+this returns, and is sent as soon as it can be.
+
+Exit code 1: the bridge refused it, or it ended rejected or expired, or what
+was waited for did not come in time (the message goes on then).
+Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+the scope send.
 
 Examples:
   rtm-bridge send alice \"I'd like to order\"
@@ -80,13 +83,13 @@ pub(super) fn run(arguments: &Arguments, config: &Path) -> Result<(), CommandErr
     let bridge = Bridge::find(&arguments.target, config)?;
     match block_on(Threads::One, async { Ok(send(&bridge, arguments).await) })? {
         Ok(message) => {
-            output::line(message.shown())?;
+            output::line(message.shown(arguments.wait))?;
             message.failure().map_or(Ok(()), |why| Err(CommandError::Failed(format!("error: {why}"))))
         }
         Err(CallError::Problem(problem)) => {
             let message = problem.message.as_deref().and_then(|json| serde_json::from_str(json.get()).ok());
             if let Some(message) = message {
-                output::line(Message::shown(&message))?;
+                output::line(Message::shown(&message, None))?;
             }
             Err(CallError::Problem(problem).into())
         }
@@ -117,10 +120,12 @@ fn wait_limit(text: &str) -> Result<Duration, String> {
 }
 
 impl Message {
-    /// The id and the status, and below the bot's answers.
-    fn shown(&self) -> String {
+    /// The id and the status, and below the bot's answers, if they were waited for.
+    fn shown(&self, wait: Option<Wait>) -> String {
         let mut lines = vec![format!("{}  {}", self.client_message_id, self.status_word())];
-        lines.extend(self.replies.iter().map(|reply| reply_text(reply)));
+        if wait == Some(Wait::Reply) {
+            lines.extend(self.replies.iter().map(|reply| reply_text(reply)));
+        }
         lines.join("\n")
     }
 
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn the_first_line_is_the_id_and_the_status() {
         let accepted = r#"{"user":"alice","clientMessageId":7,"status":"queued","createdAt":"2016-06-23T14:34:00.896Z"}"#;
-        assert_eq!(message(accepted).shown(), "7  queued");
+        assert_eq!(message(accepted).shown(None), "7  queued");
         assert_eq!(message(accepted).failure(), None);
     }
 
@@ -194,13 +199,14 @@ mod tests {
                 {"type":"bot_response","message":[{"x":"\u009b"}]},
                 "evt_000000010000000000000002"]}"#,
         );
-        insta::assert_snapshot!(answered.shown(), @r#"
+        insta::assert_snapshot!(answered.shown(Some(Wait::Reply)), @r#"
         7  acked
         Hi
         there\u{1b}[2J
         {"type":"bot_response","message":[{"x":"\u009b"}]}
         evt_000000010000000000000002
         "#);
+        assert_eq!(answered.shown(Some(Wait::Ack)), "7  acked");
         assert_eq!(answered.failure(), None);
     }
 

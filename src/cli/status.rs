@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use bytes::Bytes;
 use clap::Args;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{
     CommandError,
@@ -18,11 +18,12 @@ use super::{
 use crate::clock::Timestamp;
 
 const AFTER_HELP: &str = "\
-Needs a client with the scope read, where [clients] are configured; shows the users it may act for.
+Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+the scope read; the users that it may act for are shown.
 
 Examples:
   rtm-bridge status
-  rtm-bridge status --json | jq -r '.users[] | select(.state != \"connected\") | .name'";
+  rtm-bridge status --json | jq '.users[] | select(.state != \"connected\")'";
 
 /// What it takes.
 #[derive(Debug, Args)]
@@ -55,8 +56,14 @@ struct Webhook {
     name: String,
     state: String,
     backlog: u64,
-    #[serde(default)]
-    last_outcome: Value,
+    last_outcome: Option<Outcome>,
+}
+
+/// What came of a webhook's latest attempt.
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    summary: String,
+    at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +118,7 @@ fn tables(
     if let Some(webhooks) = webhooks {
         let webhooks: WebhookList<Vec<Webhook>> = bridge.read(webhooks)?;
         shown.push_str("\n\n");
-        shown.push_str(&webhook_table(&webhooks.webhooks));
+        shown.push_str(&webhook_table(&webhooks.webhooks, now));
     }
     Ok(shown)
 }
@@ -135,21 +142,18 @@ fn user_table(users: &[User], now: Timestamp) -> String {
     Table::new(headings, users.iter().map(row)).to_string()
 }
 
-fn webhook_table(webhooks: &[Webhook]) -> String {
+fn webhook_table(webhooks: &[Webhook], now: Timestamp) -> String {
     if webhooks.is_empty() {
         return "No webhooks are configured.".to_owned();
     }
     let row = |webhook: &Webhook| {
-        let outcome = match &webhook.last_outcome {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
+        let outcome = webhook.last_outcome.as_ref();
+        let outcome = outcome.map(|Outcome { summary, at }| format!("{summary}, {} ago", age(*at, now)));
         [
             Cell::text(&webhook.name),
             Cell::text(&webhook.state).styled(style_of(&webhook.state)),
             Cell::number(webhook.backlog),
-            Cell::text(&outcome),
+            Cell::text(&outcome.unwrap_or_default()),
         ]
     };
     Table::new(["WEBHOOK", "STATE", "BACKLOG", "LAST OUTCOME"], webhooks.iter().map(row)).to_string()
@@ -184,7 +188,9 @@ mod tests {
 
     use super::*;
 
-    const NOW: &str = "2026-01-01T12:00:00Z";
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-01-01T12:00:00Z").unwrap()
+    }
 
     fn users() -> Vec<User> {
         let user = |name: &str, state: &str, since: &str, error: Option<&str>, queued: u64| {
@@ -208,8 +214,8 @@ mod tests {
     fn webhooks() -> Vec<Webhook> {
         let webhooks = json!([
             {"name": "crm", "state": "ok", "backlog": 0, "lastOutcome": null},
-            {"name": "analytics", "state": "failing", "backlog": 12345, "lastOutcome": "503 Service Unavailable"},
-            {"name": "old", "state": "disabled", "backlog": 7, "lastOutcome": {"status": 410}},
+            {"name": "analytics", "state": "failing", "backlog": 12345, "lastOutcome": {"summary": "503 Service\u{1b} Unavailable", "at": "2026-01-01T11:59:48Z"}},
+            {"name": "old", "state": "disabled", "backlog": 7, "lastOutcome": {"summary": "410 Gone", "at": "2025-12-30T11:59:48Z"}},
         ]);
         serde_json::from_value(webhooks).unwrap()
     }
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn users_are_aligned() {
-        let table = user_table(&users(), Timestamp::parse(NOW).unwrap());
+        let table = user_table(&users(), now());
         insta::assert_snapshot!(plain(&table), @r#"
         USER             BOT      STATE         SINCE   QUEUED  UNDELIVERED  LAST ERROR
         alice            support  connected     3 min        0            0  -
@@ -231,17 +237,17 @@ mod tests {
 
     #[test]
     fn webhooks_are_aligned() {
-        insta::assert_snapshot!(plain(&webhook_table(&webhooks())), @r#"
+        insta::assert_snapshot!(plain(&webhook_table(&webhooks(), now())), @r#"
         WEBHOOK    STATE     BACKLOG  LAST OUTCOME
         crm        ok              0  -
-        analytics  failing     12345  503 Service Unavailable
-        old        disabled        7  {"status":410}
+        analytics  failing     12345  503 Service\u{1b} Unavailable, 12 s ago
+        old        disabled        7  410 Gone, 2 days ago
         "#);
     }
 
     #[test]
     fn states_have_colours() {
-        let table = webhook_table(&webhooks());
+        let table = webhook_table(&webhooks(), now());
         for coloured in ["\u{1b}[32mok", "\u{1b}[33mfailing", "\u{1b}[31mdisabled"] {
             assert!(table.contains(coloured), "{table:?}");
         }
@@ -249,9 +255,9 @@ mod tests {
 
     #[test]
     fn nothing_configured_is_said_in_words() {
-        let now = Timestamp::parse(NOW).unwrap();
+        let now = now();
         assert!(user_table(&[], now).starts_with("No users"));
-        assert!(webhook_table(&[]).starts_with("No webhooks"));
+        assert!(webhook_table(&[], now).starts_with("No webhooks"));
     }
 
     #[test]

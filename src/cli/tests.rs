@@ -6,7 +6,7 @@ use super::Arguments;
 
 /// The help of a command, as wide as a terminal.
 fn help(command: Option<&str>) -> String {
-    let mut arguments = Arguments::command().term_width(100);
+    let mut arguments = Arguments::command().term_width(80);
     arguments.build();
     let help = match command {
         None => arguments.render_help(),
@@ -23,33 +23,35 @@ fn the_commands_are_consistent() {
 #[test]
 fn help_lists_commands_and_exit_codes() {
     insta::assert_snapshot!(help(None), @r#"
-    Connects Kore.ai bots to plain HTTP: POST a message in, get the bot's events as webhooks, lose
-    nothing
+    Connects Kore.ai bots to plain HTTP: POST a message in, get the bot's events as
+    webhooks, lose nothing
 
     Usage: rtm-bridge [OPTIONS] [COMMAND]
 
     Commands:
       run        Run the daemon (the default)
-      demo       Watch everything at work in one process: a short conversation, with mishaps
+      demo       Watch it all at work: a short conversation, with mishaps
       check      Check the configuration and say what it means
       sandbox    Run the stand-in platform alone, for trying things out
-      receive    Run a webhook receiver for development: checks signatures, prints events
+      receive    Run a webhook receiver for development: checks signatures, prints
+                 events
       send       Send a message through a running bridge
       status     Show the users and webhooks of a running bridge
       reconnect  Drop a user's connection and make it anew at once
       help       Print this message or the help of the given subcommand(s)
 
     Options:
-      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
       -h, --help           Print help
       -V, --version        Print version
 
     Examples:
-      rtm-bridge demo                             watch it all at work, on this machine alone
-      rtm-bridge check                            say what bridge.toml means, or what is wrong with it
-      rtm-bridge                                  run the daemon
-      rtm-bridge send alice "Hi" --wait reply     talk to alice's bot through the running daemon
-      rtm-bridge status                           how users and webhooks are
+      rtm-bridge demo                           see it all at work
+      rtm-bridge check                          what does bridge.toml mean?
+      rtm-bridge                                run the daemon
+      rtm-bridge send alice "Hi" --wait reply   talk to alice's bot
+      rtm-bridge status                         how the users and webhooks are
 
     Exit codes:
       0  fine
@@ -66,7 +68,8 @@ fn help_of_check() {
     Usage: rtm-bridge check [OPTIONS]
 
     Options:
-      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
       -h, --help           Print help
     ");
 }
@@ -79,17 +82,19 @@ fn help_of_sandbox() {
     Usage: rtm-bridge sandbox [OPTIONS]
 
     Options:
-      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
           --listen <ADDR>  Where to listen [default: 127.0.0.1:9080]
           --allow-remote   Allow an address that other machines can reach
       -h, --help           Print help
 
-    Prints what bridge.toml needs to use it, then logs each sign-in, connection and frame to stderr
-    until Ctrl-C. It checks what the platform checks; everything it knows is gone when it ends.
+    Prints what bridge.toml needs to use it, then logs each sign-in, connection and
+    frame to stderr until Ctrl-C. It checks what the platform checks; everything it
+    knows is gone when it ends.
 
     Examples:
       rtm-bridge sandbox
-      curl -d '{"text": "Hello"}' -H 'Content-Type: application/json' \
+      curl -H 'Content-Type: application/json' -d '{"text": "Hello"}' \
           http://127.0.0.1:9080/sandbox/users/alice@example.com/push
     "#);
 }
@@ -102,25 +107,26 @@ fn help_of_receive() {
     Usage: rtm-bridge receive [OPTIONS]
 
     Options:
-      -c, --config <FILE>       The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+      -c, --config <FILE>       The configuration file [env: RTM_BRIDGE_CONFIG]
+                                [default: bridge.toml]
           --listen <ADDR>       Where to listen [default: 127.0.0.1:9090]
-          --secret <whsec_...>  Check signatures with this secret; several times during a rotation [env:
-                                RTM_BRIDGE_WEBHOOK_SECRET]
-          --fail <PLAN>         Answer with this error, to this share of the events: 503@10%, or 503 for
-                                all
+          --secret <whsec_...>  Check signatures with this secret; several times
+                                during a rotation [env: RTM_BRIDGE_WEBHOOK_SECRET]
+          --fail <PLAN>         Answer with this error, to this share of the events:
+                                503@10%, or 503 for all
           --allow-remote        Allow an address that other machines can reach
       -h, --help                Print help
 
-    Answers 204 to every event, 401 to one whose signature is wrong (with --secret). Prints a line for
-    each:
-    time, user, type, text, attempt, signature, answer.
-    RTM_BRIDGE_WEBHOOK_SECRET keeps the secret out of the process list; several are separated by commas.
+    Answers 204 to every event; with --secret 401 to one whose signature is wrong.
+    Prints a line for each: time, user, type, text, attempt, signature, answer.
+    RTM_BRIDGE_WEBHOOK_SECRET keeps the secret out of the process list; several
+    are separated by commas.
 
     Examples:
       rtm-bridge receive
-      rtm-bridge receive --secret whsec_... --fail 503@10%     refuse every tenth, to see it retried
+      rtm-bridge receive --secret whsec_... --fail 503@10%
 
-    In bridge.toml:
+    In bridge.toml, with webhooks = ["dev"] at the user:
       [webhooks.dev]
       url = "http://127.0.0.1:9090/"
     "#);
@@ -138,20 +144,24 @@ fn help_of_send() {
       <TEXT>  What the user says to the bot
 
     Options:
-      -c, --config <FILE>   The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
-          --wait <WHAT>     Wait for the platform's ack, or for the bot's reply [possible values: ack,
-                            reply]
-          --timeout <TIME>  How long to wait, such as 500ms, 10s or 2m; at most 120s [default: 30s]
-          --url <URL>       The running bridge's API [default: http.api of the configuration] [env:
-                            RTM_BRIDGE_URL]
+      -c, --config <FILE>   The configuration file [env: RTM_BRIDGE_CONFIG]
+                            [default: bridge.toml]
+          --wait <WHAT>     Wait for the platform's ack, or for the bot's reply
+                            [possible values: ack, reply]
+          --timeout <TIME>  How long to wait, such as 500ms, 10s or 2m; at most 120s
+                            [default: 30s]
+          --url <URL>       The running bridge's API [default: http.api of the
+                            configuration] [env: RTM_BRIDGE_URL]
       -h, --help            Print help (see more with '--help')
 
-    Prints the message's clientMessageId and its status, and with --wait reply the bot's answer below.
-    Without --wait the message is on the bridge's disk when this returns, and is sent as soon as it can
-    be.
-    Exit code 1: the bridge refused it, or it ended rejected or expired, or what was waited for did not
-    come in time (the message goes on then).
-    Needs a client with the scope send, where [clients] are configured.
+    Prints the message's clientMessageId and its status, and with --wait reply the
+    bot's answer below. Without --wait the message is on the bridge's disk when
+    this returns, and is sent as soon as it can be.
+
+    Exit code 1: the bridge refused it, or it ended rejected or expired, or what
+    was waited for did not come in time (the message goes on then).
+    Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+    the scope send.
 
     Examples:
       rtm-bridge send alice "I'd like to order"
@@ -168,17 +178,19 @@ fn help_of_status() {
     Usage: rtm-bridge status [OPTIONS]
 
     Options:
-      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
           --json           Print JSON, as the API answers it
-          --url <URL>      The running bridge's API [default: http.api of the configuration] [env:
-                           RTM_BRIDGE_URL]
+          --url <URL>      The running bridge's API [default: http.api of the
+                           configuration] [env: RTM_BRIDGE_URL]
       -h, --help           Print help
 
-    Needs a client with the scope read, where [clients] are configured; shows the users it may act for.
+    Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+    the scope read; the users that it may act for are shown.
 
     Examples:
       rtm-bridge status
-      rtm-bridge status --json | jq -r '.users[] | select(.state != "connected") | .name'
+      rtm-bridge status --json | jq '.users[] | select(.state != "connected")'
     "#);
 }
 
@@ -193,15 +205,39 @@ fn help_of_reconnect() {
       <USER>  The user, as bridge.toml names it
 
     Options:
-      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default: bridge.toml]
-          --url <URL>      The running bridge's API [default: http.api of the configuration] [env:
-                           RTM_BRIDGE_URL]
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --url <URL>      The running bridge's API [default: http.api of the
+                           configuration] [env: RTM_BRIDGE_URL]
       -h, --help           Print help
 
-    A user whose credentials were refused, or who waits after a failure, is tried again at once.
-    Needs a client with the scope admin, where [clients] are configured.
+    A user whose credentials were refused, or who waits after a failure, is tried
+    again at once. Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token
+    of one with the scope admin.
 
     Example:
       rtm-bridge reconnect alice
+    ");
+}
+
+#[test]
+fn help_of_demo() {
+    insta::assert_snapshot!(help(Some("demo")), @"
+    Watch it all at work: a short conversation, with mishaps
+
+    Usage: rtm-bridge demo [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --once           End after the script: with 0 if every step was fine, with
+                           1 if one failed
+      -h, --help           Print help
+
+    A stand-in for the platform, the bridge and a webhook receiver talk to each
+    other: sign-in, a message and its ack, the reply at the webhook, a dropped
+    connection, a webhook that fails, a restart. Every line shows what really
+    happened. Then it stays up for curl until Ctrl-C. It needs no configuration
+    and leaves nothing behind. RUST_LOG=info shows the logs, too.
     ");
 }

@@ -1,8 +1,8 @@
 //! The store: the only place that knows sled.
 //!
 //! It speaks of messages, events, lanes and dead letters, never of trees and keys. Everything that
-//! must be durable goes through one commit thread ([`commit`]); bodies above 8 KiB are files beside
-//! sled ([`payload`]); [`durability`] makes sled's flush what it claims to be.
+//! must be durable goes through one commit thread (`commit`); bodies above 8 KiB are files beside
+//! sled (`payload`); `durability` makes sled's flush what it claims to be.
 //!
 //! On disk:
 //!

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use super::{commit::COMMITS, durability, keys, tip::Tip};
+use super::{
+    commit::COMMITS,
+    durability::{self, SelfTestError},
+    keys,
+    tip::Tip,
+};
 use crate::config;
 
 /// The layout that this program writes.
@@ -107,10 +112,18 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
     let nonce = check_layout(&db, before, path)?;
     if config.durability == config::Durability::Fsync {
         durability::self_test(&db, &keys::meta("self-test"))
-            .map_err(|error| OpenError::NotDurable { path: path.clone(), detail: error.to_string() })?;
+            .map_err(|error| self_test_failed(error, path))?;
     }
     let (tip, commits) = check_tip(&db, path)?;
     Ok(Opened { db, lock, nonce, tip, commits })
+}
+
+/// A disk that is full says nothing about its syncs: there may be space at the next try.
+fn self_test_failed(error: SelfTestError, path: &Path) -> OpenError {
+    match error {
+        SelfTestError::Sled(sled::Error::Io(error)) => OpenError::Io { path: path.to_owned(), error },
+        error => OpenError::NotDurable { path: path.to_owned(), detail: error.to_string() },
+    }
 }
 
 /// What was there before opening.
@@ -279,5 +292,17 @@ fn check_layout(db: &sled::Db, before: Before, path: &Path) -> Result<u32, OpenE
         }
         // sled reads a log up to the first damage, and takes what is behind it for never written.
         _ => Err(damaged("its log has no layout version: the start of it can't be read".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_at_the_self_test_is_tried_again_and_a_missing_sync_is_not() {
+        let full = sled::Error::Io(io::ErrorKind::StorageFull.into());
+        assert!(!self_test_failed(full.into(), Path::new("data")).needs_a_person());
+        assert!(self_test_failed(SelfTestError::NotInForce, Path::new("data")).needs_a_person());
     }
 }

@@ -180,15 +180,7 @@ impl Gate {
 
     /// Whether the webhook is disabled.
     pub fn is_disabled(&self) -> bool {
-        self.disabled_since().is_some()
-    }
-
-    /// Since when the webhook is disabled, if it is.
-    pub fn disabled_since(&self) -> Option<Timestamp> {
-        match self.state {
-            State::Disabled { since } => Some(since),
-            State::Open | State::Probing { .. } => None,
-        }
+        matches!(self.state, State::Disabled { .. })
     }
 
     /// Whether nothing gets through at the moment.

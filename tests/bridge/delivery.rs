@@ -249,6 +249,36 @@ async fn undelivered_events_are_counted_kept_and_delivered_in_order_after_a_rest
 }
 
 #[tokio::test]
+async fn no_more_deliveries_are_under_way_than_allowed() {
+    let world = World::start_silent(|config| {
+        (1..=5).for_each(|n| add_user(config, &format!("user{n}")));
+        crm(config).max_in_flight = 2;
+    })
+    .await;
+    world.receiver.hold();
+    (1..=5).for_each(|n| world.bot_says(&format!("user{n}"), ["Hi"]));
+    for n in 1..=5 {
+        world.until_user(&format!("user{n}"), "its event", |user| user["undelivered"] == 1).await;
+    }
+    assert_eq!(within("two", world.receiver.wait_attempts(2)).await.len(), 2);
+    world.receiver.release();
+    delivered(&world, 5).await;
+}
+
+#[tokio::test]
+async fn without_order_a_users_event_does_not_wait_for_the_one_before() {
+    let world = World::start_silent(|config| crm(config).ordered = false).await;
+    world.receiver.rule(|event| (event.text.as_deref() == Some("1")).then(|| Reply::status(500)));
+    world.bot_says(ALICE, numbers(1, 3));
+    let mut others = texts(&delivered(&world, 2).await);
+    others.sort();
+    assert_eq!(others, ["2", "3"]);
+    world.receiver.rule(|_| None);
+    let events = delivered(&world, 3).await;
+    assert_eq!((texts(&events)[2].as_str(), events[2].sequence), ("1", Some(1)));
+}
+
+#[tokio::test]
 async fn replies_are_noted_at_their_message() {
     let world = World::start_silent(|_| {}).await;
     world.control().configure(|settings| settings.bot = BotScript::Echo);

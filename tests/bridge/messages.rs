@@ -1,9 +1,15 @@
 //! Messages: what reaches the platform, in which order, how often, and how each one ends.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use futures_util::future::join_all;
-use rtm_bridge::sandbox::{Fault, FaultKind, SocketEnd, Taken};
+use rtm_bridge::{
+    clock::Timestamp,
+    config,
+    names::UserName,
+    sandbox::{Fault, FaultKind, SocketEnd, Taken},
+    store::Store,
+};
 use serde_json::{Value, json};
 
 use crate::support::{ALICE, BOB, World, add_user, answer, sent_texts, within};
@@ -35,7 +41,7 @@ async fn impatient() -> World {
 // ---- What reaches the platform.
 
 /// A message's frame, given what the caller says.
-fn frame(said: Value, id: u64) -> Value {
+fn frame(said: &Value, id: u64) -> Value {
     let mut frame = json!({
         "clientMessageId": id, "id": id, "client": "sdk",
         "botInfo": {"chatBot": BOT_NAME, "taskBotId": BOT_ID},
@@ -74,7 +80,7 @@ async fn every_content_type_becomes_the_documented_frame() {
         assert_eq!(status, 202, "{body}");
         let id = body["clientMessageId"].as_u64().unwrap();
         let frames = within("the frame", world.control().wait_messages(ALICE, index as u64 + 1)).await;
-        assert_eq!(frames[index].json(), frame(said.clone(), id));
+        assert_eq!(frames[index].json(), frame(said, id));
     }
 }
 
@@ -94,7 +100,7 @@ async fn a_whole_frame_goes_as_it_is_but_for_what_is_the_bridges() {
     let mut sent = frames[0].json();
     sent["message"]["nlMeta"] = json!("checked above");
     let mut expected = frame(
-        json!({"resourceid": "/bot.message", "message": {"body": "Hi", "nlMeta": "checked above"}, "extra": [1, 2]}),
+        &json!({"resourceid": "/bot.message", "message": {"body": "Hi", "nlMeta": "checked above"}, "extra": [1, 2]}),
         id,
     );
     expected["botInfo"]["customData"] = json!({"tier": "gold"});
@@ -146,6 +152,37 @@ async fn what_is_accepted_while_disconnected_waits_and_its_location_answers() {
     let id = body["clientMessageId"].as_u64().unwrap();
     assert_eq!(end(&world.final_status(ALICE, id).await), json!(["acked", null, "confirmed", 1]));
     assert_eq!(world.user(ALICE).await["queued"], 0);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_in_the_store_as_a_crash_at_that_moment_leaves_it() {
+    let world = World::start().await;
+    world.cut_off().await;
+    let mut ids = vec![world.send(ALICE, "small").await];
+    // Large enough for a file of its own.
+    ids.push(world.send(ALICE, &"large".repeat(10_000)).await);
+    let crashed = tempfile::tempdir().unwrap();
+    copy_directory(&world.config.store.path, crashed.path());
+    let store = config::Store { path: crashed.path().to_owned(), ..world.config.store.clone() };
+    let store = Store::open(&store).unwrap();
+    let alice = store.user_number(&UserName::new(ALICE).unwrap()).unwrap();
+    let queued: Vec<_> = store.queued_messages().map(Result::unwrap).collect();
+    assert_eq!(queued.iter().map(|message| message.id.get()).collect::<Vec<_>>(), ids);
+    let content = store.message_content(alice, queued[1].number).unwrap();
+    assert!(content.fields.windows(25).any(|part| part == "large".repeat(5).as_bytes()));
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -298,6 +335,40 @@ async fn order_survives_drops_resends_and_a_restart() {
     assert!(sent.is_sorted(), "{sent:?}");
     sent.dedup();
     assert_eq!(sent, texts);
+}
+
+#[tokio::test]
+async fn several_in_flight_are_sent_before_the_first_ack_and_no_more_than_allowed() {
+    let world = World::start_with(|config| config.messages.in_flight = 3).await;
+    world.all_connected().await;
+    world.control().inject(Fault::times(FaultKind::DelayedAck { ms: 800 }, 3));
+    let mut ids = Vec::new();
+    for text in ["1", "2", "3", "4"] {
+        ids.push(world.send(ALICE, text).await);
+    }
+    for id in &ids {
+        assert_eq!(world.final_status(ALICE, *id).await["status"], "acked");
+    }
+    let frames = world.control().messages(ALICE);
+    assert_eq!(sent_texts(&world.control(), ALICE), ["1", "2", "3", "4"]);
+    let since_first = |index: usize| frames[index].at.since(frames[0].at);
+    assert!(since_first(3) >= Duration::from_millis(790), "the fourth waits for an ack");
+    let acked = world.status(ALICE, ids[0]).await["ackedAt"].clone();
+    assert!(frames[2].at < Timestamp::parse(acked.as_str().unwrap()).unwrap(), "the third doesn't");
+}
+
+#[tokio::test]
+async fn a_users_rate_is_kept() {
+    let per = Duration::from_millis(300);
+    let world = World::start_with(|config| config.messages.rate = Some(config::Rate { count: 2, per })).await;
+    world.all_connected().await;
+    let began = Timestamp::now();
+    for n in 0..6 {
+        world.send(ALICE, &n.to_string()).await;
+    }
+    let frames = within("all six", world.control().wait_messages(ALICE, 6)).await;
+    // Two at once, and the other four one after the other.
+    assert!(frames[5].at.since(began) >= per * 2 - Duration::from_millis(5));
 }
 
 // ---- Acks.
@@ -473,7 +544,7 @@ async fn the_messages_of_a_removed_user_expire() {
     let (status, problem) = world.get(&format!("/v1/users/{BOB}/messages/{id}")).await;
     assert_eq!((status, &problem["code"]), (404, &json!("unknown_user")));
     world.stop_daemon().await;
-    world.config.users.insert(rtm_bridge::names::UserName::new(BOB).unwrap(), bob);
+    world.config.users.insert(UserName::new(BOB).unwrap(), bob);
     world.start_daemon().await;
     assert_eq!(end(&world.status(BOB, id).await), json!(["expired", "user_removed", "none", 0]));
     world.bring_back().await;

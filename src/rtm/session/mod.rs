@@ -14,7 +14,7 @@
 //!  any ──stop──> Stopped
 //! ```
 //!
-//! Whatever ends a try or a connection goes through [`Session::disconnect`], so there is one place
+//! Whatever ends a try or a connection goes through `Session::disconnect`, so there is one place
 //! where the outbox learns of it and one where the backoff is chosen.
 
 mod io;

@@ -1,0 +1,9 @@
+//! The commands as a shell sees them: output, exit codes, signals. The bridge that they call is the
+//! binary too; the platform behind it is the stand-in.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
+
+mod bridge;
+mod check;
+mod servers;
+mod support;

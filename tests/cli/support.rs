@@ -1,0 +1,185 @@
+//! Running the binary.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use rtm_bridge::sandbox::{App, Sandbox, SandboxOptions};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command},
+};
+
+/// No wait of a test takes longer than this; a test that hangs says where.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits for something, and panics with its name if it doesn't come.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited {LIMIT:?} in vain for: {what}"))
+}
+
+/// The binary with these arguments, and nothing of this process's environment that it reads.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rtm-bridge"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    for name in ["CONFIG", "URL", "TOKEN", "WEBHOOK_SECRET"] {
+        command.env_remove(format!("RTM_BRIDGE_{name}"));
+    }
+    for name in ["RUST_LOG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "STATE_DIRECTORY"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+pub async fn ended(mut command: Command) -> Ended {
+    let Output { status, stdout, stderr } = within("a command to end", command.output()).await.unwrap();
+    Ended {
+        code: status.code().expect("an exit code, not a signal"),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+/// Runs the binary with these arguments to its end.
+pub async fn run(arguments: &[&str]) -> Ended {
+    ended(command(arguments)).await
+}
+
+/// A command that goes on until it is stopped.
+pub struct Running {
+    pub child: Child,
+    pub stdout: Lines<BufReader<ChildStdout>>,
+    pub stderr: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, stdout, stderr }
+    }
+
+    /// Interrupts it, as Ctrl-C does, and gives its exit code.
+    pub async fn interrupt(mut self) -> Option<i32> {
+        let id = self.child.id().expect("it still runs").to_string();
+        let kill = Command::new("kill").args(["-INT", &id]).status();
+        assert!(within("the signal", kill).await.unwrap().success());
+        within("the end after Ctrl-C", self.child.wait()).await.unwrap().code()
+    }
+}
+
+/// Reads lines until one has this in it, and gives it.
+pub async fn line_with<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, wanted: &str) -> String {
+    let mut seen = Vec::new();
+    let reading = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(wanted) {
+                return Some(line);
+            }
+            seen.push(line);
+        }
+        None
+    };
+    let found = within(wanted, reading).await;
+    found.unwrap_or_else(|| panic!("no line with {wanted:?} in:\n{}", seen.join("\n")))
+}
+
+/// An address of this machine that nobody listens on at the moment.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A platform, and a bridge of alice's, both running.
+pub struct World {
+    pub sandbox: Sandbox,
+    pub daemon: Running,
+    pub config: String,
+    pub url: String,
+    _directory: TempDir,
+}
+
+/// The token of the client `operator`, who may do everything.
+pub const TOKEN: &str = "a-token-of-the-operator-for-tests";
+
+impl World {
+    /// Without clients: everyone on this machine may do everything.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With more in its configuration; alice is connected.
+    pub async fn start_with(more: &str) -> Self {
+        let mut options = SandboxOptions::default();
+        options.settings.welcome = None;
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        // The daemon takes free ports; the commands' configuration names the one that it got.
+        let write = |name: &str, api: SocketAddr| {
+            let file = directory.path().join(name).display().to_string();
+            std::fs::write(&file, configuration(&sandbox, api, more)).unwrap();
+            file
+        };
+        let daemon = write("daemon.toml", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let mut daemon = Running::start(command(&["--config", &daemon]));
+        let ready = line_with(&mut daemon.stderr, "ready api=").await;
+        let api = ready.split_whitespace().find_map(|word| word.strip_prefix("api=")).unwrap();
+        let api: SocketAddr = api.parse().unwrap();
+        let config = write("bridge.toml", api);
+        // The platform knows of the connection a moment before the bridge does: not a matter here.
+        within("alice's connection", sandbox.control().wait_connected("alice", 1)).await;
+        Self { sandbox, daemon, config, url: format!("http://{api}"), _directory: directory }
+    }
+
+    /// A command that finds this bridge through its configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(arguments);
+        command.env("RTM_BRIDGE_CONFIG", &self.config);
+        command
+    }
+
+    /// Runs such a command to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Ended {
+        ended(self.command(arguments)).await
+    }
+}
+
+fn configuration(sandbox: &Sandbox, api: SocketAddr, more: &str) -> String {
+    let App { client_id, client_secret, bot_name, bot_id } = App::default();
+    let platform = sandbox.url();
+    format!(
+        r#"
+[platform]
+url = "{platform}"
+[http]
+api = "{api}"
+ops = "127.0.0.1:0"
+[store]
+path = "data"
+[bots.support]
+name = "{bot_name}"
+id = "{bot_id}"
+client_id = "{client_id}"
+client_secret = "{client_secret}"
+[users.alice]
+bot = "support"
+identity = "alice"
+webhooks = []
+{more}"#
+    )
+}
