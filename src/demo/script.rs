@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     ledger::{Ledger, Tally},
-    stage::{Answer, Stage, StageError, USER},
+    stage::{Answer, IDENTITY, Stage, StageError, USER},
     timeline::{
         Party::{Bridge, Crm, Platform, You},
         Timeline,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     receiver::{ReceivedEvent, Verdict},
-    sandbox::{App, ConnectionInfo, ConnectionMode, Direction, Endpoint, Fault, FaultKind, SocketEnd},
+    sandbox::{ConnectionInfo, ConnectionMode, Direction, Endpoint, Fault, FaultKind, SocketEnd},
     users::ConnectionState,
 };
 
@@ -190,7 +190,7 @@ impl<W: Write> Script<'_, W> {
             (Endpoint::RtmStart, "POST rtm/start: a URL for the socket"),
         ];
         for (endpoint, words) in asked {
-            let requests = platform.requests(endpoint);
+            let requests = platform.requests_of(IDENTITY, endpoint);
             ensure(requests.len() == 1, || {
                 format!("{} requests came to {endpoint:?}, not one", requests.len())
             })?;
@@ -215,9 +215,10 @@ impl<W: Write> Script<'_, W> {
     async fn frame(&mut self) -> Done {
         let sent = self.latest();
         let frame = self.show_frame(&sent).await?;
-        let bot = App::default();
-        ensure(frame["botInfo"]["chatBot"] == *bot.bot_name, || "the frame names another bot")?;
-        Ok(self.timeline.check(format_args!("id {}, botInfo: {}", sent.id, bot.bot_name))?)
+        let bot = &self.stage.app().bot_name;
+        ensure(frame["botInfo"]["chatBot"] == **bot, || "the frame names another bot")?;
+        let words = format!("id {}, botInfo: {bot}", sent.id);
+        Ok(self.timeline.check(words)?)
     }
 
     async fn ack(&mut self) -> Done {
@@ -248,7 +249,7 @@ impl<W: Write> Script<'_, W> {
         ensure((status, delivery) == (Some("queued"), Some("none")), || {
             format!("its status is {status:?} and its delivery {delivery:?}, without a connection")
         })?;
-        let frames = self.stage.platform().messages(USER).len();
+        let frames = self.stage.platform().messages(IDENTITY).len();
         ensure(frames == self.sent.len() - 1, || format!("the platform has {frames} frames"))?;
         Ok(self.timeline.check("safe in the store: status queued, delivery none")?)
     }
@@ -257,18 +258,21 @@ impl<W: Write> Script<'_, W> {
         let platform = self.stage.platform();
         // Each socket so far took one request; what comes after them is refused.
         let used = self.sockets.len();
-        let tried = platform.wait_requests(Endpoint::RtmStart, used as u64 + 1);
+        let tried = platform.wait_requests_of(IDENTITY, Endpoint::RtmStart, used + 1);
         self.within("a try to reconnect", tried).await?;
-        for refused in platform.requests(Endpoint::RtmStart).iter().skip(used) {
+        for refused in platform.requests_of(IDENTITY, Endpoint::RtmStart).iter().skip(used) {
             self.timeline.hop(refused.at, Bridge, Platform, "POST rtm/start → 503: the bridge waits")?;
         }
         platform.clear_faults();
         let socket = self.next_socket().await?;
-        let fresh = platform.requests(Endpoint::RtmStart).pop().ok_or_else(|| wrong("no rtm/start came"))?;
+        let fresh = platform
+            .requests_of(IDENTITY, Endpoint::RtmStart)
+            .pop()
+            .ok_or_else(|| wrong("no rtm/start came"))?;
         self.timeline.hop(fresh.at, Bridge, Platform, "POST rtm/start: a new URL for the socket")?;
         self.show_socket(&socket)?;
         self.timeline.check("a sid that was never used before")?;
-        let sign_ins = platform.request_count(Endpoint::Jwtgrant);
+        let sign_ins = platform.requests_of(IDENTITY, Endpoint::Jwtgrant).len();
         ensure(sign_ins == 1, || format!("there were {sign_ins} jwtgrants; the first token is still good"))?;
         self.timeline.check("no second sign-in: the access token is kept")?;
         self.check_one_welcome()
@@ -355,11 +359,12 @@ impl<W: Write> Script<'_, W> {
                 acked.push(sent.id);
             }
         }
-        let frames = platform.messages(USER);
+        let frames = platform.messages(IDENTITY);
         let arrived = frames.iter().filter_map(|frame| frame.json()["id"].as_u64());
         let messages =
             Tally::of(self.sent.iter().map(|sent| sent.id), arrived.filter(|id| acked.contains(id)));
-        let said = platform.history(USER).into_iter().filter(|item| item.direction == Direction::Outgoing);
+        let said =
+            platform.history(IDENTITY).into_iter().filter(|item| item.direction == Direction::Outgoing);
         let events = self.stage.receiver().events();
         let heard = events.iter().map(|event| match envelope(event)["data"]["messageId"].as_str() {
             Some(id) => id.to_owned(),
@@ -402,7 +407,7 @@ impl<W: Write> Script<'_, W> {
     async fn show_frame(&mut self, sent: &Sent) -> Result<Value, StepError> {
         let platform = self.stage.platform();
         let all = self.sent.len() as u64;
-        let frames = self.within("the frame at the platform", platform.wait_messages(USER, all)).await?;
+        let frames = self.within("the frame at the platform", platform.wait_messages(IDENTITY, all)).await?;
         let frame = frames.iter().find(|frame| frame.json()["id"] == sent.id);
         let frame = frame.ok_or_else(|| wrong("the platform got other frames instead"))?;
         let json = frame.json();
@@ -475,7 +480,8 @@ impl<W: Write> Script<'_, W> {
     /// Waits for the user's next socket: with a new sid, and after the first as a reconnect.
     async fn next_socket(&mut self) -> Result<ConnectionInfo, StepError> {
         let platform = self.stage.platform();
-        let open = self.within("alice's WebSocket at the platform", platform.wait_connected(USER, 1)).await?;
+        let open =
+            self.within("alice's WebSocket at the platform", platform.wait_connected(IDENTITY, 1)).await?;
         let socket = open.into_iter().next().ok_or_else(|| wrong("no socket is open"))?;
         let is_new = self.sockets.iter().all(|known| known.sid != socket.sid);
         ensure(is_new, || "the socket's URL was used before")?;
@@ -489,9 +495,9 @@ impl<W: Write> Script<'_, W> {
     async fn cut(&mut self) -> Done {
         let platform = self.stage.platform();
         let refuse = FaultKind::Refuse { at: Endpoint::RtmStart, status: 503, retry_after: None };
-        platform.inject(Fault::always(refuse).for_user(USER));
+        platform.inject(Fault::always(refuse).for_user(IDENTITY));
         let at = Timestamp::now();
-        let ended = platform.end_sockets(USER, &SocketEnd::Reset);
+        let ended = platform.end_sockets(IDENTITY, &SocketEnd::Reset);
         ensure(ended == 1, || format!("{ended} connections were open, not one"))?;
         self.timeline.hop(at, Platform, Bridge, "TCP reset; rtm/start refuses for now")?;
         let user = self.stage.bridge().and_then(|bridge| bridge.users().get(USER));
@@ -541,7 +547,7 @@ impl<W: Write> Script<'_, W> {
     fn check_one_welcome(&mut self) -> Done {
         let platform = self.stage.platform();
         let welcome = platform.settings().welcome.unwrap_or_default();
-        let welcomes = platform.history(USER).iter().filter(|item| item.text == welcome).count();
+        let welcomes = platform.history(IDENTITY).iter().filter(|item| item.text == welcome).count();
         ensure(welcomes == 1, || format!("the bot said welcome {welcomes} times"))?;
         Ok(self.timeline.check("the bot said no second welcome")?)
     }

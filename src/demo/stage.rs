@@ -19,8 +19,10 @@ use crate::{
     webhook::parse_secret,
 };
 
-/// The one user, by name and by identity.
+/// The one user's name.
 pub(super) const USER: &str = "alice";
+/// Who that is for the platform.
+pub(super) const IDENTITY: &str = "alice@demo.example";
 /// What the webhook's requests are signed with. Worth nothing: both ends are in this process.
 const SIGNING_SECRET: &str = "whsec_ZGVtby1zaWduaW5nLWtleS1vZi1ydG0tYnJpZGdl";
 
@@ -91,6 +93,7 @@ pub enum StageError {
 #[derive(Debug)]
 pub struct Stage {
     platform: Sandbox,
+    app: App,
     receiver: Receiver,
     config: Config,
     bridge: Option<Daemon>,
@@ -112,15 +115,18 @@ pub(super) struct Answer {
 impl Stage {
     /// Starts the stand-in, the receiver and the bridge between them.
     pub async fn start(options: StageOptions) -> Result<Self, StageError> {
-        let platform = Sandbox::start(SandboxOptions::default()).await?;
+        let app = new_app();
+        let platform = SandboxOptions { apps: vec![app.clone()], ..SandboxOptions::default() };
+        let platform = Sandbox::start(platform).await?;
         let receiver = ReceiverOptions { secrets: vec![signing_key()], ..ReceiverOptions::default() };
         let receiver = Receiver::start(receiver).await.map_err(StageError::Receiver)?;
         let scratch = Scratch::new().map_err(|source| StageError::Directory { source })?;
-        let config = configuration(&platform, &receiver, &scratch, options.ports);
+        let config = configuration(&platform, &app, &receiver, &scratch, options.ports);
         // Neither a proxy nor an authority is needed to talk to oneself.
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build()?;
         let mut stage = Self {
             platform,
+            app,
             receiver,
             config,
             bridge: None,
@@ -140,6 +146,16 @@ impl Stage {
     /// The webhook's receiver.
     pub fn receiver(&self) -> &Receiver {
         &self.receiver
+    }
+
+    /// The identity by which the stand-in knows the user.
+    pub fn identity(&self) -> &'static str {
+        IDENTITY
+    }
+
+    /// The app, and with it the bot, that the stand-in knows.
+    pub(super) fn app(&self) -> &App {
+        &self.app
     }
 
     /// How long a step waits for what must happen.
@@ -235,12 +251,28 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, StageError> 
     Ok(Answer { at, status, location, body })
 }
 
+/// An app that no one else has: a bridge that was left over from something else, and finds a
+/// platform again at the stand-in's port, gets no further than that.
+fn new_app() -> App {
+    App {
+        client_id: format!("cs-{:032x}", fastrand::u128(..)),
+        client_secret: format!("{:032x}", fastrand::u128(..)),
+        ..App::default()
+    }
+}
+
 fn signing_key() -> config::SigningKey {
     parse_secret(SIGNING_SECRET).expect("a constant secret")
 }
 
 /// What `bridge.toml` would say, but with shorter backoffs: nobody wants to wait in a demo.
-fn configuration(platform: &Sandbox, receiver: &Receiver, scratch: &Scratch, ports: Ports) -> Config {
+fn configuration(
+    platform: &Sandbox,
+    app: &App,
+    receiver: &Receiver,
+    scratch: &Scratch,
+    ports: Ports,
+) -> Config {
     let bot = BotName::new("support").expect("a constant name");
     let crm = WebhookName::new("crm").expect("a constant name");
     let user = UserName::new(USER).expect("a constant name");
@@ -260,8 +292,9 @@ fn configuration(platform: &Sandbox, receiver: &Receiver, scratch: &Scratch, por
         messages: config::Messages::default(),
         history: config::History::default(),
         log: config::Log::default(),
-        bots: [(bot.clone(), bot_of(&App::default()))].into(),
-        users: [(user, config::User { bot, identity: USER.to_owned(), webhooks: vec![crm.clone()] })].into(),
+        bots: [(bot.clone(), bot_of(app))].into(),
+        users: [(user, config::User { bot, identity: IDENTITY.to_owned(), webhooks: vec![crm.clone()] })]
+            .into(),
         webhooks: [(crm, webhook)].into(),
         clients: [].into(),
     }

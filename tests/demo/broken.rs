@@ -47,7 +47,7 @@ async fn an_answer_that_the_webhook_never_takes() {
 async fn a_bot_that_says_welcome_twice() {
     let (step, why) = failing(Duration::from_secs(20), |stage| {
         let welcome = stage.platform().settings().welcome.unwrap();
-        stage.platform().push("alice", Push::text(welcome).history_only());
+        stage.platform().push(stage.identity(), Push::text(welcome).history_only());
     })
     .await;
     assert_eq!((step, step.title()), (Step::Reconnect, "The bridge reconnects"));
