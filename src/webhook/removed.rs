@@ -65,10 +65,10 @@ impl RemovedWebhook {
         };
         match outcome {
             Ok(letters) => {
-                tracing::warn!(webhook = %self.name, letters, "the backlog of a removed webhook became dead letters")
+                tracing::warn!(webhook = %self.name, letters, "the backlog of a removed webhook became dead letters");
             }
             Err(error) => {
-                tracing::error!(webhook = %self.name, %error, "the backlog of a removed webhook stays as it is")
+                tracing::error!(webhook = %self.name, %error, "the backlog of a removed webhook stays as it is");
             }
         }
     }
