@@ -52,10 +52,10 @@ mod tests {
         insta::assert_snapshot!(report.replace(&dir.path().display().to_string(), "DIR"), @r#"
         DIR/bridge.toml is valid.
 
-        API:       http://127.0.0.1:8080 (send messages, read events)
-        Ops:       http://127.0.0.1:8081 (health, metrics, status page)
+        API:       http://127.0.0.1:8080 (send messages, ask what became of them)
+        Ops:       http://127.0.0.1:8081 (health)
         Platform:  https://bots.kore.ai/, at most 4.5 requests a second and bot (bursts of 60)
-        Store:     data (survives a power loss; full at 10GiB)
+        Store:     data (survives a power loss)
         Messages:  expire after 15 minutes; sent again after 10 seconds without an ack, 3 times in all; one at a time per user
         1 bot:
           support: "Support", id st-00000000-0000-0000-0000-000000000000, client cs-00000000-0000-0000-0000-000000000000

@@ -15,7 +15,7 @@ use url::Url;
 use super::{CommandError, settings};
 use crate::{
     config::{ApiListener, Environment as _, ProcessEnvironment},
-    names::UserName,
+    names::{UserName, WebhookName},
     webhook::visible,
 };
 
@@ -197,6 +197,11 @@ impl Bridge {
 /// A user's name as an argument.
 pub(super) fn user_name(text: &str) -> Result<UserName, String> {
     UserName::new(text).map_err(|invalid| invalid.to_string())
+}
+
+/// A webhook's name as an argument.
+pub(super) fn webhook_name(text: &str) -> Result<WebhookName, String> {
+    WebhookName::new(text).map_err(|invalid| invalid.to_string())
 }
 
 /// What is wrong with it is told without repeating it: there may be a password in it.

@@ -5,6 +5,7 @@
 mod check;
 mod client;
 mod demo;
+mod enable;
 mod listen;
 mod logs;
 mod output;
@@ -82,6 +83,8 @@ enum Command {
     Status(status::Arguments),
     /// Drop a user's connection and make it anew at once
     Reconnect(reconnect::Arguments),
+    /// Put a webhook back to work that said it is gone, or is held
+    Enable(enable::Arguments),
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => send::run(&arguments, &config),
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
+        Command::Enable(arguments) => enable::run(&arguments, &config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

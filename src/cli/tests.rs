@@ -38,6 +38,7 @@ fn help_lists_commands_and_exit_codes() {
       send       Send a message through a running bridge
       status     Show the users and webhooks of a running bridge
       reconnect  Drop a user's connection and make it anew at once
+      enable     Put a webhook back to work that said it is gone, or is held
       help       Print this message or the help of the given subcommand(s)
 
     Options:

@@ -8,7 +8,7 @@ use super::{
     BodyFormat, Client, Config, Durability, EventFilter, Http, Messages, Platform, Store, Streaming, Warning,
     WarningKind, Webhook, WebhookAuth,
     plain::{Plain, plain_path},
-    values::{duration_in_words, show_rate, show_size},
+    values::{duration_in_words, show_rate},
 };
 
 /// No list is longer; the rest is counted.
@@ -82,8 +82,8 @@ impl Explanation<'_> {
 
 fn listeners(f: &mut fmt::Formatter<'_>, http: &Http) -> fmt::Result {
     let scheme = if http.tls.is_some() { "https" } else { "http" };
-    writeln!(f, "API:       {scheme}://{} (send messages, read events)", http.api)?;
-    writeln!(f, "Ops:       http://{} (health, metrics, status page)", http.ops)
+    writeln!(f, "API:       {scheme}://{} (send messages, ask what became of them)", http.api)?;
+    writeln!(f, "Ops:       http://{} (health)", http.ops)
 }
 
 fn talks_to(f: &mut fmt::Formatter<'_>, platform: &Platform) -> fmt::Result {
@@ -100,8 +100,7 @@ fn keeps(f: &mut fmt::Formatter<'_>, store: &Store) -> fmt::Result {
         Durability::Fsync => "survives a power loss",
         Durability::Os => "survives a crash of the process, not of the machine",
     };
-    let max_size = show_size(store.max_size);
-    writeln!(f, "Store:     {} ({survives}; full at {max_size})", plain_path(&store.path))
+    writeln!(f, "Store:     {} ({survives})", plain_path(&store.path))
 }
 
 fn sends(f: &mut fmt::Formatter<'_>, messages: &Messages) -> fmt::Result {

@@ -92,6 +92,8 @@ struct Lane {
     /// The newest event that is known to be on stable storage. The store may show later ones
     /// already, whose commit is still in progress.
     arrived: u64,
+    /// Its sequence number: what was given a later one is still being committed.
+    arrived_sequence: u64,
     /// Events after this number are only in the store.
     more_after: Option<u64>,
     started: Vec<Started>,
@@ -132,7 +134,8 @@ impl Lane {
         let started = self.started.iter().map(|started| started.item.event.id.number);
         let waiting = self.window.front().map(|item| item.event.id.number);
         let stored = self.more_after.map(|after| after + 1);
-        started.chain(waiting).chain(stored).min().unwrap_or(u64::MAX)
+        let on_its_way = (self.given > self.arrived_sequence).then_some(self.arrived + 1);
+        started.chain(waiting).chain(stored).chain(on_its_way).min().unwrap_or(u64::MAX)
     }
 
     fn record(&self) -> LaneRecord {
@@ -197,6 +200,7 @@ impl Lanes {
             done: record.done,
             ahead: record.done_ahead,
             arrived: newest,
+            arrived_sequence: given,
             more_after: has_backlog.then_some(record.done.event),
             tried_before: record.attempted,
             ..Lane::default()
@@ -217,6 +221,7 @@ impl Lanes {
         let lane = self.lanes.entry(user).or_default();
         let size = item.event.frame.len();
         lane.arrived = lane.arrived.max(item.event.id.number);
+        lane.arrived_sequence = lane.arrived_sequence.max(item.sequence);
         let previous = lane.window.back().map(|last| last.event.id.number);
         if lane.more_after.is_none() && lane.window.len() < WINDOW && self.window_bytes + size <= WINDOW_BYTES
         {
@@ -469,7 +474,24 @@ mod tests {
             }
         }
 
+        /// Nothing that a receiver is still owed may be forgotten.
+        fn check_open(&self) {
+            for (user, number, _, wanted) in &self.log {
+                let is_delivered =
+                    self.delivered.get(user).is_some_and(|delivered| delivered.contains(number));
+                assert!(
+                    !wanted || is_delivered || !self.lanes.is_past(*user, *number),
+                    "{number} is taken for finished"
+                );
+            }
+        }
+
         fn step(&mut self, step: &Step) {
+            self.act(step);
+            self.check_open();
+        }
+
+        fn act(&mut self, step: &Step) {
             match *step {
                 Step::Receive(user, wanted) => {
                     let user = UserNumber(user);
@@ -539,6 +561,7 @@ mod tests {
                 delivered.sort_unstable();
                 assert_eq!(delivered, wanted);
                 assert_eq!(self.lanes.undelivered(user), 0);
+                assert!(self.log.iter().all(|(_, number, ..)| self.lanes.is_past(user, *number)));
             }
         }
     }

@@ -67,7 +67,8 @@ struct Shared {
     retention: Mutex<Retention>,
     /// Users whose conversation a human agent has taken over.
     agent_sessions: Mutex<HashSet<UserNumber>>,
-    subscribers: RwLock<Subscribers>,
+    /// None once this is closed: nobody is known to be done with anything then.
+    subscribers: RwLock<Option<Subscribers>>,
 }
 
 /// Who wants events.
@@ -104,7 +105,7 @@ impl Events {
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
-            subscribers: RwLock::new(subscribers),
+            subscribers: RwLock::new(Some(subscribers)),
         };
         let events = Self { shared: Arc::new(shared) };
         events.shared.sweep()?;
@@ -134,7 +135,8 @@ impl Events {
         }
         self.shared.note_agent_session(user.number, head);
         let kind = head.kind.as_deref().unwrap_or_default();
-        let subscribers = self.subscribers(user.number);
+        let closed = || StoreError::Unavailable("it is shutting down".to_owned());
+        let subscribers = self.subscribers(user.number).ok_or_else(closed)?;
         let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, kind)).collect();
         let bot = self.shared.store.bot_number(&user.bot)?;
         let in_reply_to = received.in_reply_to.filter(|_| !head.is("user_message"));
@@ -183,17 +185,18 @@ impl Events {
 
     /// Every configured webhook, by name.
     pub fn webhooks(&self) -> Vec<Arc<dyn Subscriber>> {
-        self.shared.subscribers().webhooks.values().cloned().collect()
+        self.shared.subscribers().iter().flat_map(|of| of.webhooks.values()).cloned().collect()
     }
 
     /// The webhook of this name, if configured.
     pub fn webhook(&self, name: &str) -> Option<Arc<dyn Subscriber>> {
-        self.shared.subscribers().webhooks.get(name).cloned()
+        self.shared.subscribers().as_ref()?.webhooks.get(name).cloned()
     }
 
     /// How many events of the user are not delivered, over all webhooks.
     pub fn undelivered(&self, user: UserNumber) -> u64 {
-        self.subscribers(user).iter().map(|subscriber| subscriber.undelivered(user)).sum()
+        let subscribers = self.subscribers(user).unwrap_or_default();
+        subscribers.iter().map(|subscriber| subscriber.undelivered(user)).sum()
     }
 
     /// Whether a human agent has taken over the user's conversation, as far as this run has seen.
@@ -208,11 +211,13 @@ impl Events {
 
     /// Lets go of the webhooks, at the end: they hold this as well.
     pub fn close(&self) {
-        *self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner) = Subscribers::default();
+        *self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn subscribers(&self, user: UserNumber) -> Vec<Arc<dyn Subscriber>> {
-        self.shared.subscribers().routes.get(&user).cloned().unwrap_or_default()
+    /// Who wants the user's events; none once this is closed.
+    fn subscribers(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
+        let subscribers = self.shared.subscribers();
+        Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
     }
 }
 
@@ -264,7 +269,7 @@ impl Shared {
         Ok(text.is_ok_and(|text| Fingerprint::of(text.as_bytes()) == message.text_fingerprint))
     }
 
-    fn subscribers(&self) -> RwLockReadGuard<'_, Subscribers> {
+    fn subscribers(&self) -> RwLockReadGuard<'_, Option<Subscribers>> {
         self.subscribers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -306,6 +311,7 @@ impl Shared {
     /// Whether nobody has this event still to finish.
     fn is_past_everywhere(&self, user: UserNumber, event: u64) -> bool {
         let subscribers = self.subscribers();
+        let Some(subscribers) = subscribers.as_ref() else { return false };
         let lanes = || {
             [&subscribers.routes, &subscribers.leftovers].into_iter().filter_map(|of| of.get(&user)).flatten()
         };
@@ -331,5 +337,82 @@ impl Shared {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        events::{DeliveryCounts, WebhookState, WebhookStatus},
+        names::{BotName, UserName},
+        store::{WebhookNumber, testing},
+    };
+
+    /// A webhook that never gets anything through.
+    #[derive(Debug)]
+    struct Stuck(Mutex<u64>);
+
+    impl Subscriber for Stuck {
+        fn webhook(&self) -> WebhookNumber {
+            WebhookNumber(1)
+        }
+
+        fn give(&self, _: UserNumber, _: &str) -> LaneSlot {
+            let mut given = self.0.lock().unwrap();
+            *given += 1;
+            LaneSlot { webhook: WebhookNumber(1), sequence: *given, wanted: true }
+        }
+
+        fn arrived(&self, _: UserNumber, _: &Arc<Event>, _: u64) {}
+
+        fn is_past(&self, _: UserNumber, _: u64) -> bool {
+            false
+        }
+
+        fn undelivered(&self, _: UserNumber) -> u64 {
+            *self.0.lock().unwrap()
+        }
+
+        fn status(&self) -> WebhookStatus {
+            WebhookStatus {
+                name: WebhookName::new("stuck").unwrap(),
+                state: WebhookState::Failing,
+                backlog: 0,
+                last_outcome: None,
+                counts: DeliveryCounts::default(),
+            }
+        }
+
+        fn enable(&self) {}
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_during_the_end_is_not_taken_for_delivered() {
+        let (_directory, store) = testing::store();
+        let kept = config::Store { recent: 1, ..testing::settings("unused".as_ref()) };
+        let messages = Messages::load(store.clone(), testing::message_settings(), &kept, &[]).unwrap();
+        let name = UserName::new("alice").unwrap();
+        let number = store.user_number(&name).unwrap();
+        let user = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));
+        let stuck: Arc<dyn Subscriber> = Arc::new(Stuck(Mutex::new(0)));
+        let subscribers = Subscribers { routes: [(number, vec![stuck])].into(), ..Subscribers::default() };
+        let events = Events::load(store.clone(), messages, &kept, subscribers).unwrap();
+        let mut last = None;
+        for n in 0..300 {
+            let frame = Bytes::from(format!(r#"{{"type":"events","n":{n}}}"#));
+            let head = FrameHead::parse(&frame).unwrap();
+            let at = Timestamp::now();
+            let received = Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live };
+            match events.receive(&user, &head, received).await.unwrap() {
+                Reception::Event { durable, .. } => last = Some(durable),
+                Reception::Repeat => panic!("no frame is a repeat"),
+            }
+        }
+        events.close();
+        last.unwrap().await.unwrap();
+        // Whatever was to be removed is removed when the store is closed.
+        store.close();
+        assert_eq!(store.events_after(number, 0).count(), 300);
     }
 }

@@ -702,10 +702,10 @@ impl Verdict {
             Self::Rejected(reason, ack) => {
                 record.status = MessageStatus::Rejected;
                 record.reason = Some(reason);
-                record.certainty = match reason {
-                    FinalReason::RefusedByPlatform => Certainty::Confirmed,
-                    _ => record.certainty,
-                };
+                // Refused by the platform: then it has it. What never left was refused by ourselves.
+                if record.certainty == Certainty::Unknown {
+                    record.certainty = Certainty::Confirmed;
+                }
                 record.ack = ack;
             }
             Self::Expired(reason) => {

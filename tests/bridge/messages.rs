@@ -428,12 +428,12 @@ async fn a_message_that_is_too_large_for_the_platform_is_rejected_and_not_sent_a
     world.control().configure(|settings| settings.max_frame = 2_000);
     let (large, small) = (world.send(ALICE, &"x".repeat(4_000)).await, world.send(ALICE, "small").await);
     let status = world.final_status(ALICE, large).await;
-    assert_eq!(end(&status), json!(["rejected", "too_large", "unknown", 1]));
+    assert_eq!(end(&status), json!(["rejected", "too_large", "confirmed", 1]));
     assert_eq!(world.final_status(ALICE, small).await["status"], "acked");
     world.control().inject(cut_before_ack(Taken::No, SocketEnd::close(1009), 1));
     let closed = world.send(ALICE, "closed for").await;
     let status = world.final_status(ALICE, closed).await;
-    assert_eq!(end(&status), json!(["rejected", "too_large", "unknown", 1]));
+    assert_eq!(end(&status), json!(["rejected", "too_large", "confirmed", 1]));
     let last = world.send(ALICE, "last").await;
     world.final_status(ALICE, last).await;
     let mut sent = sent_texts(&world.control(), ALICE);

@@ -113,10 +113,10 @@ path = "kept"
     let explained = dir.without_dir(&explain(&config, &warnings).to_string());
     assert!(!explained.contains("hidden") && !explained.contains(TOKEN) && !explained.contains(WHSEC));
     insta::assert_snapshot!(explained, @r#"
-    API:       http://127.0.0.1:8080 (send messages, read events)
-    Ops:       http://127.0.0.1:8081 (health, metrics, status page)
+    API:       http://127.0.0.1:8080 (send messages, ask what became of them)
+    Ops:       http://127.0.0.1:8081 (health)
     Platform:  https://platform.example/base, sockets to wss://rtm.example/, at most 4.5 requests a second and bot (bursts of 60)
-    Store:     kept (survives a crash of the process, not of the machine; full at 10GiB)
+    Store:     kept (survives a crash of the process, not of the machine)
     Messages:  expire after 15 minutes; sent again after 10 seconds without an ack, 3 times in all; up to 3 at a time per user, so a resend may change their order
     1 bot:
       support: "Support", id st-1, client cs-1
@@ -152,10 +152,10 @@ fn the_smallest_configuration() {
     let dir = Dir::new();
     dir.write("bridge.toml", "");
     insta::assert_snapshot!(explained(&dir), @r#"
-    API:       http://127.0.0.1:8080 (send messages, read events)
-    Ops:       http://127.0.0.1:8081 (health, metrics, status page)
+    API:       http://127.0.0.1:8080 (send messages, ask what became of them)
+    Ops:       http://127.0.0.1:8081 (health)
     Platform:  https://bots.kore.ai/, at most 4.5 requests a second and bot (bursts of 60)
-    Store:     data (survives a power loss; full at 10GiB)
+    Store:     data (survives a power loss)
     Messages:  expire after 15 minutes; sent again after 10 seconds without an ack, 3 times in all; one at a time per user
     0 bots
     0 users
