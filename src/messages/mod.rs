@@ -8,6 +8,7 @@ mod content;
 mod draft;
 mod id;
 mod json;
+mod load;
 mod queue;
 mod record;
 mod retention;

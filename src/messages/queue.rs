@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Certainty, ClientMessageId, Draft, Expectation, FinalReason, Fingerprint, MessageContent, MessageNumber,
+    Certainty, ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageNumber,
     MessageRecord, MessageStatus, QueuedMessage, Verdict, retention::Retention,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     config,
     events::EventId,
     names::ClientName,
-    store::{ClientNumber, Idempotency, LastRun, NewMessage, Reserved, Store, StoreError, UserNumber},
+    store::{ClientNumber, Idempotency, NewMessage, Reserved, Store, StoreError, UserNumber},
     users::{Command, User},
 };
 
@@ -92,49 +92,49 @@ pub enum Until {
 /// The queue of accepted messages, of all users.
 #[derive(Debug, Clone)]
 pub struct Messages {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    store: Arc<Store>,
-    settings: config::Messages,
-    state: Mutex<State>,
-    watchers: Mutex<HashMap<(UserNumber, ClientMessageId), Arc<Notify>>>,
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
+    pub(super) settings: config::Messages,
+    pub(super) state: Mutex<State>,
+    pub(super) watchers: Mutex<HashMap<(UserNumber, ClientMessageId), Arc<Notify>>>,
 }
 
 #[derive(Debug)]
-struct State {
-    next_number: u64,
-    users: HashMap<UserNumber, UserQueue>,
+pub(super) struct State {
+    pub(super) next_number: u64,
+    pub(super) users: HashMap<UserNumber, UserQueue>,
     /// Final messages whose last write is on its way: newer than what the store tells.
-    finishing: HashMap<(UserNumber, ClientMessageId), MessageRecord>,
-    retention: Retention,
+    pub(super) finishing: HashMap<(UserNumber, ClientMessageId), MessageRecord>,
+    pub(super) retention: Retention,
 }
 
 /// What is kept in memory of one user's messages.
 #[derive(Debug, Default)]
-struct UserQueue {
+pub(super) struct UserQueue {
     /// The greatest id that the bridge chose.
-    chosen_up_to: u64,
+    pub(super) chosen_up_to: u64,
     /// The messages that are not final, in order.
-    live: BTreeMap<MessageNumber, Live>,
-    by_id: HashMap<ClientMessageId, MessageNumber>,
-    last_sent: Option<ClientMessageId>,
+    pub(super) live: BTreeMap<MessageNumber, Live>,
+    pub(super) by_id: HashMap<ClientMessageId, MessageNumber>,
+    pub(super) last_sent: Option<ClientMessageId>,
 }
 
 #[derive(Debug)]
-struct Live {
-    id: ClientMessageId,
-    expires_at: Timestamp,
-    record: MessageRecord,
-    key: Option<Idempotency>,
-    commit: Commit,
+pub(super) struct Live {
+    pub(super) id: ClientMessageId,
+    pub(super) expires_at: Timestamp,
+    pub(super) record: MessageRecord,
+    pub(super) key: Option<Idempotency>,
+    pub(super) commit: Commit,
 }
 
 /// Whether a live message is on stable storage.
 #[derive(Debug)]
-enum Commit {
+pub(super) enum Commit {
     /// Not yet; these callers repeat it and wait for the same commit.
     Pending(Vec<oneshot::Sender<Result<(), StoreError>>>),
     Done,
@@ -145,114 +145,6 @@ enum Decision {
     New(ClientMessageId, MessageRecord, oneshot::Receiver<Result<(), StoreError>>),
     RepeatInCommit(ClientMessageId, oneshot::Receiver<Result<(), StoreError>>),
     Repeat(ClientMessageId, MessageRecord),
-}
-
-impl Messages {
-    /// Reads what the store holds. Messages of users that are not in `configured` expire.
-    pub fn load(
-        store: Arc<Store>,
-        settings: config::Messages,
-        kept: &config::Store,
-        configured: &[UserNumber],
-    ) -> Result<Self, StoreError> {
-        let mut users: HashMap<UserNumber, UserQueue> = HashMap::new();
-        for queued in store.queued_messages() {
-            let queued = queued?;
-            let Some(record) = store.message(queued.user, queued.id)? else {
-                return Err(StoreError::Unreadable(format!("message {} has no status", queued.id)));
-            };
-            let live = Live {
-                id: queued.id,
-                expires_at: queued.expires_at,
-                record,
-                key: None,
-                commit: Commit::Done,
-            };
-            let user = users.entry(queued.user).or_default();
-            user.by_id.insert(queued.id, queued.number);
-            user.live.insert(queued.number, live);
-        }
-        if store.last_run() == LastRun::Cut {
-            for user in users.values_mut() {
-                distrust_heads(user, settings.in_flight);
-            }
-        }
-        let (retention, last_final) = load_journal(&store, kept, &mut users)?;
-        let next_number = retention.next_number();
-        restore_last_sent(&store, &mut users, &last_final)?;
-        let state = State { next_number, users, finishing: HashMap::new(), retention };
-        let shared = Shared { store, settings, state: Mutex::new(state), watchers: Mutex::default() };
-        let messages = Self { shared: Arc::new(shared) };
-        messages.expire_removed(configured);
-        messages.shared.forget_old();
-        Ok(messages)
-    }
-
-    /// A message of a user who is no longer configured can't be sent.
-    fn expire_removed(&self, configured: &[UserNumber]) {
-        let orphans: Vec<_> = {
-            let state = self.shared.lock();
-            let removed = state.users.iter().filter(|(user, _)| !configured.contains(user));
-            removed.flat_map(|(user, queue)| queue.live.keys().map(|number| (*user, *number))).collect()
-        };
-        for (user, number) in orphans {
-            self.finished(user, number, Timestamp::now(), Verdict::Expired(FinalReason::UserRemoved));
-        }
-    }
-}
-
-/// After a kill, what was sent just before it may not have been written down: the messages whose turn
-/// it was may have reached the bot.
-fn distrust_heads(user: &mut UserQueue, in_flight: usize) {
-    for live in user.live.values_mut().take(in_flight) {
-        if live.record.certainty == Certainty::None {
-            live.record.certainty = Certainty::Unknown;
-        }
-    }
-}
-
-/// Reads the journal of accepted messages: the greatest chosen ids, what may be forgotten when, and
-/// each user's last message that is final.
-fn load_journal(
-    store: &Store,
-    kept: &config::Store,
-    users: &mut HashMap<UserNumber, UserQueue>,
-) -> Result<(Retention, HashMap<UserNumber, ClientMessageId>), StoreError> {
-    let mut retention = Retention::new(kept, store.chosen_up_to()?);
-    let mut last_final = HashMap::new();
-    for journal in store.accepted_after(MessageNumber(0)) {
-        let journal = journal?;
-        for message in &journal.messages {
-            let user = users.entry(message.user).or_default();
-            if message.generated {
-                user.chosen_up_to = user.chosen_up_to.max(message.id.get());
-            }
-            if !user.by_id.contains_key(&message.id) {
-                last_final.insert(message.user, message.id);
-            }
-        }
-        retention.accepted(journal.first, journal.messages.len());
-    }
-    Ok((retention, last_final))
-}
-
-/// Finds each user's latest message that was sent: one that waits for its ack, else the last final one.
-fn restore_last_sent(
-    store: &Store,
-    users: &mut HashMap<UserNumber, UserQueue>,
-    last_final: &HashMap<UserNumber, ClientMessageId>,
-) -> Result<(), StoreError> {
-    for (number, user) in users {
-        let unacked = user.live.values().rev().find(|live| live.record.sent_at.is_some());
-        user.last_sent = unacked.map(|live| live.id);
-        if user.last_sent.is_none()
-            && let Some(id) = last_final.get(number)
-            && store.message(*number, *id)?.is_some_and(|record| record.sent_at.is_some())
-        {
-            user.last_sent = Some(*id);
-        }
-    }
-    Ok(())
 }
 
 /// For the API.
@@ -429,7 +321,7 @@ impl State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -626,7 +518,7 @@ impl Shared {
     }
 
     /// Forgets final messages that are too old or too many, oldest first.
-    fn forget_old(&self) {
+    pub(super) fn forget_old(&self) {
         let mut state = self.lock();
         let State { retention, users, .. } = &mut *state;
         let is_live =
@@ -663,55 +555,6 @@ impl Drop for Watch {
         // The map's and this one.
         if Arc::strong_count(&self.changed) == 2 {
             watchers.remove(&self.key);
-        }
-    }
-}
-
-impl Draft {
-    fn record(&self, number: MessageNumber, now: Timestamp) -> MessageRecord {
-        MessageRecord {
-            number,
-            status: MessageStatus::Queued,
-            reason: None,
-            certainty: Certainty::None,
-            expectation: self.expectation,
-            attempts: 0,
-            created_at: now,
-            sent_at: None,
-            acked_at: None,
-            final_at: None,
-            ack: None,
-            replies: Vec::new(),
-            fingerprint: self.fingerprint,
-            text_fingerprint: self.text_fingerprint,
-        }
-    }
-}
-
-impl Verdict {
-    fn apply(self, record: &mut MessageRecord, at: Timestamp) {
-        record.final_at = Some(at);
-        match self {
-            Self::Acked(ack) => {
-                record.status = MessageStatus::Acked;
-                record.certainty = Certainty::Confirmed;
-                record.acked_at = Some(at);
-                record.ack = Some(ack);
-            }
-            Self::Sent => record.status = MessageStatus::Sent,
-            Self::Rejected(reason, ack) => {
-                record.status = MessageStatus::Rejected;
-                record.reason = Some(reason);
-                // Refused by the platform: then it has it. What never left was refused by ourselves.
-                if record.certainty == Certainty::Unknown {
-                    record.certainty = Certainty::Confirmed;
-                }
-                record.ack = ack;
-            }
-            Self::Expired(reason) => {
-                record.status = MessageStatus::Expired;
-                record.reason = Some(reason);
-            }
         }
     }
 }

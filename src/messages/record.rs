@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MessageNumber;
+use super::{Draft, MessageNumber};
 use crate::{clock::Timestamp, events::EventId};
 
 /// A message's status.
@@ -128,5 +128,56 @@ impl MessageRecord {
     /// Whether nothing more happens to it.
     pub fn is_final(&self) -> bool {
         self.final_at.is_some()
+    }
+}
+
+impl Draft {
+    /// What is remembered of the message from its acceptance on.
+    pub(super) fn record(&self, number: MessageNumber, now: Timestamp) -> MessageRecord {
+        MessageRecord {
+            number,
+            status: MessageStatus::Queued,
+            reason: None,
+            certainty: Certainty::None,
+            expectation: self.expectation,
+            attempts: 0,
+            created_at: now,
+            sent_at: None,
+            acked_at: None,
+            final_at: None,
+            ack: None,
+            replies: Vec::new(),
+            fingerprint: self.fingerprint,
+            text_fingerprint: self.text_fingerprint,
+        }
+    }
+}
+
+impl Verdict {
+    /// Writes the end into what is remembered of the message.
+    pub(super) fn apply(self, record: &mut MessageRecord, at: Timestamp) {
+        record.final_at = Some(at);
+        match self {
+            Self::Acked(ack) => {
+                record.status = MessageStatus::Acked;
+                record.certainty = Certainty::Confirmed;
+                record.acked_at = Some(at);
+                record.ack = Some(ack);
+            }
+            Self::Sent => record.status = MessageStatus::Sent,
+            Self::Rejected(reason, ack) => {
+                record.status = MessageStatus::Rejected;
+                record.reason = Some(reason);
+                // Refused by the platform: then it has it. What never left was refused by ourselves.
+                if record.certainty == Certainty::Unknown {
+                    record.certainty = Certainty::Confirmed;
+                }
+                record.ack = ack;
+            }
+            Self::Expired(reason) => {
+                record.status = MessageStatus::Expired;
+                record.reason = Some(reason);
+            }
+        }
     }
 }

@@ -34,6 +34,8 @@ use crate::{
 
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
+/// An event's failed attempts that the log tells of.
+const WORTH_TELLING: u32 = 3;
 
 /// Delivers one webhook's events. Cloning it is cheap.
 #[derive(Debug, Clone)]
@@ -69,7 +71,15 @@ struct State {
     due: BTreeMap<(Instant, u64), UserNumber>,
     rng: fastrand::Rng,
     last_outcome: Option<LastOutcome>,
+    trouble: Trouble,
     counts: DeliveryCounts,
+}
+
+/// Whether the log says that the webhook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    None,
+    Told,
 }
 
 /// An event on its way out.
@@ -103,6 +113,7 @@ impl Dispatcher {
             due: BTreeMap::new(),
             rng: fastrand::Rng::new(),
             last_outcome: None,
+            trouble: Trouble::None,
             counts: DeliveryCounts::default(),
         };
         let shared = Shared {
@@ -397,7 +408,7 @@ impl Shared {
         let now = Now::read();
         let mut state = self.lock();
         state.gate.ended();
-        self.note(&mut state, result, now.wall);
+        self.note(&mut state, job, result, now.wall);
         match result.outcome {
             Outcome::Delivered => self.delivered(&mut state, job, now),
             Outcome::Refused => {
@@ -421,15 +432,24 @@ impl Shared {
         next
     }
 
-    fn note(&self, state: &mut State, result: &AttemptResult, at: Timestamp) {
-        let was_failing = state.gate.is_failing();
+    /// Notes the outcome. A webhook that fails now and then is no news; one that an event was sent to
+    /// in vain several times is, and so is its return.
+    fn note(&self, state: &mut State, job: &Job, result: &AttemptResult, at: Timestamp) {
         let summary = result.summary();
-        if result.outcome == Outcome::Delivered {
-            if was_failing {
+        let attempts = job.started.attempts.saturating_add(1);
+        match (result.outcome, state.trouble) {
+            (Outcome::Delivered, Trouble::Told) => {
+                state.trouble = Trouble::None;
                 tracing::info!(webhook = %self.name, backlog = state.lanes.backlog(), "webhook takes events again");
             }
-        } else if !was_failing {
-            tracing::warn!(webhook = %self.name, outcome = %summary, "delivery failed; it will be tried again");
+            (Outcome::Retry { .. }, Trouble::None) if attempts >= WORTH_TELLING => {
+                state.trouble = Trouble::Told;
+                tracing::warn!(webhook = %self.name, attempts, outcome = %summary, "webhook fails; its events are kept and tried again");
+            }
+            (Outcome::Delivered, Trouble::None) => {}
+            _ => {
+                tracing::debug!(webhook = %self.name, event = %job.started.item.event.id, attempts, outcome = %summary, "delivery failed");
+            }
         }
         state.last_outcome = Some(LastOutcome { summary, at });
     }

@@ -90,11 +90,17 @@ async fn what_is_no_frame_is_skipped_and_what_follows_is_not() {
 #[tokio::test]
 async fn a_suspended_bot_is_not_hammered() {
     let (sandbox, control) = sandbox().await;
-    let bridge = Bridge::start(&sandbox, &["alice"]);
+    let bridge = Bridge::start(&sandbox, &["alice", "bob"]);
     bridge.wait_state("alice", ConnectionState::Connected).await;
     control.end_sockets("alice", &SocketEnd::close(1008));
     bridge.wait_state("alice", ConnectionState::BackingOff).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    // Bob's is the clock: he is dropped, and comes back, several times meanwhile.
+    for connects in 1..=4 {
+        soon(control.wait_connects("bob", connects)).await;
+        bridge.wait_state("bob", ConnectionState::Connected).await;
+        control.end_sockets("bob", &SocketEnd::Drop);
+        bridge.wait_state("bob", ConnectionState::BackingOff).await;
+    }
     assert_eq!(control.connects("alice"), 1);
     assert!(bridge.user("alice").status().last_error.unwrap().contains("1008"));
 }

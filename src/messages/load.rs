@@ -1,0 +1,125 @@
+//! Taking the queue up where the last run left it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use super::{
+    Certainty, ClientMessageId, FinalReason, MessageNumber, Messages, Verdict,
+    queue::{Commit, Live, Shared, State, UserQueue},
+    retention::Retention,
+};
+use crate::{
+    clock::Timestamp,
+    config,
+    store::{LastRun, Store, StoreError, UserNumber},
+};
+
+impl Messages {
+    /// Reads what the store holds. Messages of users that are not in `configured` expire.
+    pub fn load(
+        store: Arc<Store>,
+        settings: config::Messages,
+        kept: &config::Store,
+        configured: &[UserNumber],
+    ) -> Result<Self, StoreError> {
+        let mut users: HashMap<UserNumber, UserQueue> = HashMap::new();
+        for queued in store.queued_messages() {
+            let queued = queued?;
+            let Some(record) = store.message(queued.user, queued.id)? else {
+                return Err(StoreError::Unreadable(format!("message {} has no status", queued.id)));
+            };
+            let live = Live {
+                id: queued.id,
+                expires_at: queued.expires_at,
+                record,
+                key: None,
+                commit: Commit::Done,
+            };
+            let user = users.entry(queued.user).or_default();
+            user.by_id.insert(queued.id, queued.number);
+            user.live.insert(queued.number, live);
+        }
+        if store.last_run() == LastRun::Cut {
+            for user in users.values_mut() {
+                distrust_heads(user, settings.in_flight);
+            }
+        }
+        let (retention, last_final) = load_journal(&store, kept, &mut users)?;
+        let next_number = retention.next_number();
+        restore_last_sent(&store, &mut users, &last_final)?;
+        let state = State { next_number, users, finishing: HashMap::new(), retention };
+        let shared = Shared { store, settings, state: Mutex::new(state), watchers: Mutex::default() };
+        let messages = Self { shared: Arc::new(shared) };
+        messages.expire_removed(configured);
+        messages.shared.forget_old();
+        Ok(messages)
+    }
+
+    /// A message of a user who is no longer configured can't be sent.
+    fn expire_removed(&self, configured: &[UserNumber]) {
+        let orphans: Vec<_> = {
+            let state = self.shared.lock();
+            let removed = state.users.iter().filter(|(user, _)| !configured.contains(user));
+            removed.flat_map(|(user, queue)| queue.live.keys().map(|number| (*user, *number))).collect()
+        };
+        for (user, number) in orphans {
+            self.finished(user, number, Timestamp::now(), Verdict::Expired(FinalReason::UserRemoved));
+        }
+    }
+}
+
+/// After a kill, what was sent just before it may not have been written down: the messages whose turn
+/// it was may have reached the bot.
+fn distrust_heads(user: &mut UserQueue, in_flight: usize) {
+    for live in user.live.values_mut().take(in_flight) {
+        if live.record.certainty == Certainty::None {
+            live.record.certainty = Certainty::Unknown;
+        }
+    }
+}
+
+/// Reads the journal of accepted messages: the greatest chosen ids, what may be forgotten when, and
+/// each user's last message that is final.
+fn load_journal(
+    store: &Store,
+    kept: &config::Store,
+    users: &mut HashMap<UserNumber, UserQueue>,
+) -> Result<(Retention, HashMap<UserNumber, ClientMessageId>), StoreError> {
+    let mut retention = Retention::new(kept, store.chosen_up_to()?);
+    let mut last_final = HashMap::new();
+    for journal in store.accepted_after(MessageNumber(0)) {
+        let journal = journal?;
+        for message in &journal.messages {
+            let user = users.entry(message.user).or_default();
+            if message.generated {
+                user.chosen_up_to = user.chosen_up_to.max(message.id.get());
+            }
+            if !user.by_id.contains_key(&message.id) {
+                last_final.insert(message.user, message.id);
+            }
+        }
+        retention.accepted(journal.first, journal.messages.len());
+    }
+    Ok((retention, last_final))
+}
+
+/// Finds each user's latest message that was sent: one that waits for its ack, else the last final one.
+fn restore_last_sent(
+    store: &Store,
+    users: &mut HashMap<UserNumber, UserQueue>,
+    last_final: &HashMap<UserNumber, ClientMessageId>,
+) -> Result<(), StoreError> {
+    for (number, user) in users {
+        let unacked = user.live.values().rev().find(|live| live.record.sent_at.is_some());
+        user.last_sent = unacked.map(|live| live.id);
+        if user.last_sent.is_none()
+            && let Some(id) = last_final.get(number)
+            && store.message(*number, *id)?.is_some_and(|record| record.sent_at.is_some())
+        {
+            user.last_sent = Some(*id);
+        }
+    }
+    Ok(())
+}
