@@ -12,6 +12,8 @@ mod load;
 mod queue;
 mod record;
 mod retention;
+#[cfg(test)]
+mod tests;
 pub mod urlencoded;
 mod view;
 
