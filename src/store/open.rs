@@ -27,7 +27,7 @@ const SEGMENT_SIZE: usize = 2 << 20;
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Why a store did not open. Nothing of it was changed, except where that is said.
+/// Why a store did not open. The bridge wrote nothing to it, except where that is said.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
@@ -50,7 +50,7 @@ pub enum OpenError {
     },
     /// What it holds can't be read as a store.
     #[error(
-        "the store {path} is damaged: {detail}. Nothing was changed. Copy the directory away before anything else; then either restore a \
+        "the store {path} is damaged: {detail}. The bridge wrote nothing to it. Copy the directory away before anything else; then either restore a \
          backup, or start with an empty directory (undelivered events and unsent messages of the damaged store are then missing)"
     )]
     Damaged {
