@@ -267,7 +267,11 @@ mod tests {
     async fn answer(novelty: Novelty) -> (Response, serde_json::Value) {
         let id = "1466692440896".parse().unwrap();
         let accepted = Accepted { id, record: record(MessageStatus::Queued), novelty };
-        let (head, body) = accepted_answer(&alice(), &accepted).into_parts();
+        read(accepted_answer(&alice(), &accepted)).await
+    }
+
+    async fn read(response: Response) -> (Response, serde_json::Value) {
+        let (head, body) = response.into_parts();
         let body = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
         (Response::from_parts(head, ().into()), body)
     }
@@ -293,6 +297,18 @@ mod tests {
             (&body["status"], &body["delivery"], &body["ack"]),
             (&json!("queued"), &json!("none"), &json!(null))
         );
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_ends_too_early_tells_the_status_so_far() {
+        let id = "7".parse().unwrap();
+        let sent = MessageRecord { ack: Some(r#"{"ok":false}"#.into()), ..record(MessageStatus::Sent) };
+        let problem = unfinished(Code::WaitTimeout, "too slow", &alice(), id, &sent);
+        let (response, body) = read(problem.into_response()).await;
+        assert_eq!((response.status(), &body["status"]), (StatusCode::GATEWAY_TIMEOUT, &json!(504)));
+        let message = &body["message"];
+        assert_eq!((&message["clientMessageId"], &message["status"]), (&json!(7), &json!("sent")));
+        assert_eq!(message["ack"], json!({"ok": false}));
     }
 
     #[test]

@@ -86,3 +86,28 @@ pub(super) async fn reconnect(
     user.mailbox.post(Command::Reconnect);
     Ok((StatusCode::ACCEPTED, Json(json!({ "user": user.name }))).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_shown_with_every_key() {
+        let view = UserView {
+            name: "alice".into(),
+            bot: "support".into(),
+            state: ConnectionState::BackingOff,
+            since: Timestamp::from_millis(0),
+            last_error: Some("refused".into()),
+            attempts: 3,
+            queued: 2,
+            undelivered: 1,
+            agent_session: true,
+        };
+        let expected = json!({
+            "name": "alice", "bot": "support", "state": "backing_off", "since": "1970-01-01T00:00:00.000Z",
+            "lastError": "refused", "attempts": 3, "queued": 2, "undelivered": 1, "agentSession": true,
+        });
+        assert_eq!(serde_json::to_value(view).unwrap(), expected);
+    }
+}
