@@ -24,7 +24,7 @@ use crate::{
 /// Messages and events of an empty store, which no test of this file may write to.
 fn untouched() -> (Messages, Events) {
     let (_directory, store) = testing::store();
-    let (settings, kept) = (testing::message_settings(), testing::settings("unused".as_ref()));
+    let (settings, kept) = (crate::config::Messages::default(), testing::settings("unused".as_ref()));
     let messages = Messages::load(store.clone(), settings, &kept, &[]).unwrap();
     let events = Events::load(store, messages.clone(), &kept, Subscribers::default()).unwrap();
     (messages, events)

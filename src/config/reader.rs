@@ -142,7 +142,6 @@ impl<'r> Item<'r> {
         match self.node.value {
             Value::Float(number) => Some(number),
             // Exact for every number that is in some knob's range.
-            #[allow(clippy::cast_precision_loss)]
             Value::Integer(number) => Some(number as f64),
             _ => {
                 self.wrong_type("a number", example);

@@ -93,12 +93,10 @@ impl Events {
     ) -> Result<Self, StoreError> {
         let now = Timestamp::now();
         let mut memory = RepeatMemory::default();
-        let mut retention = Retention::new(kept.recent);
         for journal in store.journals() {
-            let journal = journal?;
-            memory.restore(&journal, now);
-            retention.restore(&journal);
+            memory.restore(&journal?, now);
         }
+        let retention = Retention::load(&store, kept.recent)?;
         let shared = Shared {
             store,
             messages,
@@ -124,8 +122,11 @@ impl Events {
         if self.shared.is_own(user, head, &received.frame)? {
             return Ok(Reception::Repeat);
         }
-        // First, because it may be refused: a frame that was not stored must not count as known.
+        // First what may be refused: a frame that was not stored must not count as known.
         let reserved = self.shared.store.reserve(received.frame.len() + 256).await?;
+        let closed = || StoreError::Unavailable("it is shutting down".to_owned());
+        let subscribers = self.subscribers(user.number).ok_or_else(closed)?;
+        let bot = self.shared.store.bot_number(&user.bot)?;
         let mark = Mark::of(head.identity(), &received.frame);
         if let Some(mark) = mark
             && self.shared.memory().is_repeat(user.number, mark)
@@ -135,10 +136,7 @@ impl Events {
         }
         self.shared.note_agent_session(user.number, head);
         let kind = head.kind.as_deref().unwrap_or_default();
-        let closed = || StoreError::Unavailable("it is shutting down".to_owned());
-        let subscribers = self.subscribers(user.number).ok_or_else(closed)?;
         let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, kind)).collect();
-        let bot = self.shared.store.bot_number(&user.bot)?;
         let in_reply_to = received.in_reply_to.filter(|_| !head.is("user_message"));
         let new = NewEvent {
             user: user.number,
@@ -391,7 +389,7 @@ mod tests {
     async fn what_is_committed_during_the_end_is_not_taken_for_delivered() {
         let (_directory, store) = testing::store();
         let kept = config::Store { recent: 1, ..testing::settings("unused".as_ref()) };
-        let messages = Messages::load(store.clone(), testing::message_settings(), &kept, &[]).unwrap();
+        let messages = Messages::load(store.clone(), config::Messages::default(), &kept, &[]).unwrap();
         let name = UserName::new("alice").unwrap();
         let number = store.user_number(&name).unwrap();
         let user = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));

@@ -6,10 +6,10 @@
 use super::memory::{LIFE, RepeatMemory};
 use crate::{
     clock::Timestamp,
-    store::{Journal, Store, StoreError, UserNumber},
+    store::{Store, StoreError, UserNumber},
 };
 
-/// Events arriving between two looks at the journal's old end.
+/// Events that arrive between two looks at the journal's old end.
 const LOOK_EVERY: u32 = 64;
 
 /// Which events are recent.
@@ -19,24 +19,22 @@ pub(super) struct Retention {
     bytes: u64,
     /// Events before this number are no longer recent.
     recent_from: u64,
-    /// The first event of the newest journal record that is known.
-    newest_journal: u64,
     since_look: u32,
 }
 
 impl Retention {
-    pub(super) fn new(most_bytes: u64) -> Self {
-        Self { most_bytes, bytes: 0, recent_from: 1, newest_journal: 0, since_look: 0 }
-    }
-
-    /// Counts the events of a journal that was there at the start. Which of them are gone already is
-    /// found out by the first [`Retention::expire`].
-    pub(super) fn restore(&mut self, journal: &Journal) {
-        self.bytes += journal.entries.iter().map(|entry| u64::from(entry.size)).sum::<u64>();
-        if self.newest_journal == 0 {
-            self.recent_from = journal.first;
+    /// Finds the recent events by reading the journal from its new end.
+    pub(super) fn load(store: &Store, most_bytes: u64) -> Result<Self, StoreError> {
+        let mut retention = Self { most_bytes, bytes: 0, recent_from: 1, since_look: 0 };
+        for journal in store.journals().rev() {
+            let journal = journal?;
+            retention.bytes += journal.entries.iter().map(|entry| u64::from(entry.size)).sum::<u64>();
+            retention.recent_from = journal.first;
+            if retention.bytes > most_bytes {
+                break;
+            }
         }
-        self.newest_journal = journal.first;
+        Ok(retention)
     }
 
     /// Counts an event that arrived.
@@ -59,11 +57,11 @@ impl Retention {
         memory: &mut RepeatMemory,
         is_past: impl Fn(UserNumber, u64) -> bool,
     ) -> Result<(), StoreError> {
-        if self.since_look < LOOK_EVERY && self.bytes <= self.most_bytes {
+        self.expire_events(store, is_past)?;
+        if self.since_look < LOOK_EVERY {
             return Ok(());
         }
         self.since_look = 0;
-        self.expire_events(store, is_past)?;
         self.expire_journals(store, now, memory)
     }
 
@@ -110,5 +108,67 @@ impl Retention {
             store.remove_journal(journal.first);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        events::{Source, Speaker},
+        store::{BotNumber, JournalEntry, NewEvent, testing},
+    };
+
+    const ALICE: UserNumber = UserNumber(1);
+
+    async fn append(store: &Store, size: usize) -> u64 {
+        let event = NewEvent {
+            user: ALICE,
+            bot: BotNumber(1),
+            kind: "events".to_owned(),
+            received_at: Timestamp::now(),
+            in_reply_to: None,
+            source: Source::Live,
+            speaker: Speaker::Platform,
+            slots: Vec::new(),
+            journal: JournalEntry { user: ALICE, size: size as u32, identity: 0, content: 0 },
+            frame: Bytes::from(vec![b' '; size]),
+        };
+        let (sender, durable) = tokio::sync::oneshot::channel();
+        let reserved = store.reserve(size).await.unwrap();
+        store.append_event(event, reserved, move |number| sender.send(number).unwrap()).unwrap();
+        durable.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_start_counts_the_newest_events_and_looks_at_no_older_ones() {
+        let (_directory, store) = testing::store();
+        for _ in 0..100 {
+            append(&store, 100).await;
+        }
+        let retention = Retention::load(&store, 1_000).unwrap();
+        assert!(retention.is_recent(100) && !retention.is_recent(80));
+        assert!(retention.bytes <= 1_100, "what is long gone is not counted: {} bytes", retention.bytes);
+        assert!(Retention::load(&store, 1_000_000).unwrap().is_recent(1));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_beyond_the_limit_go_if_everyone_is_past_them() {
+        let (_directory, store) = testing::store();
+        let mut retention = Retention::load(&store, 1_000).unwrap();
+        let mut memory = RepeatMemory::default();
+        for _ in 0..50 {
+            append(&store, 100).await;
+            retention.arrived(100);
+            // Somebody still wants number 7.
+            retention.expire(&store, Timestamp::now(), &mut memory, |_, event| event != 7).unwrap();
+        }
+        store.close();
+        let left: Vec<u64> = store.events_after(ALICE, 0).map(|event| event.unwrap().number).collect();
+        assert_eq!(left.first(), Some(&7));
+        assert_eq!(left.len(), 11, "{left:?}");
+        assert!(left.contains(&50) && !left.contains(&40));
     }
 }

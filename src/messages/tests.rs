@@ -20,7 +20,7 @@ fn load(store: &Arc<Store>) -> (Messages, Arc<User>) {
     let name = UserName::new("alice").unwrap();
     let number = store.user_number(&name).unwrap();
     let user = User::new(name, number, BotName::new("support").unwrap(), Timestamp::now());
-    let messages = Messages::load(store.clone(), testing::message_settings(), &kept(), &[number]).unwrap();
+    let messages = Messages::load(store.clone(), config::Messages::default(), &kept(), &[number]).unwrap();
     (messages, Arc::new(user))
 }
 

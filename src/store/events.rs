@@ -173,12 +173,15 @@ impl Store {
     }
 
     /// The journal, oldest first.
-    pub fn journals(&self) -> impl Iterator<Item = Result<Journal, StoreError>> + '_ {
+    pub fn journals(&self) -> impl DoubleEndedIterator<Item = Result<Journal, StoreError>> + '_ {
         self.journals_from(0)
     }
 
     /// The journal from the commit that starts with this event or later, oldest first.
-    pub fn journals_from(&self, first: u64) -> impl Iterator<Item = Result<Journal, StoreError>> + '_ {
+    pub fn journals_from(
+        &self,
+        first: u64,
+    ) -> impl DoubleEndedIterator<Item = Result<Journal, StoreError>> + '_ {
         self.db.range(keys::journal(first)..=keys::journal(u64::MAX)).map(read_journal)
     }
 
