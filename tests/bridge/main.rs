@@ -4,6 +4,7 @@
 
 mod api;
 mod conversation;
+mod dead_letters;
 mod delivery;
 mod events;
 mod front;

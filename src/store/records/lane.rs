@@ -1,13 +1,8 @@
-//! Lanes, webhooks and dead letters.
+//! Lanes and webhooks.
 
 use serde::{Deserialize, Serialize};
 
-use super::BodyPlace;
-use crate::{
-    clock::Timestamp,
-    config::BodyFormat,
-    store::{UserNumber, WebhookNumber},
-};
+use crate::{clock::Timestamp, config::BodyFormat};
 
 /// A place in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -67,31 +62,6 @@ impl WebhookRecord {
     pub fn disable(&mut self, since: Timestamp) {
         self.disabled_since.get_or_insert(since);
     }
-}
-
-/// A dead letter; the event's record of the time follows it in full, or its frame is a payload file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::store) struct DeadLetterRecord {
-    pub webhook: WebhookNumber,
-    pub user: UserNumber,
-    pub position: Position,
-    pub format: BodyFormat,
-    pub attempts: u32,
-    pub last_status: Option<u16>,
-    pub reason: String,
-    pub answer: String,
-    pub dead_at: Timestamp,
-    pub received_at: Timestamp,
-    pub bot: u32,
-    pub kind: String,
-    pub in_reply_to: Option<u64>,
-    pub source: crate::events::Source,
-    pub speaker: crate::events::Speaker,
-    pub body: BodyPlace,
-}
-
-impl DeadLetterRecord {
-    pub(in crate::store) const VERSION: u8 = 1;
 }
 
 #[cfg(test)]
