@@ -23,7 +23,7 @@ pub async fn keep(letters: DeadLetters, life: Duration, stop: CancellationToken)
         match letters.sweep_histories().await {
             Ok(0) => {}
             Ok(swept) => {
-                tracing::info!(swept, "attempts of delivered events that a crash left behind were removed")
+                tracing::info!(swept, "attempts of delivered events that a crash left behind were removed");
             }
             Err(error) => tracing::warn!(%error, "what is remembered of attempts can't be looked through"),
         }
@@ -72,14 +72,14 @@ pub(super) struct Expired {
 }
 
 impl DeadLetters {
-    /// Removes letters older than `life`, but none that is to be delivered after all.
+    /// Removes letters older than `life`, but none that is being delivered after all.
     pub(super) async fn expire(&self, life: Duration, now: Timestamp) -> Result<Expired, StoreError> {
         let mut oldest = now;
         let store = &self.shared.store;
         let removed = self
             .remove_where(|letter| {
                 let is_old = now.since(letter.dead_at) >= life;
-                if is_old && store.replay_of(letter)?.is_none() {
+                if is_old && !(self.is_connected(letter.webhook) && store.replay_of(letter)?.is_some()) {
                     return Ok(true);
                 }
                 if !is_old {

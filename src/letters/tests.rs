@@ -96,7 +96,7 @@ impl World {
 
 fn frame(event: u64) -> Bytes {
     // Every third is too large to lie in the store's database.
-    Bytes::from(vec![b' '; if event % 3 == 0 { 20_000 } else { 10 }])
+    Bytes::from(vec![b' '; if event.is_multiple_of(3) { 20_000 } else { 10 }])
 }
 
 fn letter(webhook: WebhookNumber, user: UserNumber, event: u64) -> DeadLetter {
@@ -268,8 +268,8 @@ async fn letters_of_a_webhook_that_is_not_configured_are_left_alone() {
 #[tokio::test]
 async fn thousands_are_replayed_and_removed_in_batches() {
     let world = World::new();
-    for event in 1..=2_000 {
-        let user = if event % 2 == 0 { ALICE } else { BOB };
+    for event in 1u64..=2_000 {
+        let user = if event.is_multiple_of(2) { ALICE } else { BOB };
         let letter = DeadLetter { frame_length: 2, ..letter(CRM, user, event) };
         world.letters.bury(&letter, Bytes::from_static(b"{}"), &LaneRecord::default());
     }
@@ -292,18 +292,22 @@ async fn old_letters_go_and_it_is_known_when_the_next_one_is_due() {
     let world = World::new();
     let life = Duration::from_secs(3600);
     let now = Timestamp::now();
-    let mut kept = Vec::new();
-    for (event, minutes) in [(1, 90), (2, 30), (3, 61), (4, 59), (5, 120)] {
+    let mut buried = Vec::new();
+    for (webhook, event, minutes) in
+        [(CRM, 1, 90), (CRM, 2, 30), (CRM, 3, 61), (CRM, 4, 59), (CRM, 5, 120), (OLD, 6, 120)]
+    {
         let dead_at = now.minus(Duration::from_secs(minutes * 60));
-        let letter = DeadLetter { dead_at, ..letter(CRM, ALICE, event) };
+        let letter = DeadLetter { dead_at, ..letter(webhook, ALICE, event) };
         world.letters.bury(&letter, frame(event), &LaneRecord::default());
-        kept.push(letter);
+        buried.push(letter);
     }
     world.settle().await;
-    // Somebody wants this one delivered, old or not.
-    world.replay(&kept[4]).await;
+    // These are to be delivered, old or not; but the last one's webhook was removed then.
+    world.replay(&buried[4]).await;
+    let mark = ReplayMark { requested_at: now, attempts: 0 };
+    world.store.mark_replay(&buried[5], mark, |_| {}).unwrap();
     let expired = world.letters.expire(life, now).await.unwrap();
-    assert_eq!((expired.removed, world.listed().await), (2, vec![5, 4, 2]));
+    assert_eq!((expired.removed, world.listed().await), (3, vec![5, 4, 2]));
     assert_eq!(expired.next, now.plus(Duration::from_secs(60)));
 }
 

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(super) use self::restore::restore;
 use self::{
     ended::Ended,
-    restore::restore_gate,
+    restore::{FormatChange, restore_gate},
     state::{Job, State},
 };
 use super::{Delivery, Sender, SenderError, gate::Gate};
@@ -33,7 +33,7 @@ use crate::{
     },
     letters::{DeadLetters, Replayer},
     names::WebhookName,
-    store::{LaneSlot, Store, StoreError, UserNumber, WebhookNumber, WebhookRecord},
+    store::{LaneSlot, Store, StoreError, UserNumber, WebhookNumber},
 };
 
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
@@ -75,13 +75,18 @@ impl Dispatcher {
     ) -> Result<Self, LoadError> {
         let sender = Sender::new(name, settings)?;
         let number = store.webhook_number(name)?;
+        let mut gate = Gate::new(settings);
+        let mut record = restore_gate(&store, &mut gate, number)?;
+        let change = FormatChange::since_last_run(&record, settings);
         let mut lanes = Lanes::new(if settings.ordered { Order::Kept } else { Order::Lifted });
         // Also of users who no longer have this webhook, or are gone: what they received is delivered.
         for user in store.known_users() {
-            restore(&store, &mut lanes, number, user)?;
+            restore(&store, &mut lanes, number, user, change)?;
         }
-        let mut gate = Gate::new(settings);
-        let record = restore_gate(&store, &mut gate, number)?;
+        if record.format != Some(settings.format) {
+            record.format = Some(settings.format);
+            store.save_webhook(number, &record);
+        }
         let mut state = State::new(lanes, gate, record, settings.max_in_flight);
         for user in letters.users_with_replays(number)? {
             state.replays.add(user);
@@ -174,7 +179,7 @@ impl Subscriber for Dispatcher {
     fn enable(&self) {
         let mut state = self.shared.lock();
         state.gate.enable(Timestamp::now());
-        state.record = WebhookRecord::default();
+        state.record.enable();
         self.shared.store.save_webhook(self.shared.number, &state.record);
         state.everything_is_due(Instant::now());
         tracing::info!(webhook = %self.shared.name, backlog = state.lanes.backlog(), "webhook enabled");

@@ -30,6 +30,8 @@ pub struct RemovedWebhook {
     number: WebhookNumber,
     store: Arc<Store>,
     letters: DeadLetters,
+    /// The shape of the bodies that it got.
+    format: BodyFormat,
     /// The lanes that have events left, and how far each is.
     lanes: Arc<Mutex<BTreeMap<UserNumber, LaneRecord>>>,
 }
@@ -43,7 +45,7 @@ impl RemovedWebhook {
     ) -> Result<Option<Self>, StoreError> {
         let mut lanes = Lanes::new(Order::Kept);
         for user in store.known_users() {
-            restore(store, &mut lanes, number, user)?;
+            restore(store, &mut lanes, number, user, None)?;
         }
         let mut left = BTreeMap::new();
         for user in lanes.users_with_backlog() {
@@ -54,7 +56,8 @@ impl RemovedWebhook {
         }
         let name = store.webhook_name(number)?;
         let (store, letters, lanes) = (store.clone(), letters.clone(), Arc::new(Mutex::new(left)));
-        Ok(Some(Self { name, number, store, letters, lanes }))
+        let format = store.webhook(number)?.format.unwrap_or(BodyFormat::Envelope);
+        Ok(Some(Self { name, number, store, letters, format, lanes }))
     }
 
     /// Users whose events it has.
@@ -124,7 +127,7 @@ impl RemovedWebhook {
             webhook: self.number,
             user,
             position,
-            format: tried.as_ref().map_or(BodyFormat::Envelope, |tried| tried.format),
+            format: tried.as_ref().map_or(self.format, |tried| tried.format),
             attempts: tried.as_ref().map_or(0, |tried| tried.attempts),
             last_status: tried.and_then(|tried| tried.last_status),
             reason: "the webhook is no longer configured".to_owned(),
