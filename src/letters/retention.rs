@@ -12,7 +12,8 @@ use crate::{
 
 /// The clock is looked at this often at least: it may jump, and machines sleep.
 const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
-/// However many letters there are, they are looked through this many times in their life at most.
+/// However many letters there are, they are looked through this many times in their life at most, or
+/// once an hour.
 const LOOKS_IN_A_LIFE: u32 = 64;
 
 /// Removes dead letters when they are older than `life`, until `stop`; first of all, what a crash left
@@ -33,14 +34,18 @@ pub async fn keep(letters: DeadLetters, life: Duration, stop: CancellationToken)
             if due.is_none_or(|due| due <= now) {
                 due = Some(look(&letters, life, now).await);
             }
-            let wait = due.map_or(LOOK_EVERY, |due| due.since(now));
-            tokio::time::sleep(wait.clamp(life / LOOKS_IN_A_LIFE, LOOK_EVERY)).await;
+            tokio::time::sleep(nap(due.map_or(LOOK_EVERY, |due| due.since(now)), life)).await;
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
         () = keeping => {}
     }
+}
+
+/// How long to sleep when the next letter is due after so long.
+fn nap(due: Duration, life: Duration) -> Duration {
+    due.max(life / LOOKS_IN_A_LIFE).min(LOOK_EVERY)
 }
 
 /// Looks through all letters, and says when to look again.
@@ -116,5 +121,25 @@ impl DeadLetters {
         let lane = self.shared.store.lane(id.webhook(), user)?.unwrap_or_default();
         let event = id.event();
         Ok(event <= lane.done.event || lane.done_ahead.iter().any(|ahead| ahead.event == event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nap_is_no_hot_loop_and_no_longer_than_the_clock_may_be_trusted() {
+        let secs = Duration::from_secs;
+        for (due, life, expected) in [
+            (0, 30 * 86_400, 3600),
+            (86_400, 30 * 86_400, 3600),
+            (0, 64 * 60, 60),
+            (600, 64 * 60, 600),
+            (1, 1, 1),
+        ] {
+            assert_eq!(nap(secs(due), secs(life)), secs(expected), "{due} {life}");
+        }
+        assert!(nap(Duration::ZERO, secs(1)) > Duration::ZERO);
     }
 }
