@@ -19,9 +19,6 @@ use crate::{
 
 /// Whoever delivers a webhook's dead letters: the webhook.
 pub trait Replayer: fmt::Debug + Send + Sync {
-    /// The webhook's number.
-    fn webhook(&self) -> WebhookNumber;
-
     /// There is something to replay of these users: see [`DeadLetters::next_replay`].
     fn replay(&self, users: &[UserNumber]);
 }
@@ -60,9 +57,14 @@ pub struct Replayed {
 /// Replays, as callers of the API ask for them.
 impl DeadLetters {
     /// From now on, this webhook's dead letters can be replayed.
-    pub fn connect(&self, replayer: Arc<dyn Replayer>) {
+    pub fn connect(&self, webhook: WebhookNumber, replayer: Arc<dyn Replayer>) {
         let mut replayers = self.shared.replayers.write().unwrap_or_else(PoisonError::into_inner);
-        replayers.insert(replayer.webhook(), replayer);
+        replayers.insert(webhook, replayer);
+    }
+
+    /// From now on, this webhook's dead letters can't be replayed: it is no longer configured.
+    pub fn disconnect(&self, webhook: WebhookNumber) {
+        self.shared.replayers.write().unwrap_or_else(PoisonError::into_inner).remove(&webhook);
     }
 
     /// Whether a webhook's dead letters can be replayed.

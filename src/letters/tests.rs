@@ -30,10 +30,6 @@ const LATEST: DeadLetterId = DeadLetterId(u64::MAX);
 struct Told(Mutex<Vec<UserNumber>>);
 
 impl Replayer for Told {
-    fn webhook(&self) -> WebhookNumber {
-        CRM
-    }
-
     fn replay(&self, users: &[UserNumber]) {
         self.0.lock().unwrap().extend(users);
     }
@@ -59,7 +55,7 @@ impl World {
         store.bot_number(&BotName::new("support").unwrap()).unwrap();
         let letters = DeadLetters::load(store.clone()).unwrap();
         let told = Arc::new(Told::default());
-        letters.connect(told.clone());
+        letters.connect(CRM, told.clone());
         Self { _directory, store, letters, told }
     }
 
@@ -263,6 +259,9 @@ async fn letters_of_a_webhook_that_is_not_configured_are_left_alone() {
     let replayed = world.letters.replay_all(&mut world.all()).await.unwrap();
     assert_eq!(replayed, Replayed { marked: 1, left_alone: 1 });
     assert_eq!(world.next(ALICE), Some(2));
+    world.letters.disconnect(CRM);
+    let replayed = world.letters.replay_all(&mut world.all()).await.unwrap();
+    assert_eq!(replayed, Replayed { marked: 0, left_alone: 2 });
 }
 
 #[tokio::test]
@@ -338,7 +337,7 @@ async fn a_mark_that_was_promised_is_there_after_a_restart() {
         store.webhook_number(&WebhookName::new("crm").unwrap()).unwrap();
         store.bot_number(&BotName::new("support").unwrap()).unwrap();
         let letters = DeadLetters::load(store.clone()).unwrap();
-        letters.connect(Arc::new(Told::default()));
+        letters.connect(CRM, Arc::new(Told::default()));
         letters.bury(&letter, frame(3), &LaneRecord::default());
         store.save_user(ALICE, &Default::default()).await.unwrap();
         let mut all = letters.filter(None, None, |_| true).unwrap();

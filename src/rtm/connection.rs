@@ -28,8 +28,8 @@ use super::{
 use crate::{
     clock::{Now, Timestamp},
     config::{Bot, ReconnectQuery, Secret},
-    events::{Received, Reception, Source},
-    messages::{BotInfo, ClientMessageId, MessageNumber},
+    events::{Received, Reception, Report, Source},
+    messages::{BotInfo, ClientMessageId, MessageNumber, Verdict},
     store::{ConnectHistory, StoreError, UserRecord},
     users::{Command, ConnectionState, User, UserStatus},
 };
@@ -204,26 +204,43 @@ impl<R: Rooms> Connection<R> {
             }
             Action::Close { code } => self.close(code).await,
             Action::MarkSent { number } => self.shared.rooms.sent(user, number, Timestamp::now()),
-            Action::Finished { number, verdict } => {
-                self.shared.rooms.finished(user, number, Timestamp::now(), verdict);
-            }
+            Action::Finished { number, verdict } => return self.finish(number, verdict).await,
             Action::StoreEvent { in_reply_to, answer } => {
                 return self.store_event(incoming?, in_reply_to, answer).await;
             }
             Action::Remember => drop(self.shared.rooms.save_user(user, self.session.memory())),
-            Action::StatusChanged(status) => self.set_status(status),
+            Action::StatusChanged(status) => return self.set_status(status).await,
         }
         None
     }
 
-    fn set_status(&self, status: UserStatus) {
+    async fn finish(&mut self, number: MessageNumber, verdict: Verdict) -> Option<Input<'static>> {
+        let began = Instant::now();
+        let ended = self.shared.rooms.message_ended(&self.who.user, number, Timestamp::now(), verdict);
+        if unless_stopped(&self.stop, ended).await.is_none() {
+            tracing::warn!(user = %self.who.user.name, number = number.0, "a message's end was not stored; it is queued again at the next start");
+        }
+        stalled_since(began)
+    }
+
+    async fn set_status(&mut self, status: UserStatus) -> Option<Input<'static>> {
+        let before = self.who.user.set_status(status.clone());
+        if before.state == status.state {
+            return None;
+        }
+        self.log_state(&status);
+        let began = Instant::now();
+        let announced = self.shared.rooms.announce(&self.who.user, Report::Connection(status));
+        if let None | Some(Err(_)) = unless_stopped(&self.stop, announced).await {
+            tracing::warn!(user = %self.who.user.name, "the connection's new state could not be stored as an event");
+        }
+        stalled_since(began)
+    }
+
+    fn log_state(&self, status: &UserStatus) {
         let (user, bot) = (&self.who.user.name, &self.who.user.bot);
         let (state, attempts) = (status.state, status.attempts);
-        let cause = status.last_error.clone().unwrap_or_default();
-        let before = self.who.user.set_status(status);
-        if before.state == state {
-            return;
-        }
+        let cause = status.last_error.as_deref().unwrap_or_default();
         match state {
             ConnectionState::Connecting => tracing::debug!(%user, %bot, ?state, attempts, "connecting"),
             ConnectionState::Connected => tracing::info!(%user, %bot, ?state, "connected"),
@@ -428,8 +445,7 @@ impl<R: Rooms> Connection<R> {
                 None => {}
             }
         }
-        let waited = began.elapsed();
-        (waited > Duration::ZERO).then_some(Input::Stalled(waited))
+        stalled_since(began)
     }
 
     /// Offers an event until the store takes it, or it is clear that it never will: at the stop, or
@@ -470,6 +486,25 @@ impl<R: Rooms> Connection<R> {
             self.tell(lost, None).await;
         }
     }
+}
+
+/// Waits for the store, but not for ever once the connection is to stop.
+async fn unless_stopped<T>(stop: &CancellationToken, stored: impl Future<Output = T>) -> Option<T> {
+    let given_up = async {
+        stop.cancelled().await;
+        sleep(STORE_PAUSE).await;
+    };
+    tokio::select! {
+        biased;
+        stored = stored => Some(stored),
+        () = given_up => None,
+    }
+}
+
+/// Tells the session how long nobody could read its socket.
+fn stalled_since(began: Instant) -> Option<Input<'static>> {
+    let waited = began.elapsed();
+    (waited > Duration::ZERO).then_some(Input::Stalled(waited))
 }
 
 /// Counts a failure, and passes what it says of everyone's pace on.

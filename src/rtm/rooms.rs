@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::Timestamp,
-    events::{Events, Received, Reception},
+    events::{Events, Received, Reception, Report},
     messages::{MessageContent, MessageNumber, Messages, Verdict},
     rtm::frame::FrameHead,
     store::{Store, StoreError, UserNumber, UserRecord},
@@ -20,7 +20,18 @@ use crate::{
 pub(super) trait Rooms: Send + Sync + 'static {
     fn content(&self, user: UserNumber, number: MessageNumber) -> Result<MessageContent, StoreError>;
     fn sent(&self, user: UserNumber, number: MessageNumber, at: Timestamp);
-    fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict);
+    fn message_ended(
+        &self,
+        user: &Arc<User>,
+        number: MessageNumber,
+        at: Timestamp,
+        verdict: Verdict,
+    ) -> impl Future<Output = ()> + Send;
+    fn announce(
+        &self,
+        user: &Arc<User>,
+        report: Report,
+    ) -> impl Future<Output = Result<oneshot::Receiver<()>, StoreError>> + Send;
     fn receive(
         &self,
         user: &Arc<User>,
@@ -47,8 +58,22 @@ impl Rooms for DaemonRooms {
         self.messages.sent(user, number, at);
     }
 
-    fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict) {
-        self.messages.finished(user, number, at, verdict);
+    fn message_ended(
+        &self,
+        user: &Arc<User>,
+        number: MessageNumber,
+        at: Timestamp,
+        verdict: Verdict,
+    ) -> impl Future<Output = ()> + Send {
+        self.events.message_ended(user, number, at, verdict)
+    }
+
+    fn announce(
+        &self,
+        user: &Arc<User>,
+        report: Report,
+    ) -> impl Future<Output = Result<oneshot::Receiver<()>, StoreError>> + Send {
+        self.events.announce(user, report)
     }
 
     fn receive(

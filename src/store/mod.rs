@@ -33,7 +33,9 @@ mod user_record;
 
 pub use commit::Reserved;
 pub use events::{Journal, NewEvent, StoredEvent};
-pub use messages::{AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, NewMessage, QueuedRecord};
+pub use messages::{
+    AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, MessageEnd, NewMessage, QueuedRecord,
+};
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
 pub use records::{

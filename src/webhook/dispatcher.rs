@@ -28,7 +28,7 @@ use crate::{
     clock::{Now, Timestamp},
     config,
     events::{
-        Body, Event, Events, Subscriber, WebhookState, WebhookStatus,
+        Body, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
         lanes::{LaneEvent, Lanes, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
@@ -156,8 +156,12 @@ impl Subscriber for Dispatcher {
         self.shared.number
     }
 
-    fn give(&self, user: UserNumber, event_type: &str) -> LaneSlot {
-        let wanted = self.shared.settings.events.wants(event_type);
+    fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot {
+        let filter = &self.shared.settings.events;
+        let wanted = match source {
+            Source::Live | Source::History => filter.wants_frame(event_type),
+            Source::Bridge => filter.wants_report(event_type),
+        };
         let sequence = self.shared.lock().lanes.give(user, wanted);
         LaneSlot { webhook: self.shared.number, sequence, wanted }
     }
@@ -206,10 +210,6 @@ impl Subscriber for Dispatcher {
 }
 
 impl Replayer for Dispatcher {
-    fn webhook(&self) -> WebhookNumber {
-        self.shared.number
-    }
-
     fn replay(&self, users: &[UserNumber]) {
         let mut state = self.shared.lock();
         users.iter().for_each(|user| state.replays.add(*user));
