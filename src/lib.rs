@@ -16,8 +16,8 @@
 //! ([`messages::ClientMessageId`]). An *event* comes from the platform and is known by its
 //! `webhook-id` ([`events::EventId`]). These two words mean nothing else in this crate.
 //!
-//! Arrows point one way: `cli -> daemon -> {api, ops, rtm, webhook} -> {messages, events, users}
-//! -> store`. [`rtm`] and [`webhook`] never see each other, [`api`] never sees a socket, only
+//! Arrows point one way: `cli -> daemon -> {api, ops, rtm, webhook} -> {letters, messages, events,
+//! users} -> store`. [`rtm`] and [`webhook`] never see each other, [`api`] never sees a socket, only
 //! [`store`] knows sled, and [`sandbox`] shares nothing with the daemon but [`rtm::frame`].
 
 pub mod api;
