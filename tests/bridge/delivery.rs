@@ -483,3 +483,25 @@ async fn a_body_stays_what_it_was_though_its_first_attempt_was_cut_off() {
     assert_eq!((&events[0].id, &events[0].body), (&first.id, &first.body));
     assert_eq!(events[1].headers["content-type"], "application/x-www-form-urlencoded");
 }
+
+#[tokio::test]
+async fn a_retry_comes_though_the_webhook_was_full_when_it_was_put_off() {
+    let world = World::start_silent(|config| {
+        add_user(config, BOB);
+        crm(config).max_in_flight = 1;
+        crm(config).backoff_min = Duration::from_millis(300);
+        crm(config).backoff_max = Duration::from_millis(300);
+    })
+    .await;
+    world.receiver.hold();
+    world.receiver.script([500_u16]);
+    world.bot_says(ALICE, ["1"]);
+    within("alice's attempt", world.receiver.wait_attempts(1)).await;
+    world.bot_says(BOB, ["2"]);
+    world.until_user(BOB, "bob's event to wait", |bob| bob["undelivered"] == 1).await;
+    // Bob's goes out in the moment in which alice's comes back, and is through before her retry.
+    world.receiver.release();
+    let mut delivered = texts(&delivered(&world, 2).await);
+    delivered.sort();
+    assert_eq!(delivered, ["1", "2"]);
+}

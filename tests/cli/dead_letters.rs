@@ -1,12 +1,14 @@
 //! Dead letters on the command line.
 
+use std::path::Path;
+
 use rtm_bridge::{
     receiver::{Receiver, ReceiverOptions, Reply},
     sandbox::Push,
 };
 use serde_json::Value;
 
-use crate::support::{World, within};
+use crate::support::{Running, World, command, within};
 
 /// A bridge with the user bob, whose events the receiver refuses.
 async fn world() -> (World, Receiver) {
@@ -116,4 +118,20 @@ async fn what_can_not_be_done_is_said_in_words() {
         let refused = world.run(usage).await;
         assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{usage:?}");
     }
+}
+
+#[tokio::test]
+async fn a_replay_that_was_promised_survives_a_kill() {
+    let (mut world, receiver) = world().await;
+    let id = refused(&world, &receiver, "1").await;
+    receiver.answer(503);
+    assert_eq!(world.run(&["dead-letters", "replay", &id]).await.code, 0);
+    within("the end", world.daemon.child.kill()).await.unwrap();
+    receiver.answer(204);
+    let config = Path::new(&world.config).with_file_name("daemon.toml").display().to_string();
+    let _again = Running::start(command(&["--config", &config]));
+    let event = within("the replay", receiver.wait_events(1)).await.remove(0);
+    let first = &receiver.attempts()[0];
+    assert_eq!((&event.id, &event.body), (&first.id, &first.body));
+    assert!(event.attempt > first.attempt);
 }

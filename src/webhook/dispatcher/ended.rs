@@ -73,10 +73,9 @@ impl Shared {
             Errand::Replay(letter, mark) => self.replay_goes_on(&mut state, ended, letter, *mark),
         }
         let next = if self.stop.is_cancelled() { None } else { state.take(self, now) };
-        if next.is_some() {
-            // A success may have opened the gate for others, too.
-            self.pump(&mut state);
-        }
+        // A success may have opened the gate for others, too; and while it was full, nobody slept until
+        // the next retry.
+        self.pump(&mut state);
         drop(state);
         if let (Errand::Lane, Some(events)) = (&job.errand, self.events.get()) {
             events.passed(job.user, job.event().id.number, job.event().frame.len());
@@ -88,7 +87,7 @@ impl Shared {
     /// in vain several times is, and so is its return.
     fn note(&self, state: &mut State, job: &Job, result: &AttemptResult, at: Timestamp) {
         let summary = result.summary();
-        let attempts = job.attempt();
+        let attempts = job.tries();
         match (result.outcome, state.trouble) {
             (Outcome::Delivered, Trouble::Told) => {
                 state.trouble = Trouble::None;

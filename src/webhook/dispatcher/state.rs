@@ -80,6 +80,14 @@ impl Job {
         self.started.attempts.saturating_add(1)
     }
 
+    /// How often its event was tried, this time included, since it came or was to be replayed.
+    pub(super) fn tries(&self) -> u32 {
+        match &self.errand {
+            Errand::Lane => self.attempt(),
+            Errand::Replay(_, mark) => mark.attempts.saturating_add(1),
+        }
+    }
+
     /// What its event is as a dead letter.
     pub(super) fn letter_id(&self, shared: &Shared) -> DeadLetterId {
         DeadLetterId::of(shared.number, self.event().id.number)
