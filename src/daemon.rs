@@ -16,6 +16,7 @@ use crate::{
     clock::Timestamp,
     config::Config,
     events::{Events, Subscriber, Subscribers, WebhookState},
+    letters::{self, DeadLetters, Replayer},
     messages::Messages,
     names::WebhookName,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
@@ -88,9 +89,10 @@ pub struct Daemon {
     users: Arc<Users>,
     messages: Messages,
     events: Events,
+    letters: DeadLetters,
     dispatchers: Vec<Dispatcher>,
-    /// What makes dead letters of removed webhooks' events.
-    burials: TaskTracker,
+    /// What makes dead letters of removed webhooks' events, and what ends old dead letters.
+    caretakers: TaskTracker,
     supervisor: Supervisor,
     health: Arc<Health>,
     draining: CancellationToken,
@@ -140,27 +142,38 @@ impl Daemon {
         let users = Arc::new(configured_users(config, &store)?);
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store)?;
-        let dispatchers = load_dispatchers(config, &store)?;
-        let removed = load_removed(config, &store)?;
+        let letters = DeadLetters::load(store.clone())?;
+        let dispatchers = load_dispatchers(config, &store, &letters)?;
+        let removed = load_removed(config, &store, &letters)?;
         let orphans = Orphans::load(&store, &messages, &numbers)?;
         let subscribers = subscribers(config, &users, &dispatchers, &removed, &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         for dispatcher in dispatchers.values() {
+            let replayer: Arc<dyn Replayer> = Arc::new(dispatcher.clone());
+            letters.connect(dispatcher.webhook(), replayer);
             dispatcher.start(events.clone());
         }
         for orphans in orphans {
             orphans.expire(&store, &messages, &events).await;
         }
         let draining = CancellationToken::new();
-        let burials = TaskTracker::new();
+        let caretakers = TaskTracker::new();
         for webhook in removed {
-            burials.spawn(webhook.bury(events.clone(), draining.clone()));
+            caretakers.spawn(webhook.bury(events.clone(), draining.clone()));
         }
-        burials.close();
+        let retention = config.store.dead_letter_retention;
+        caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
+        caretakers.close();
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
-        let api_state =
-            ApiState::new(config, users.clone(), messages.clone(), events.clone(), draining.clone());
+        let api_state = ApiState::new(
+            config,
+            users.clone(),
+            messages.clone(),
+            events.clone(),
+            letters.clone(),
+            draining.clone(),
+        );
         let ops_state = OpsState { health: health.clone(), users: users.clone() };
         let limits = Limits::new(&config.http, API_DRAIN);
         let (api_address, ops_address) = (api_server.local_addr(), ops_server.local_addr());
@@ -179,8 +192,9 @@ impl Daemon {
             users,
             messages,
             events,
+            letters,
             dispatchers,
-            burials,
+            caretakers,
             supervisor,
             health,
             draining,
@@ -257,8 +271,9 @@ impl Daemon {
                 }
             }
         };
-        tokio::join!(deliveries, servers, self.burials.wait(), self.supervisor.shutdown());
+        tokio::join!(deliveries, servers, self.caretakers.wait(), self.supervisor.shutdown());
         self.events.close();
+        self.letters.close();
         let store = self.store;
         // The last commit blocks for a disk's moment.
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
@@ -290,18 +305,25 @@ fn configured_users(config: &Config, store: &Store) -> Result<Users, StoreError>
 fn load_dispatchers(
     config: &Config,
     store: &Arc<Store>,
+    letters: &DeadLetters,
 ) -> Result<HashMap<WebhookName, Dispatcher>, webhook::LoadError> {
-    let load =
-        |(name, settings)| Ok((WebhookName::clone(name), Dispatcher::load(name, settings, store.clone())?));
+    let load = |(name, settings)| {
+        let dispatcher = Dispatcher::load(name, settings, store.clone(), letters.clone())?;
+        Ok((WebhookName::clone(name), dispatcher))
+    };
     config.webhooks.iter().map(load).collect()
 }
 
 /// Webhooks that are no longer configured and have events left.
-fn load_removed(config: &Config, store: &Arc<Store>) -> Result<Vec<RemovedWebhook>, StoreError> {
+fn load_removed(
+    config: &Config,
+    store: &Arc<Store>,
+    letters: &DeadLetters,
+) -> Result<Vec<RemovedWebhook>, StoreError> {
     let mut removed = Vec::new();
     for number in store.known_webhooks() {
         if !config.webhooks.contains_key(&store.webhook_name(number)?) {
-            removed.extend(RemovedWebhook::load(store, number)?);
+            removed.extend(RemovedWebhook::load(store, letters, number)?);
         }
     }
     Ok(removed)

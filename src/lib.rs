@@ -16,8 +16,8 @@
 //! ([`messages::ClientMessageId`]). An *event* comes from the platform and is known by its
 //! `webhook-id` ([`events::EventId`]). These two words mean nothing else in this crate.
 //!
-//! Arrows point one way: `cli -> daemon -> {api, ops, rtm, webhook} -> {messages, events, users}
-//! -> store`. [`rtm`] and [`webhook`] never see each other, [`api`] never sees a socket, only
+//! Arrows point one way: `cli -> daemon -> {api, ops, rtm, webhook} -> {letters, messages, events,
+//! users} -> store`. [`rtm`] and [`webhook`] never see each other, [`api`] never sees a socket, only
 //! [`store`] knows sled, and [`sandbox`] shares nothing with the daemon but [`rtm::frame`].
 
 pub mod api;
@@ -27,9 +27,11 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod events;
+pub mod letters;
 pub mod messages;
 pub mod names;
 pub mod ops;
+pub mod rate;
 pub mod receiver;
 pub mod retry;
 pub mod rtm;

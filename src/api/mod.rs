@@ -7,6 +7,7 @@
 
 pub mod auth;
 mod body;
+mod dead_letters;
 mod loopback;
 mod messages;
 mod pace;
@@ -40,6 +41,7 @@ use problem::{Code, Problem};
 use crate::{
     config::Config,
     events::Events,
+    letters::DeadLetters,
     messages::Messages,
     suggest::quoted,
     users::{User, Users},
@@ -73,6 +75,7 @@ pub struct ApiState {
     users: Arc<Users>,
     messages: Messages,
     events: Events,
+    letters: DeadLetters,
     draining: CancellationToken,
 }
 
@@ -90,10 +93,11 @@ impl ApiState {
         users: Arc<Users>,
         messages: Messages,
         events: Events,
+        letters: DeadLetters,
         draining: CancellationToken,
     ) -> Self {
         let settings = Arc::new(RwLock::new(Arc::new(Settings::of(config))));
-        Self { settings, users, messages, events, draining }
+        Self { settings, users, messages, events, letters, draining }
     }
 
     /// Goes by another configuration from the next request on.
@@ -124,7 +128,11 @@ pub fn v1(state: &ApiState) -> Router {
         .route("/users/{user}/messages", post(messages::send))
         .route("/users/{user}/messages/{id}", get(messages::show))
         .route("/webhooks", get(webhooks::list))
-        .route("/webhooks/{name}/enable", post(webhooks::enable));
+        .route("/webhooks/{name}/enable", post(webhooks::enable))
+        .route("/dead-letters", get(dead_letters::list).delete(dead_letters::remove_all))
+        .route("/dead-letters/replay", post(dead_letters::replay_all))
+        .route("/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::remove))
+        .route("/dead-letters/{id}/replay", post(dead_letters::replay));
     with_problems(routes)
         .layer(middleware::from_fn_with_state(state.clone(), authorize))
         .with_state(state.clone())

@@ -43,12 +43,16 @@ pub enum Code {
     UnknownWebhook,
     /// There is no such message, or no longer.
     UnknownMessage,
+    /// There is no such dead letter, or no longer.
+    UnknownDeadLetter,
     /// The path exists, for other methods.
     MethodNotAllowed,
     /// The body did not come in time.
     BodyTimeout,
     /// The `clientMessageId` belongs to another message.
     IdTaken,
+    /// The dead letter's webhook is not configured.
+    WebhookNotConfigured,
     /// The body is larger than `messages.max_body`.
     BodyTooLarge,
     /// The content type can't be read.
@@ -93,7 +97,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::MalformedQuery,
         Self::MalformedPath,
         Self::MalformedBody,
@@ -107,9 +111,11 @@ impl Code {
         Self::UnknownUser,
         Self::UnknownWebhook,
         Self::UnknownMessage,
+        Self::UnknownDeadLetter,
         Self::MethodNotAllowed,
         Self::BodyTimeout,
         Self::IdTaken,
+        Self::WebhookNotConfigured,
         Self::BodyTooLarge,
         Self::UnsupportedContentType,
         Self::UnsupportedCharset,
@@ -149,9 +155,11 @@ impl Code {
             Self::UnknownUser => (S::NOT_FOUND, "unknown_user", "Unknown user"),
             Self::UnknownWebhook => (S::NOT_FOUND, "unknown_webhook", "Unknown webhook"),
             Self::UnknownMessage => (S::NOT_FOUND, "unknown_message", "Unknown message"),
+            Self::UnknownDeadLetter => (S::NOT_FOUND, "unknown_dead_letter", "Unknown dead letter"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
             Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body_timeout", "Body too slow"),
             Self::IdTaken => (S::CONFLICT, "id_taken", "clientMessageId taken"),
+            Self::WebhookNotConfigured => (S::CONFLICT, "webhook_not_configured", "Webhook not configured"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
             Self::UnsupportedContentType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "Unsupported content type")

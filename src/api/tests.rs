@@ -22,12 +22,13 @@ use crate::{
 };
 
 /// Messages and events of an empty store, which no test of this file may write to.
-fn untouched() -> (Messages, Events) {
+fn untouched() -> (Messages, Events, DeadLetters) {
     let (_directory, store) = testing::store();
     let (settings, kept) = (crate::config::Messages::default(), testing::settings("unused".as_ref()));
     let messages = Messages::load(store.clone(), settings, &kept).unwrap();
+    let letters = DeadLetters::load(store.clone()).unwrap();
     let events = Events::load(store, messages.clone(), &kept, Subscribers::default()).unwrap();
-    (messages, events)
+    (messages, events, letters)
 }
 
 pub(crate) fn user(name: &str, number: u32) -> Arc<User> {
@@ -62,13 +63,14 @@ pub(crate) fn state(clients: &BTreeMap<ClientName, Client>) -> ApiState {
     let users = Users::default();
     users.insert(user("alice", 1));
     users.insert(user("bob", 2));
-    let (messages, events) = untouched();
+    let (messages, events, letters) = untouched();
     let settings = Settings { gate: Gate::new(clients), max_body: 1000, body_timeout: BODY_TIMEOUT };
     ApiState {
         settings: Arc::new(RwLock::new(Arc::new(settings))),
         users: Arc::new(users),
         messages,
         events,
+        letters,
         draining: CancellationToken::new(),
     }
 }

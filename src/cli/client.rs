@@ -108,6 +108,11 @@ impl<'a> Call<'a> {
         Self { method: Method::POST, ..Self::get(path) }
     }
 
+    /// Deletes what is at `/v1/...`.
+    pub(super) fn delete(path: &'a [&'a str]) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path) }
+    }
+
     /// With a query parameter.
     pub(super) fn query(mut self, name: &'static str, value: String) -> Self {
         self.query.push((name, value));

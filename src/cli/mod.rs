@@ -4,6 +4,7 @@
 
 mod check;
 mod client;
+mod dead_letters;
 mod demo;
 mod enable;
 mod listen;
@@ -85,6 +86,8 @@ enum Command {
     Reconnect(reconnect::Arguments),
     /// Put a webhook back to work that said it is gone, or is held
     Enable(enable::Arguments),
+    /// Look at events that webhooks did not get; replay or delete them
+    DeadLetters(dead_letters::Arguments),
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
         Command::Enable(arguments) => enable::run(&arguments, &config),
+        Command::DeadLetters(arguments) => dead_letters::run(&arguments, &config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -170,7 +170,7 @@ fn style_of(state: &str) -> Style {
 }
 
 /// How long ago: `12 s`, `3 min`, `5 h`, `12 days`.
-fn age(since: Timestamp, now: Timestamp) -> String {
+pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

@@ -6,13 +6,18 @@ use super::Arguments;
 
 /// The help of a command, as wide as a terminal.
 fn help(command: Option<&str>) -> String {
+    help_at(command.as_slice())
+}
+
+/// The same of a command's command.
+fn help_at(path: &[&str]) -> String {
     let mut arguments = Arguments::command().term_width(80);
     arguments.build();
-    let help = match command {
-        None => arguments.render_help(),
-        Some(name) => arguments.find_subcommand_mut(name).unwrap().render_help(),
-    };
-    help.to_string()
+    let mut command = &mut arguments;
+    for name in path {
+        command = command.find_subcommand_mut(name).unwrap();
+    }
+    command.render_help().to_string()
 }
 
 #[test]
@@ -29,17 +34,18 @@ fn help_lists_commands_and_exit_codes() {
     Usage: rtm-bridge [OPTIONS] [COMMAND]
 
     Commands:
-      run        Run the daemon (the default)
-      demo       Watch it all at work: a short conversation, with mishaps
-      check      Check the configuration and say what it means
-      sandbox    Run the stand-in platform alone, for trying things out
-      receive    Run a webhook receiver for development: checks signatures, prints
-                 events
-      send       Send a message through a running bridge
-      status     Show the users and webhooks of a running bridge
-      reconnect  Drop a user's connection and make it anew at once
-      enable     Put a webhook back to work that said it is gone, or is held
-      help       Print this message or the help of the given subcommand(s)
+      run           Run the daemon (the default)
+      demo          Watch it all at work: a short conversation, with mishaps
+      check         Check the configuration and say what it means
+      sandbox       Run the stand-in platform alone, for trying things out
+      receive       Run a webhook receiver for development: checks signatures,
+                    prints events
+      send          Send a message through a running bridge
+      status        Show the users and webhooks of a running bridge
+      reconnect     Drop a user's connection and make it anew at once
+      enable        Put a webhook back to work that said it is gone, or is held
+      dead-letters  Look at events that webhooks did not get; replay or delete them
+      help          Print this message or the help of the given subcommand(s)
 
     Options:
       -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
@@ -240,5 +246,92 @@ fn help_of_demo() {
     connection, a webhook that fails, a restart. Every line shows what really
     happened. Then it stays up for curl until Ctrl-C. It needs no configuration
     and leaves nothing behind. RUST_LOG=info shows the logs, too.
+    ");
+}
+
+#[test]
+fn help_of_dead_letters() {
+    insta::assert_snapshot!(help_at(&["dead-letters"]), @"
+    Look at events that webhooks did not get; replay or delete them
+
+    Usage: rtm-bridge dead-letters [OPTIONS] <COMMAND>
+
+    Commands:
+      list    List them, the newest event first
+      show    Show one with its attempts, the last answer and its body
+      replay  Deliver one, or many, after all
+      purge   Delete one, or many
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+      -h, --help           Print help
+
+    A dead letter is an event that a webhook refused, or that nobody took in time.
+    It is kept until store.dead_letter_retention is over. Where [clients] are
+    configured, RTM_BRIDGE_TOKEN holds the token of one with the scope read, or
+    admin to replay and purge; only users that it may act for are concerned.
+
+    Examples:
+      rtm-bridge dead-letters list --webhook crm
+      rtm-bridge dead-letters show dl_000000002a000001
+      rtm-bridge dead-letters replay --all --webhook crm
+      rtm-bridge dead-letters purge dl_000000002a000001
+    ");
+}
+
+#[test]
+fn help_of_dead_letters_list() {
+    insta::assert_snapshot!(help_at(&["dead-letters", "list"]), @"
+    List them, the newest event first
+
+    Usage: rtm-bridge dead-letters list [OPTIONS]
+
+    Options:
+      -c, --config <FILE>      The configuration file [env: RTM_BRIDGE_CONFIG]
+                               [default: bridge.toml]
+          --webhook <WEBHOOK>  Only those of this webhook
+          --user <USER>        Only those of this user
+          --limit <N>          How many, at most [default: 100]
+          --json               Print JSON, as the API answers it
+          --url <URL>          The running bridge's API [default: http.api of the
+                               configuration] [env: RTM_BRIDGE_URL]
+      -h, --help               Print help
+
+    Examples:
+      rtm-bridge dead-letters list
+      rtm-bridge dead-letters list --user alice --limit 1000
+      rtm-bridge dead-letters list --json | jq -r '.deadLetters[].id'
+    ");
+}
+
+#[test]
+fn help_of_dead_letters_replay() {
+    insta::assert_snapshot!(help_at(&["dead-letters", "replay"]), @"
+    Deliver one, or many, after all
+
+    Usage: rtm-bridge dead-letters replay [OPTIONS] [ID]
+
+    Arguments:
+      [ID]  Which one, as list tells it
+
+    Options:
+          --all                All of them, or all of --webhook and --user
+      -c, --config <FILE>      The configuration file [env: RTM_BRIDGE_CONFIG]
+                               [default: bridge.toml]
+          --webhook <WEBHOOK>  Only those of this webhook
+          --user <USER>        Only those of this user
+          --url <URL>          The running bridge's API [default: http.api of the
+                               configuration] [env: RTM_BRIDGE_URL]
+      -h, --help               Print help
+
+    The event is delivered with the same webhook-id, body and sequence, retried as
+    any other, and goes from the list when its webhook took it. If it isn't taken
+    within the webhook's max_age from now, or is refused, it is a dead letter again.
+
+    Examples:
+      rtm-bridge dead-letters replay dl_000000002a000001
+      rtm-bridge dead-letters replay --all --webhook crm
     ");
 }

@@ -9,8 +9,6 @@ pub const NOT_IN_FORCE: &[&str] = &[
     "history.max_age",
     "history.timeout",
     "http.tls",
-    "store.dead_letter_retention",
     "store.max_size",
-    "webhooks.*.rate",
     "webhooks.*.streaming",
 ];

@@ -95,6 +95,11 @@ pub fn event_type_label(kind: &str) -> &str {
     if shown { kind } else { UNKNOWN }
 }
 
+/// A frame's type as envelopes and lists show it: as it came; `unknown` for a frame without one.
+pub fn event_type(kind: &str) -> &str {
+    if kind.is_empty() { UNKNOWN } else { kind }
+}
+
 const UNKNOWN: &str = "unknown";
 
 /// The envelope's fields.
@@ -108,7 +113,7 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The frame's own type, in its own spelling.
     fn kind(&self) -> &str {
-        if self.event.kind.is_empty() { UNKNOWN } else { &self.event.kind }
+        event_type(&self.event.kind)
     }
 
     /// The frame is spliced in as it came: no parsing, no printing.

@@ -97,7 +97,8 @@ struct Lane {
     /// Events after this number are only in the store.
     more_after: Option<u64>,
     started: Vec<Started>,
-    /// What was tried before the restart, until it is started again.
+    /// What was tried before the restart, until it is started again; what only may have been tried,
+    /// until it is tried for certain.
     tried_before: Vec<Attempted>,
     /// Whether it stands in the queue of lanes that have something to start.
     is_ready: bool,
@@ -117,6 +118,7 @@ impl Lane {
     fn finish(&mut self, event: u64) -> Option<Started> {
         let index = self.started.iter().position(|started| started.item.event.id.number == event)?;
         let finished = self.started.remove(index);
+        self.tried_before.retain(|tried| tried.event != event);
         let position = finished.item.position();
         let at = self.ahead.partition_point(|ahead| ahead.event < position.event);
         self.ahead.insert(at, position);
@@ -154,16 +156,17 @@ impl Lane {
     }
 
     fn start(&mut self, item: LaneEvent, format: BodyFormat) -> Started {
-        let before = self.tried_before.iter().position(|tried| tried.event == item.event.id.number);
-        let started = match before.map(|index| self.tried_before.remove(index)) {
-            Some(tried) => Started {
-                item,
-                attempts: tried.attempts,
-                format: tried.format,
-                last_status: tried.last_status,
-            },
+        let event = item.event.id.number;
+        let started = match self.tried_before.iter().find(|tried| tried.event == event) {
+            Some(&Attempted { attempts, format, last_status, .. }) => {
+                Started { item, attempts, format, last_status }
+            }
             None => Started { item, attempts: 0, format, last_status: None },
         };
+        if started.attempts > 0 {
+            // It is recorded as a started one from now on.
+            self.tried_before.retain(|tried| tried.event != event);
+        }
         self.started.push(started.clone());
         started
     }
@@ -292,6 +295,7 @@ impl Lanes {
         let started = lane.started.iter_mut().find(|started| started.item.event.id.number == event)?;
         started.attempts = started.attempts.saturating_add(1);
         started.last_status = last_status;
+        lane.tried_before.retain(|tried| tried.event != event);
         Some(lane.record())
     }
 
@@ -575,6 +579,27 @@ mod tests {
             }
             world.settle();
         }
+    }
+
+    #[test]
+    fn the_format_of_what_may_have_been_tried_is_kept_until_it_is_finished() {
+        let pinned = Attempted { event: 1, attempts: 0, format: BodyFormat::Form, last_status: None };
+        let record = LaneRecord { attempted: vec![pinned], ..LaneRecord::default() };
+        let mut lanes = Lanes::new(Order::Kept);
+        lanes.restore(UserNumber(0), record.clone(), 2, 2);
+        let Next::Load { user, .. } = lanes.next(BodyFormat::Envelope) else { panic!("it is in the store") };
+        lanes.loaded(user, vec![item(1, 1), item(2, 2)], None);
+        let Next::Start { started, .. } = lanes.next(BodyFormat::Envelope) else { panic!("it waits") };
+        assert_eq!((started.attempts, started.format), (0, BodyFormat::Form));
+        assert_eq!(lanes.lanes[&user].record(), record, "also while it is under way");
+        let tried = lanes.attempted(user, 1, Some(503)).unwrap().attempted;
+        assert_eq!(
+            tried.iter().map(|tried| (tried.attempts, tried.format)).collect::<Vec<_>>(),
+            [(1, BodyFormat::Form)]
+        );
+        assert_eq!(lanes.finished(user, 1).unwrap().1.attempted, []);
+        let Next::Start { started, .. } = lanes.next(BodyFormat::Envelope) else { panic!("it waits") };
+        assert_eq!(started.format, BodyFormat::Envelope);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod retention;
 mod subscriber;
 mod text;
 
-pub use envelope::{Assembled, Body, Completeness, event_type_label};
+pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};
 pub use id::{EventId, InvalidEventId};
 pub use receive::{Events, Received, Reception, Subscribers};
 pub use report::{Gap, Report};

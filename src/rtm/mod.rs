@@ -26,7 +26,6 @@ pub mod frame;
 mod outgoing;
 pub mod pace;
 pub mod platform;
-pub mod rate;
 mod rooms;
 pub mod session;
 mod socket;

@@ -11,8 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::rate::Bucket;
-use crate::names::BotName;
+use crate::{names::BotName, rate::Bucket};
 
 /// The pace of one bot's requests.
 #[derive(Debug)]

@@ -1,147 +1,222 @@
-//! Dead letters: events that a webhook did not get.
+//! Dead letters: events that a webhook did not get; their replays; and the failed attempts of events
+//! that may become dead letters.
 
 use bytes::Bytes;
 use sled::IVec;
 
 use super::{
-    BotNumber, LaneRecord, Position, Store, StoreError, StoredEvent, UserNumber, WebhookNumber,
-    commit::{Transaction, Write},
+    DeadLetter, DeadLetterId, LaneRecord, ReplayMark, Store, StoreError, UserNumber, WebhookNumber,
+    commit::{Done, Transaction, Write},
     keys,
     payload::PayloadId,
-    records::{BodyPlace, DeadLetterRecord, decode_with, encode_with},
+    records::{BodyPlace, decode},
 };
-use crate::{clock::Timestamp, config::BodyFormat};
-
-/// A dead letter's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeadLetterId(pub u64);
-
-/// A dead letter about to be kept.
-#[derive(Debug, Clone)]
-pub struct NewDeadLetter {
-    /// Where it was not delivered.
-    pub webhook: WebhookNumber,
-    /// Whose event it is.
-    pub user: UserNumber,
-    /// Its place in the lane.
-    pub position: Position,
-    /// The body's shape, fixed by the first attempt.
-    pub format: BodyFormat,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// The status of the last answer.
-    pub last_status: Option<u16>,
-    /// Why it is dead, in plain words.
-    pub reason: String,
-    /// The start of the last answer.
-    pub answer: String,
-    /// When it died.
-    pub dead_at: Timestamp,
-    /// The event.
-    pub event: StoredEvent,
-}
-
-/// A dead letter as it lies in the store.
-#[derive(Debug, Clone)]
-pub struct DeadLetter {
-    /// Its number.
-    pub id: DeadLetterId,
-    /// What it is; its event has no places in lanes.
-    pub letter: NewDeadLetter,
-}
+use crate::letters::History;
 
 /// Dead letters.
 impl Store {
     /// Keeps a dead letter, and moves its lane past it, in one commit. A crash soon after may forget
-    /// both, and the last attempt is repeated. Letters are numbered by the event's place in its lane,
-    /// so that one that is kept twice is kept once.
-    pub fn add_dead_letter(&self, letter: &NewDeadLetter, lane: &LaneRecord) -> DeadLetterId {
-        let id = DeadLetterId(letter_number(letter.webhook, letter.position.event));
-        let frame = letter.event.frame.clone();
-        let body = BodyPlace::of(frame.len());
-        let inline: &[u8] = if body == BodyPlace::Inline { &frame } else { &[] };
-        let record = record(letter, body);
-        let value = IVec::from(encode_with(DeadLetterRecord::VERSION, &record, inline));
-        let transaction = Transaction {
-            writes: vec![
-                Write::Put(keys::dead(id.0), value),
-                Self::put(keys::lane(letter.webhook, letter.user), LaneRecord::VERSION, lane),
-            ],
-            new_payload: (body == BodyPlace::File).then_some((PayloadId::DeadLetter(id.0), frame)),
-            ..Transaction::default()
+    /// both, and the last attempt is repeated.
+    pub fn add_dead_letter(&self, letter: &DeadLetter, frame: Bytes, lane: &LaneRecord) {
+        let id = letter.id();
+        let mut writes = vec![
+            Self::put(keys::dead(id.0), DeadLetter::VERSION, letter),
+            Self::put(keys::lane(letter.webhook, letter.user), LaneRecord::VERSION, lane),
+        ];
+        let new_payload = match BodyPlace::of(frame.len()) {
+            BodyPlace::Inline => {
+                writes.push(Write::Put(keys::dead_frame(id.0), IVec::from(&*frame)));
+                None
+            }
+            BodyPlace::File => Some((PayloadId::DeadLetter(id.0), frame)),
         };
         // While the store fails or closes both are lost: the next start tries the event again.
-        let _ = self.committer.submit(transaction);
-        id
+        let _ = self.committer.submit(Transaction { writes, new_payload, ..Transaction::default() });
     }
 
-    /// All dead letters, oldest event first.
-    pub fn dead_letters(&self) -> impl Iterator<Item = Result<DeadLetter, StoreError>> + '_ {
-        self.db.scan_prefix([keys::kind::DEAD]).map(|entry| {
-            let (key, value) = entry?;
-            let id = keys::trailing_u64(&key)
-                .ok_or_else(|| StoreError::Unreadable("a dead letter's key is damaged".to_owned()))?;
-            self.read_dead_letter(DeadLetterId(id), value)
+    /// A dead letter.
+    pub fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetter>, StoreError> {
+        let value = self.db.get(keys::dead(id.0))?;
+        value.map(|value| decode(DeadLetter::VERSION, "dead letter", &value)).transpose()
+    }
+
+    /// A dead letter's frame.
+    pub fn dead_letter_frame(&self, letter: &DeadLetter) -> Result<Bytes, StoreError> {
+        let id = letter.id();
+        match BodyPlace::of(letter.frame_length as usize) {
+            BodyPlace::File => Ok(Bytes::from(self.payloads.read(PayloadId::DeadLetter(id.0))?)),
+            BodyPlace::Inline => match self.db.get(keys::dead_frame(id.0))? {
+                Some(frame) => Ok(Bytes::from_owner(frame)),
+                None => Err(StoreError::Unreadable(format!("the frame of {id} is missing"))),
+            },
+        }
+    }
+
+    /// The dead letters after this one, oldest event first.
+    pub fn dead_letters_after(
+        &self,
+        after: DeadLetterId,
+    ) -> impl Iterator<Item = Result<DeadLetter, StoreError>> + '_ {
+        let range = keys::dead(after.0.saturating_add(1))..=keys::dead(u64::MAX);
+        self.db.range(range).map(read_letter)
+    }
+
+    /// The dead letters before this one, newest event first.
+    pub fn dead_letters_before(
+        &self,
+        before: DeadLetterId,
+    ) -> impl Iterator<Item = Result<DeadLetter, StoreError>> + '_ {
+        self.db.range(keys::dead(0)..keys::dead(before.0)).rev().map(read_letter)
+    }
+
+    /// Forgets a dead letter with all that belongs to it. `done` runs on the commit thread.
+    pub fn remove_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let id = letter.id();
+        let file = BodyPlace::of(letter.frame_length as usize) == BodyPlace::File;
+        self.committer.submit(Transaction {
+            writes: vec![
+                Write::Remove(keys::dead(id.0)),
+                Write::Remove(keys::dead_frame(id.0)),
+                Write::Remove(keys::history(letter.user, id.0)),
+                Write::Remove(keys::replay(letter.webhook, letter.user, id.0)),
+            ],
+            dropped_payload: file.then_some(PayloadId::DeadLetter(id.0)),
+            done: Some(Box::new(done)),
+            ..Transaction::default()
         })
     }
 
-    fn read_dead_letter(&self, id: DeadLetterId, value: IVec) -> Result<DeadLetter, StoreError> {
-        let (record, body) =
-            decode_with::<DeadLetterRecord>(DeadLetterRecord::VERSION, "dead letter", &value)?;
-        let frame = match record.body {
-            BodyPlace::Inline => Bytes::from_owner(value).slice(body..),
-            BodyPlace::File => Bytes::from(self.payloads.read(PayloadId::DeadLetter(id.0))?),
-        };
-        let event = StoredEvent {
-            number: record.position.event,
-            bot: BotNumber(record.bot),
-            kind: record.kind,
-            received_at: record.received_at,
-            in_reply_to: record.in_reply_to.and_then(|id| crate::messages::ClientMessageId::new(id).ok()),
-            source: record.source,
-            speaker: record.speaker,
-            slots: Vec::new(),
-            frame,
-        };
-        let letter = NewDeadLetter {
-            webhook: record.webhook,
-            user: record.user,
-            position: record.position,
-            format: record.format,
-            attempts: record.attempts,
-            last_status: record.last_status,
-            reason: record.reason,
-            answer: record.answer,
-            dead_at: record.dead_at,
-            event,
-        };
-        Ok(DeadLetter { id, letter })
+    /// Notes that a dead letter's replay was in vain: it is just a dead letter again.
+    pub fn end_replay(
+        &self,
+        letter: &DeadLetter,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let id = letter.id();
+        let writes = vec![
+            Self::put(keys::dead(id.0), DeadLetter::VERSION, letter),
+            Write::Remove(keys::replay(letter.webhook, letter.user, id.0)),
+        ];
+        let done: Done = Box::new(done);
+        self.committer.submit(Transaction { writes, done: Some(done), ..Transaction::default() })
     }
 }
 
-/// Events are numbered without gaps from 1, so 40 bits last for a trillion of them; the webhook's
-/// number takes the rest.
-fn letter_number(webhook: WebhookNumber, event: u64) -> u64 {
-    (event << 24) | u64::from(webhook.0 & 0xff_ffff)
+/// Replays.
+impl Store {
+    /// Notes that a dead letter is to be delivered after all. `done` runs on the commit thread.
+    pub fn mark_replay(
+        &self,
+        letter: &DeadLetter,
+        mark: ReplayMark,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let key = keys::replay(letter.webhook, letter.user, letter.id().0);
+        let writes = vec![Self::put(key, ReplayMark::VERSION, &mark)];
+        let done: Done = Box::new(done);
+        self.committer.submit(Transaction { writes, done: Some(done), ..Transaction::default() })
+    }
+
+    /// Notes how far a replay is; a crash soon after may forget it.
+    pub fn save_replay(&self, letter: &DeadLetter, mark: ReplayMark) {
+        let key = keys::replay(letter.webhook, letter.user, letter.id().0);
+        self.committer.defer(Self::put(key, ReplayMark::VERSION, &mark), None);
+    }
+
+    /// How far a dead letter's replay is, if one was asked for.
+    pub fn replay_of(&self, letter: &DeadLetter) -> Result<Option<ReplayMark>, StoreError> {
+        let key = keys::replay(letter.webhook, letter.user, letter.id().0);
+        let value = match self.committer.deferred(&key) {
+            Some(newer) => Some(newer),
+            None => self.db.get(&key)?,
+        };
+        value.map(|value| decode(ReplayMark::VERSION, "replay", &value)).transpose()
+    }
+
+    /// The user's dead letters that are to be delivered after all, oldest event first.
+    pub fn replays_of(
+        &self,
+        webhook: WebhookNumber,
+        user: UserNumber,
+    ) -> impl Iterator<Item = Result<DeadLetterId, StoreError>> + '_ {
+        let range = keys::replay(webhook, user, 0)..=keys::replay(webhook, user, u64::MAX);
+        self.db.range(range).keys().map(|key| id_of(&key?))
+    }
+
+    /// Users who have dead letters that are to be delivered after all.
+    pub fn users_with_replays(
+        &self,
+        webhook: WebhookNumber,
+    ) -> impl Iterator<Item = Result<UserNumber, StoreError>> + '_ {
+        let damaged = || StoreError::Unreadable("a replay's key is damaged".to_owned());
+        let last = keys::replay(webhook, UserNumber(u32::MAX), u64::MAX);
+        let mut from = Some(keys::replay(webhook, UserNumber(0), 0));
+        std::iter::from_fn(move || {
+            // From each user's first straight on to the next user's.
+            let first = match self.db.range(from.take()?..=last.clone()).keys().next()? {
+                Ok(key) => key,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let user = keys::user_of_replay(&first).ok_or_else(damaged);
+            from = user
+                .as_ref()
+                .ok()
+                .and_then(|user| user.0.checked_add(1))
+                .map(|next| keys::replay(webhook, UserNumber(next), 0));
+            Some(user)
+        })
+    }
 }
 
-fn record(letter: &NewDeadLetter, body: BodyPlace) -> DeadLetterRecord {
-    DeadLetterRecord {
-        webhook: letter.webhook,
-        user: letter.user,
-        position: letter.position,
-        format: letter.format,
-        attempts: letter.attempts,
-        last_status: letter.last_status,
-        reason: letter.reason.clone(),
-        answer: letter.answer.clone(),
-        dead_at: letter.dead_at,
-        received_at: letter.event.received_at,
-        bot: letter.event.bot.0,
-        kind: letter.event.kind.clone(),
-        in_reply_to: letter.event.in_reply_to.map(crate::messages::ClientMessageId::get),
-        source: letter.event.source,
-        speaker: letter.event.speaker,
-        body,
+/// The failed attempts of events.
+impl Store {
+    /// The failed attempts of an event, or of a dead letter.
+    pub fn history(&self, user: UserNumber, id: DeadLetterId) -> Result<History, StoreError> {
+        let key = keys::history(user, id.0);
+        let value = match self.committer.deferred(&key) {
+            Some(newer) => Some(newer),
+            None => self.db.get(&key)?,
+        };
+        let history = value.map(|value| decode(History::VERSION, "history", &value)).transpose()?;
+        Ok(history.unwrap_or_default())
     }
+
+    /// Remembers an event's failed attempts; a crash soon after may forget them.
+    pub fn save_history(&self, user: UserNumber, id: DeadLetterId, history: &History) {
+        self.committer.defer(Self::put(keys::history(user, id.0), History::VERSION, history), None);
+    }
+
+    /// Forgets an event's failed attempts; a crash soon after may bring them back.
+    pub fn remove_history(&self, user: UserNumber, id: DeadLetterId) {
+        self.committer.defer(Write::Remove(keys::history(user, id.0)), None);
+    }
+
+    /// Which events have failed attempts to remember, after this one, in order of user and event.
+    pub fn histories_after(
+        &self,
+        after: Option<(UserNumber, DeadLetterId)>,
+    ) -> impl Iterator<Item = Result<(UserNumber, DeadLetterId), StoreError>> + '_ {
+        let from = match after {
+            Some((user, id)) => keys::history(user, id.0.saturating_add(1)),
+            None => keys::history(UserNumber(0), 0),
+        };
+        self.db.range(from..=keys::history(UserNumber(u32::MAX), u64::MAX)).keys().map(|key| {
+            let key = key?;
+            let damaged = || StoreError::Unreadable("a history's key is damaged".to_owned());
+            Ok((UserNumber(keys::leading_u32(&key).ok_or_else(damaged)?), id_of(&key)?))
+        })
+    }
+}
+
+fn read_letter(entry: sled::Result<(IVec, IVec)>) -> Result<DeadLetter, StoreError> {
+    decode(DeadLetter::VERSION, "dead letter", &entry?.1)
+}
+
+fn id_of(key: &[u8]) -> Result<DeadLetterId, StoreError> {
+    let damaged = || StoreError::Unreadable("a dead letter's key is damaged".to_owned());
+    keys::trailing_u64(key).map(DeadLetterId).ok_or_else(damaged)
 }

@@ -32,8 +32,14 @@ pub(super) mod kind {
     pub const LANE: u8 = 0x31;
     /// The events that one commit stored.
     pub const JOURNAL: u8 = 0x32;
-    /// A dead letter.
+    /// A dead letter, without its frame.
     pub const DEAD: u8 = 0x40;
+    /// A dead letter's frame.
+    pub const DEAD_FRAME: u8 = 0x41;
+    /// The failed attempts of an event at a webhook, while it isn't delivered.
+    pub const HISTORY: u8 = 0x42;
+    /// A dead letter that is to be delivered after all.
+    pub const REPLAY: u8 = 0x43;
 }
 
 /// What kind of thing a name names, in keys of [`kind::NAME`].
@@ -117,6 +123,24 @@ pub(super) fn dead(number: u64) -> IVec {
     join([&[kind::DEAD], &number.to_be_bytes()])
 }
 
+pub(super) fn dead_frame(number: u64) -> IVec {
+    join([&[kind::DEAD_FRAME], &number.to_be_bytes()])
+}
+
+/// `number` is that which the event has, or would have, as a dead letter of its webhook.
+pub(super) fn history(user: UserNumber, number: u64) -> IVec {
+    join([&[kind::HISTORY], &user.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+pub(super) fn replay(webhook: WebhookNumber, user: UserNumber, number: u64) -> IVec {
+    join([&[kind::REPLAY], &webhook.0.to_be_bytes(), &user.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+/// The user's number in a key of [`kind::REPLAY`].
+pub(super) fn user_of_replay(key: &[u8]) -> Option<UserNumber> {
+    key.get(5..9)?.try_into().ok().map(u32::from_be_bytes).map(UserNumber)
+}
+
 /// The big-endian number that a key ends with.
 pub(super) fn trailing_u64(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
@@ -139,6 +163,8 @@ mod tests {
             proptest::prop_assert_eq!(trailing_u64(&event(user, a)), Some(a));
             proptest::prop_assert_eq!(leading_u32(&queue(user, MessageNumber(b))), Some(user.0));
             proptest::prop_assert!(event(user, a).starts_with(&events_of(user)));
+            let queued = replay(WebhookNumber(7), user, a);
+            proptest::prop_assert_eq!((user_of_replay(&queued), trailing_u64(&queued)), (Some(user), Some(a)));
         }
     }
 

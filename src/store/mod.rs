@@ -32,14 +32,16 @@ mod tip;
 mod user_record;
 
 pub use commit::Reserved;
-pub use dead_letters::{DeadLetter, DeadLetterId, NewDeadLetter};
 pub use events::{Journal, NewEvent, StoredEvent};
 pub use messages::{
     AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, MessageEnd, NewMessage, QueuedRecord,
 };
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
-pub use records::{Attempted, JournalEntry, LaneRecord, LaneSlot, Position, WebhookRecord};
+pub use records::{
+    Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
+    ReplayMark, WebhookRecord,
+};
 pub use user_record::{Access, ConnectHistory, UserRecord};
 
 use std::{fs, sync::Arc};

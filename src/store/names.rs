@@ -73,6 +73,16 @@ impl Store {
         self.number(Named::Bot, name.as_str()).map(BotNumber)
     }
 
+    /// The number of a user that the store has seen.
+    pub fn known_user(&self, name: &str) -> Option<UserNumber> {
+        self.names.book(Named::User).numbers.get(name).copied().map(UserNumber)
+    }
+
+    /// The number of a webhook that the store has seen.
+    pub fn known_webhook(&self, name: &str) -> Option<WebhookNumber> {
+        self.names.book(Named::Webhook).numbers.get(name).copied().map(WebhookNumber)
+    }
+
     /// The name behind a user's number.
     pub fn user_name(&self, number: UserNumber) -> Result<UserName, StoreError> {
         self.name(Named::User, number.0)

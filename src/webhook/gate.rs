@@ -7,7 +7,8 @@
 //!     └──────────────> Disabled <────────┘        Disabled ── enable ──> Open
 //! ```
 //!
-//! Beside that, a webhook that sent `Retry-After` is *held* until then, in whatever state.
+//! Beside that, a webhook that sent `Retry-After` is *held* until then, in whatever state, and a
+//! webhook with a `rate` gets no more attempts than that, whichever attempts they are.
 //!
 //! While probing, one delivery at a time goes out. Failures count as "nothing gets through" when
 //! they come from more than one user: one user's poison event waits in its own lane and throttles
@@ -17,7 +18,7 @@ use std::{collections::HashSet, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{clock::Timestamp, retry::Backoff, store::UserNumber};
+use crate::{clock::Timestamp, config, rate::Bucket, retry::Backoff, store::UserNumber};
 
 /// However patient a webhook's retries are, whether it is back is asked this often.
 const LONGEST_PROBE_DELAY: Duration = Duration::from_secs(10);
@@ -29,8 +30,12 @@ const STANDSTILLS: usize = 32;
 pub struct Gate {
     max_in_flight: usize,
     in_flight: usize,
+    /// What the webhook's rate has left.
+    allowance: Option<Bucket>,
     state: State,
-    held: Option<Hold>,
+    held_until: Option<Instant>,
+    /// Since when nothing is sent, while it is disabled or held.
+    still_since: Option<Timestamp>,
     /// Users whose deliveries failed since something last got through.
     failing: HashSet<UserNumber>,
     probes: Backoff,
@@ -42,13 +47,7 @@ pub struct Gate {
 enum State {
     Open,
     Probing { next: Instant },
-    Disabled { since: Timestamp },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hold {
-    since: Timestamp,
-    until: Instant,
+    Disabled,
 }
 
 /// What the gate says to one delivery.
@@ -72,13 +71,16 @@ pub enum Recovery {
 }
 
 impl Gate {
-    /// An open gate.
-    pub fn new(max_in_flight: usize, backoff_min: Duration, backoff_max: Duration) -> Self {
+    /// An open gate for a webhook with these settings.
+    pub fn new(settings: &config::Webhook) -> Self {
+        let config::Webhook { max_in_flight, rate, backoff_min, backoff_max, .. } = *settings;
         Self {
             max_in_flight,
             in_flight: 0,
+            allowance: rate.map(Bucket::of),
             state: State::Open,
-            held: None,
+            held_until: None,
+            still_since: None,
             failing: HashSet::new(),
             probes: Backoff::new(backoff_min, backoff_max.min(LONGEST_PROBE_DELAY)),
             standstills: Vec::new(),
@@ -87,16 +89,22 @@ impl Gate {
 
     /// Whether any delivery at all could go now; asked before an event is taken out of its lane.
     pub fn admission(&self, now: Instant) -> Admission {
-        if let State::Disabled { .. } = self.state {
+        if self.is_disabled() {
             return Admission::Wait;
         }
-        if let Some(hold) = self.held
-            && hold.until > now
+        if let Some(until) = self.held_until
+            && until > now
         {
-            return Admission::NotBefore(hold.until);
+            return Admission::NotBefore(until);
         }
         let most = if let State::Probing { .. } = self.state { 1 } else { self.max_in_flight };
-        if self.in_flight < most { Admission::Go } else { Admission::Wait }
+        if self.in_flight >= most {
+            return Admission::Wait;
+        }
+        match self.allowance.as_ref().map(|allowance| allowance.look(now)) {
+            Some(Err(at)) => Admission::NotBefore(at),
+            Some(Ok(())) | None => Admission::Go,
+        }
     }
 
     /// Whether this user's delivery may go, given that some may.
@@ -109,9 +117,13 @@ impl Gate {
         }
     }
 
-    /// A delivery went out.
-    pub fn started(&mut self) {
+    /// A delivery goes out now.
+    pub fn started(&mut self, now: Instant) {
         self.in_flight += 1;
+        if let Some(allowance) = &mut self.allowance {
+            // It was asked whether there is one left.
+            let _ = allowance.take(now);
+        }
     }
 
     /// A delivery came back, with whatever outcome; one of the three below follows, or none.
@@ -128,7 +140,7 @@ impl Gate {
                 self.state = State::Open;
                 Recovery::Back
             }
-            State::Open | State::Disabled { .. } => Recovery::None,
+            State::Open | State::Disabled => Recovery::None,
         }
     }
 
@@ -136,65 +148,57 @@ impl Gate {
     pub fn failed(&mut self, user: UserNumber, now: Instant, rng: &mut fastrand::Rng) {
         self.failing.insert(user);
         let is_down = self.failing.len() > 1 || matches!(self.state, State::Probing { .. });
-        if is_down && !matches!(self.state, State::Disabled { .. }) {
+        if is_down && !self.is_disabled() {
             self.state = State::Probing { next: now + self.probes.next(rng) };
         }
     }
 
     /// The receiver asked to be left alone until then.
     pub fn hold(&mut self, since: Timestamp, until: Instant) {
-        let until = self.held.map_or(until, |hold| hold.until.max(until));
-        let since = self.held.map_or(since, |hold| hold.since);
-        self.held = Some(Hold { since, until });
+        self.held_until = self.held_until.max(Some(until));
+        self.still_since.get_or_insert(since);
     }
 
     /// The receiver said that it is gone.
     pub fn disable(&mut self, since: Timestamp) {
-        if !self.is_disabled() {
-            self.state = State::Disabled { since };
-        }
+        self.state = State::Disabled;
+        self.still_since.get_or_insert(since);
     }
 
     /// Lifts holds and disabling.
     pub fn enable(&mut self, now: Timestamp) {
-        if let State::Disabled { since } = self.state {
-            self.stood_still(since, now);
+        if self.is_disabled() {
             self.state = State::Open;
         }
-        if let Some(hold) = self.held.take() {
-            self.stood_still(hold.since, now);
-        }
+        self.held_until = None;
+        self.goes_on(now);
         self.failing.clear();
         self.probes.reset();
     }
 
     /// Ends a hold whose time is over.
     pub fn tick(&mut self, mono: Instant, wall: Timestamp) {
-        if let Some(hold) = self.held
-            && hold.until <= mono
-        {
-            self.held = None;
-            self.stood_still(hold.since, wall);
+        if self.held_until.is_some_and(|until| until <= mono) {
+            self.held_until = None;
+            if !self.is_disabled() {
+                self.goes_on(wall);
+            }
         }
     }
 
     /// Whether the webhook is disabled.
     pub fn is_disabled(&self) -> bool {
-        matches!(self.state, State::Disabled { .. })
+        matches!(self.state, State::Disabled)
     }
 
     /// Whether nothing gets through at the moment.
     pub fn is_failing(&self) -> bool {
-        !self.failing.is_empty() || self.held.is_some() || matches!(self.state, State::Probing { .. })
+        !self.failing.is_empty() || self.held_until.is_some() || matches!(self.state, State::Probing { .. })
     }
 
     /// An event's age: the time since its receipt in which it could have been sent.
     pub fn age(&self, received: Timestamp, now: Timestamp) -> Duration {
-        let current = match (self.state, self.held) {
-            (State::Disabled { since }, _) => Some((since, now)),
-            (_, Some(hold)) => Some((hold.since, now)),
-            _ => None,
-        };
+        let current = self.still_since.map(|since| (since, now));
         let still: Duration = self
             .standstills
             .iter()
@@ -205,7 +209,9 @@ impl Gate {
         now.since(received).saturating_sub(still)
     }
 
-    fn stood_still(&mut self, from: Timestamp, to: Timestamp) {
+    /// Something may be sent again.
+    fn goes_on(&mut self, to: Timestamp) {
+        let Some(from) = self.still_since.take() else { return };
         if self.standstills.len() == STANDSTILLS {
             self.standstills.remove(0);
         }
@@ -215,19 +221,25 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ALICE: UserNumber = UserNumber(1);
     const BOB: UserNumber = UserNumber(2);
     const CAROL: UserNumber = UserNumber(3);
 
+    fn settings(rate: Option<config::Rate>) -> config::Webhook {
+        let url = url::Url::parse("http://127.0.0.1/").unwrap();
+        config::Webhook { max_in_flight: 4, rate, ..config::Webhook::new(url) }
+    }
+
     fn gate() -> (Gate, fastrand::Rng, Instant) {
-        let gate = Gate::new(4, Duration::from_millis(500), Duration::from_secs(300));
-        (gate, fastrand::Rng::with_seed(7), Instant::now())
+        (Gate::new(&settings(None)), fastrand::Rng::with_seed(7), Instant::now())
     }
 
     fn fail(gate: &mut Gate, user: UserNumber, now: Instant, rng: &mut fastrand::Rng) {
-        gate.started();
+        gate.started(now);
         gate.ended();
         gate.failed(user, now, rng);
     }
@@ -237,11 +249,25 @@ mod tests {
         let (mut gate, _, now) = gate();
         for _ in 0..4 {
             assert_eq!(gate.admission(now), Admission::Go);
-            gate.started();
+            gate.started(now);
         }
         assert_eq!(gate.admission(now), Admission::Wait);
         gate.ended();
         assert_eq!(gate.admission(now), Admission::Go);
+    }
+
+    #[tokio::test]
+    async fn a_rate_lets_its_count_through_at_once_and_then_one_after_the_other() {
+        let rate = config::Rate { count: 2, per: Duration::from_secs(1) };
+        let (mut gate, now) = (Gate::new(&settings(Some(rate))), Instant::now());
+        for _ in 0..2 {
+            assert_eq!(gate.admission(now), Admission::Go);
+            gate.started(now);
+            gate.ended();
+        }
+        let next = now + Duration::from_millis(500);
+        assert_eq!(gate.admission(now), Admission::NotBefore(next));
+        assert_eq!(gate.admission(next), Admission::Go);
     }
 
     #[tokio::test]
@@ -250,7 +276,7 @@ mod tests {
         for _ in 0..100 {
             fail(&mut gate, ALICE, now, &mut rng);
         }
-        gate.started();
+        gate.started(now);
         assert_eq!(gate.admission(now), Admission::Go);
         assert_eq!(gate.admission_of(BOB, now), Admission::Go);
     }
@@ -263,7 +289,7 @@ mod tests {
         let Admission::NotBefore(next) = gate.admission_of(ALICE, now) else { panic!("must wait") };
         assert!(next > now && next <= now + Duration::from_millis(500));
         assert_eq!(gate.admission_of(CAROL, now), Admission::Go, "a user that hasn't failed may probe");
-        gate.started();
+        gate.started(now);
         assert_eq!(gate.admission(now), Admission::Wait, "one at a time");
         gate.ended();
         assert_eq!(gate.admission_of(ALICE, next), Admission::Go);
@@ -307,5 +333,171 @@ mod tests {
         assert_eq!(gate.age(at(90), at(250)), Duration::from_secs(60));
         assert_eq!(gate.age(at(150), at(250)), Duration::from_secs(50));
         assert_eq!(gate.age(at(240), at(250)), Duration::from_secs(10));
+    }
+
+    /// What may happen to a gate.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// So many milliseconds pass.
+        Pass(u64),
+        /// Whoever may go, goes: of this user.
+        Start(u32),
+        /// A delivery under way got through.
+        Answered(usize),
+        /// A delivery under way failed, perhaps with a `Retry-After` in milliseconds.
+        Failed(usize, Option<u64>),
+        /// A delivery under way was answered with 410.
+        Gone(usize),
+        /// Somebody enables the webhook.
+        Enable,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0u64..2_000).prop_map(Step::Pass),
+            8 => (0u32..4).prop_map(Step::Start),
+            3 => (0usize..4).prop_map(Step::Answered),
+            4 => ((0usize..4), prop::option::weighted(0.2, 1u64..5_000)).prop_map(|(n, hold)| Step::Failed(n, hold)),
+            1 => (0usize..4).prop_map(Step::Gone),
+            1 => Just(Step::Enable),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    /// A gate and what it promised.
+    struct World {
+        gate: Gate,
+        rate: config::Rate,
+        rng: fastrand::Rng,
+        start: Instant,
+        now: Instant,
+        under_way: Vec<UserNumber>,
+        went_out: Vec<Instant>,
+        held_until: Option<Instant>,
+        is_disabled: bool,
+    }
+
+    impl World {
+        fn new(rate: config::Rate) -> Self {
+            let now = Instant::now();
+            Self {
+                gate: Gate::new(&settings(Some(rate))),
+                rate,
+                rng: fastrand::Rng::with_seed(7),
+                start: now,
+                now,
+                under_way: Vec::new(),
+                went_out: Vec::new(),
+                held_until: None,
+                is_disabled: false,
+            }
+        }
+
+        fn wall(&self) -> Timestamp {
+            Timestamp::from_millis(1_000_000).plus(self.now - self.start)
+        }
+
+        fn start(&mut self, user: UserNumber) {
+            self.gate.tick(self.now, self.wall());
+            let admission = self.gate.admission(self.now);
+            if let Admission::NotBefore(at) = admission {
+                assert!(at > self.now, "a wait that is over already would be a hot loop");
+            }
+            if admission != Admission::Go || self.gate.admission_of(user, self.now) != Admission::Go {
+                return;
+            }
+            assert!(!self.is_disabled, "nothing goes out after a 410");
+            assert!(
+                self.held_until.is_none_or(|until| until <= self.now),
+                "nothing goes out before a hold ends"
+            );
+            self.gate.started(self.now);
+            self.under_way.push(user);
+            self.went_out.push(self.now);
+            assert!(self.under_way.len() <= 4, "no more than max_in_flight");
+        }
+
+        fn end(&mut self, n: usize) -> Option<UserNumber> {
+            let user =
+                (!self.under_way.is_empty()).then(|| self.under_way.remove(n % self.under_way.len()))?;
+            self.gate.ended();
+            Some(user)
+        }
+
+        fn act(&mut self, step: Step) {
+            match step {
+                Step::Pass(millis) => self.now += Duration::from_millis(millis),
+                Step::Start(user) => self.start(UserNumber(user)),
+                Step::Answered(n) => {
+                    if self.end(n).is_some() {
+                        self.gate.answered();
+                        assert!(
+                            !matches!(self.gate.state, State::Probing { .. }),
+                            "a success ends the probing"
+                        );
+                    }
+                }
+                Step::Failed(n, hold) => {
+                    let Some(user) = self.end(n) else { return };
+                    self.gate.failed(user, self.now, &mut self.rng);
+                    if let Some(millis) = hold {
+                        let until = self.now + Duration::from_millis(millis);
+                        self.gate.hold(self.wall(), until);
+                        self.held_until = self.held_until.max(Some(until));
+                    }
+                }
+                Step::Gone(n) => {
+                    if self.end(n).is_some() {
+                        self.gate.disable(self.wall());
+                        self.is_disabled = true;
+                    }
+                }
+                Step::Enable => {
+                    self.gate.enable(self.wall());
+                    (self.is_disabled, self.held_until) = (false, None);
+                }
+            }
+        }
+
+        /// In no window of time did more go out than the rate and one burst allow.
+        fn check_rate(&self) {
+            let interval = self.rate.per / self.rate.count;
+            for (first, from) in self.went_out.iter().enumerate() {
+                for (count, to) in (1u32..).zip(&self.went_out[first..]) {
+                    let most = f64::from(self.rate.count) + (*to - *from).div_duration_f64(interval);
+                    assert!(f64::from(count) <= most + 1e-6, "{count} within {:?}", *to - *from);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_keeps_what_it_promised(steps in steps(), count in 1u32..20) {
+            let mut world = World::new(config::Rate { count, per: Duration::from_secs(1) });
+            for step in steps {
+                world.act(step);
+                let most = if matches!(world.gate.state, State::Probing { .. }) { 1 } else { 4 };
+                let is_full = world.gate.in_flight >= most;
+                prop_assert!(!is_full || world.gate.admission(world.now) != Admission::Go);
+            }
+            world.check_rate();
+        }
+
+        #[test]
+        fn no_event_is_older_than_the_time_since_its_receipt(
+            steps in steps(), received in 900_000u64..1_100_000
+        ) {
+            let mut world = World::new(config::Rate { count: 10, per: Duration::from_secs(1) });
+            let mut before = Duration::ZERO;
+            for step in steps {
+                world.act(step);
+                world.gate.tick(world.now, world.wall());
+                let age = world.gate.age(Timestamp::from_millis(received), world.wall());
+                prop_assert!(age <= world.wall().since(Timestamp::from_millis(received)));
+                prop_assert!(world.gate.standstills.len() == STANDSTILLS || age >= before, "nobody gets younger");
+                before = age;
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ mod failure;
 mod gate;
 mod outcome;
 mod removed;
+mod replays;
 mod sender_error;
 mod signature;
 mod visible;

@@ -16,10 +16,10 @@ use crate::{
         DeliveryCounts, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
         lanes::{Lanes, Order},
     },
+    letters::DeadLetters,
     names::WebhookName,
     store::{
-        LaneRecord, LaneSlot, NewDeadLetter, Position, Store, StoreError, StoredEvent, UserNumber,
-        WebhookNumber,
+        DeadLetter, LaneRecord, LaneSlot, Position, Store, StoreError, StoredEvent, UserNumber, WebhookNumber,
     },
 };
 
@@ -29,16 +29,23 @@ pub struct RemovedWebhook {
     name: WebhookName,
     number: WebhookNumber,
     store: Arc<Store>,
+    letters: DeadLetters,
+    /// The shape of the bodies that it got.
+    format: BodyFormat,
     /// The lanes that have events left, and how far each is.
     lanes: Arc<Mutex<BTreeMap<UserNumber, LaneRecord>>>,
 }
 
 impl RemovedWebhook {
     /// The removed webhook of this number, if it has a backlog.
-    pub fn load(store: &Arc<Store>, number: WebhookNumber) -> Result<Option<Self>, StoreError> {
+    pub fn load(
+        store: &Arc<Store>,
+        letters: &DeadLetters,
+        number: WebhookNumber,
+    ) -> Result<Option<Self>, StoreError> {
         let mut lanes = Lanes::new(Order::Kept);
         for user in store.known_users() {
-            restore(store, &mut lanes, number, user)?;
+            restore(store, &mut lanes, number, user, None)?;
         }
         let mut left = BTreeMap::new();
         for user in lanes.users_with_backlog() {
@@ -48,7 +55,9 @@ impl RemovedWebhook {
             return Ok(None);
         }
         let name = store.webhook_name(number)?;
-        Ok(Some(Self { name, number, store: store.clone(), lanes: Arc::new(Mutex::new(left)) }))
+        let (store, letters, lanes) = (store.clone(), letters.clone(), Arc::new(Mutex::new(left)));
+        let format = store.webhook(number)?.format.unwrap_or(BodyFormat::Envelope);
+        Ok(Some(Self { name, number, store, letters, format, lanes }))
     }
 
     /// Users whose events it has.
@@ -114,19 +123,24 @@ impl RemovedWebhook {
             self.store.save_lane(self.number, user, lane);
             return false;
         }
-        let letter = NewDeadLetter {
+        let letter = DeadLetter {
             webhook: self.number,
             user,
             position,
-            format: tried.as_ref().map_or(BodyFormat::Envelope, |tried| tried.format),
+            format: tried.as_ref().map_or(self.format, |tried| tried.format),
             attempts: tried.as_ref().map_or(0, |tried| tried.attempts),
             last_status: tried.and_then(|tried| tried.last_status),
             reason: "the webhook is no longer configured".to_owned(),
-            answer: String::new(),
             dead_at: Timestamp::now(),
-            event: StoredEvent { slots: Vec::new(), ..event.clone() },
+            received_at: event.received_at,
+            bot: event.bot,
+            kind: event.kind.clone(),
+            in_reply_to: event.in_reply_to,
+            source: event.source,
+            speaker: event.speaker,
+            frame_length: event.frame.len() as u32,
         };
-        self.store.add_dead_letter(&letter, lane);
+        self.letters.bury(&letter, event.frame.clone(), lane);
         true
     }
 

@@ -1,17 +1,20 @@
 //! Delivery: retries, order, and what a webhook's answers lead to.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rtm_bridge::{
+    clock::Timestamp,
+    config::{BodyFormat, Rate},
     names::UserName,
-    receiver::Reply,
+    receiver::{Receiver, ReceiverOptions, Reply},
     sandbox::{BotScript, Push},
+    store::{DeadLetter, DeadLetterId, Store},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
-    ALICE, BOB, LIMIT, Request, World, add_user, add_webhook, at_webhook, crm, delivered, texts, webhook_of,
-    within,
+    ALICE, BOB, LIMIT, Request, World, add_user, add_webhook, answer, at_webhook, crm, delivered, eventually,
+    texts, webhook_of, within,
 };
 
 impl World {
@@ -25,6 +28,10 @@ impl World {
     async fn with_alice_and_bob() -> Self {
         Self::start_silent(|config| add_user(config, BOB)).await
     }
+}
+
+fn letters(store: &Store) -> Vec<DeadLetter> {
+    store.dead_letters_after(DeadLetterId(0)).map(Result::unwrap).collect()
 }
 
 fn of_user(events: &[Request], user: &str) -> Vec<Request> {
@@ -122,12 +129,12 @@ async fn a_refused_event_becomes_a_dead_letter_and_the_next_goes_on() {
     world.until_user(ALICE, "nothing to be undelivered", |user| user["undelivered"] == 0).await;
     world.stop_daemon().await;
     let store = world.store();
-    let letters: Vec<_> = store.dead_letters().map(Result::unwrap).collect();
+    let letters = letters(&store);
     assert_eq!(letters.len(), 1);
-    let letter = &letters[0].letter;
+    let letter = &letters[0];
     assert_eq!((letter.last_status, letter.attempts, letter.position.sequence), (Some(422), 1, 2));
     assert_eq!(store.user_name(letter.user).unwrap(), UserName::new(ALICE).unwrap());
-    assert!(String::from_utf8_lossy(&letter.event.frame).contains("refused"));
+    assert!(String::from_utf8_lossy(&store.dead_letter_frame(letter).unwrap()).contains("refused"));
 }
 
 #[tokio::test]
@@ -144,8 +151,7 @@ async fn an_event_past_max_age_becomes_a_dead_letter_after_an_attempt_of_its_own
         assert!(attempts.iter().any(|attempt| attempt.text.as_deref() == Some(text)), "{text} was tried");
     }
     world.stop_daemon().await;
-    let letters: Vec<_> = world.store().dead_letters().map(|letter| letter.unwrap().letter).collect();
-    let statuses: Vec<_> = letters.iter().map(|letter| letter.last_status).collect();
+    let statuses: Vec<_> = letters(&world.store()).iter().map(|letter| letter.last_status).collect();
     assert_eq!(statuses, [Some(500), Some(500)]);
 }
 
@@ -313,7 +319,7 @@ async fn a_removed_webhooks_backlog_becomes_dead_letters() {
     world.config.users.values_mut().for_each(|u| u.webhooks.clear());
     world.start_daemon().await;
     world.stop_daemon().await;
-    assert_eq!(world.store().dead_letters().count(), 1);
+    assert_eq!(letters(&world.store()).len(), 1);
 }
 
 #[tokio::test]
@@ -330,4 +336,172 @@ async fn what_nobody_wanted_does_not_pile_up() {
     let store = world.store();
     let kept = store.events_after(store.known_users()[0], 0).count();
     assert!(kept < 150, "{kept} of 401 events are kept, though 20 KB are to be");
+}
+
+#[tokio::test]
+async fn each_answer_that_may_change_is_asked_for_again() {
+    let world = World::start_silent(|_| {}).await;
+    let statuses = [301, 302, 304, 307, 308, 401, 403, 404, 408, 409, 425, 429, 500, 502, 503, 504, 599, 600];
+    for (count, status) in (1..).zip(statuses) {
+        world.receiver.script([status]);
+        world.bot_says(ALICE, [status.to_string()]);
+        let events = delivered(&world, count).await;
+        let event = &events[count - 1];
+        assert_eq!((event.text.clone(), event.attempt), (Some(status.to_string()), Some(2)));
+    }
+}
+
+#[tokio::test]
+async fn every_other_4xx_makes_a_dead_letter_at_once_and_the_next_goes_on() {
+    let mut world = World::start_silent(|_| {}).await;
+    let statuses = [400, 402, 405, 406, 407, 411, 412, 413, 414, 415, 417, 418, 421, 422, 426, 431, 451, 499];
+    world.receiver.script(statuses);
+    world.bot_says(ALICE, statuses.map(|status| status.to_string()));
+    world.bot_says(ALICE, ["next"]);
+    assert_eq!(texts(&delivered(&world, 1).await), ["next"]);
+    assert_eq!(world.receiver.attempts().len(), statuses.len() + 1, "one attempt each");
+    world.stop_daemon().await;
+    let dead: Vec<_> = letters(&world.store()).iter().map(|letter| letter.last_status.unwrap()).collect();
+    assert_eq!(dead, statuses);
+}
+
+#[tokio::test]
+async fn what_waited_for_a_disabled_webhook_comes_in_order_that_event_first() {
+    let mut world = World::start_silent(|_| {}).await;
+    world.receiver.script([204_u16, 410]);
+    world.bot_says(ALICE, numbers(1, 4));
+    world
+        .until_user(ALICE, "the webhook to be disabled", |_| world.daemon().summary().failing_webhooks == 1)
+        .await;
+    for _ in 0..2 {
+        world.restart().await;
+    }
+    world.all_connected().await;
+    world.bot_says(ALICE, numbers(5, 6));
+    world.until_user(ALICE, "all of it to wait", |user| user["undelivered"] == 5).await;
+    assert_eq!(world.receiver.attempts().len(), 2, "nothing is posted meanwhile");
+    let enable = world.request(reqwest::Method::POST, "/v1/webhooks/crm/enable");
+    assert_eq!(answer(enable).await.0, 202);
+    let events = delivered(&world, 6).await;
+    assert_eq!(texts(&events), numbers(1, 6));
+    assert_eq!(events[1].attempt, Some(2));
+    world.restart().await;
+    assert_eq!(world.daemon().summary().failing_webhooks, 0, "it stays enabled");
+}
+
+#[tokio::test]
+async fn a_date_in_retry_after_is_kept_as_well() {
+    for status in [429, 503] {
+        let world = World::start_silent(|_| {}).await;
+        // Dates have whole seconds: this is between one and two from now.
+        let told = Timestamp::from_millis((Timestamp::now().as_secs() + 2) * 1000);
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(told.as_millis()));
+        world.receiver.script([Reply::status(status).retry_after(&date)]);
+        world.bot_says(ALICE, ["1"]);
+        let event = delivered(&world, 1).await.remove(0);
+        assert!(event.at >= told, "told {told}, came {}", event.at);
+        assert_eq!(event.attempt, Some(2));
+    }
+}
+
+#[tokio::test]
+async fn events_do_not_age_while_the_webhook_is_held() {
+    let mut world = World::start_silent(|config| crm(config).max_age = Duration::from_secs(1)).await;
+    // After the hold the event is two seconds old, and fails once more.
+    world.receiver.script([Reply::status(503).retry_after("2"), Reply::status(500)]);
+    world.bot_says(ALICE, ["1", "2"]);
+    assert_eq!(texts(&delivered(&world, 2).await), ["1", "2"]);
+    world.stop_daemon().await;
+    assert_eq!(letters(&world.store()).len(), 0);
+}
+
+#[tokio::test]
+async fn a_receiver_that_was_down_gets_everything_when_it_is_back() {
+    let mut world = World::with_alice_and_bob().await;
+    let address = world.receiver.address();
+    let options = || ReceiverOptions { listen: address, ..ReceiverOptions::default() };
+    let down =
+        std::mem::replace(&mut world.receiver, Receiver::start(ReceiverOptions::default()).await.unwrap());
+    down.stop().await;
+    for user in [ALICE, BOB] {
+        world.bot_says(user, numbers(1, 3));
+        world.until_user(user, "its events to wait", |user| user["undelivered"] == 3).await;
+    }
+    let refused = |outcome: &Value| {
+        outcome["summary"].as_str().is_some_and(|text| text.contains("refuses connections"))
+    };
+    eventually("a refused connection", || async {
+        refused(&world.get("/v1/webhooks").await.1["webhooks"][0]["lastOutcome"]).then_some(())
+    })
+    .await;
+    world.receiver = Receiver::start(options()).await.unwrap();
+    let events = delivered(&world, 6).await;
+    for user in [ALICE, BOB] {
+        assert_eq!(texts(&of_user(&events, user)), numbers(1, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_rate_holds_for_all_users_and_attempts_together() {
+    let rate = Rate { count: 5, per: Duration::from_secs(1) };
+    let world = World::start_silent(|config| {
+        (1..=4).for_each(|n| add_user(config, &format!("user{n}")));
+        crm(config).rate = Some(rate);
+        crm(config).backoff_max = Duration::from_millis(20);
+    })
+    .await;
+    world.receiver.fail(Some("500@30%".parse().unwrap()));
+    (1..=4).for_each(|n| world.bot_says(&format!("user{n}"), numbers(1, 2)));
+    delivered(&world, 8).await;
+    let came: Vec<_> = world.receiver.attempts().iter().map(|attempt| attempt.at).collect();
+    for (first, from) in came.iter().enumerate() {
+        for (count, to) in (1..).zip(&came[first..]) {
+            // A request is noted when it arrives, a moment after it went out.
+            let window = to.since(*from) + Duration::from_millis(100);
+            let most = 5.0 + window.as_secs_f64() * 5.0;
+            assert!(f64::from(count) <= most, "{count} within {window:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_stays_what_it_was_though_its_first_attempt_was_cut_off() {
+    let mut world = World::with_alice_and_bob().await;
+    world.receiver.rule(|event| (event.user == ALICE).then(|| Reply::status(204).after(LIMIT)));
+    world.bot_says(ALICE, ["1", "2"]);
+    within("the first attempt", world.receiver.wait_attempts(1)).await;
+    // Gives the attempt up; nothing tells the next run that it was made.
+    world.stop_daemon().await;
+    crm(&mut world.config).format = BodyFormat::Form;
+    world.start_daemon().await;
+    within("another attempt", world.receiver.wait_attempts(2)).await;
+    world.stop_daemon().await;
+    world.receiver.rule(|_| None);
+    world.start_daemon().await;
+    let events = delivered(&world, 2).await;
+    let first = &world.receiver.attempts()[0];
+    assert_eq!((&events[0].id, &events[0].body), (&first.id, &first.body));
+    assert_eq!(events[1].headers["content-type"], "application/x-www-form-urlencoded");
+}
+
+#[tokio::test]
+async fn a_retry_comes_though_the_webhook_was_full_when_it_was_put_off() {
+    let world = World::start_silent(|config| {
+        add_user(config, BOB);
+        crm(config).max_in_flight = 1;
+        crm(config).backoff_min = Duration::from_millis(300);
+        crm(config).backoff_max = Duration::from_millis(300);
+    })
+    .await;
+    world.receiver.hold();
+    world.receiver.script([500_u16]);
+    world.bot_says(ALICE, ["1"]);
+    within("alice's attempt", world.receiver.wait_attempts(1)).await;
+    world.bot_says(BOB, ["2"]);
+    world.until_user(BOB, "bob's event to wait", |bob| bob["undelivered"] == 1).await;
+    // Bob's goes out in the moment in which alice's comes back, and is through before her retry.
+    world.receiver.release();
+    let mut delivered = texts(&delivered(&world, 2).await);
+    delivered.sort();
+    assert_eq!(delivered, ["1", "2"]);
 }

@@ -5,5 +5,6 @@
 
 mod bridge;
 mod check;
+mod dead_letters;
 mod servers;
 mod support;

@@ -162,6 +162,47 @@ async fn a_body_that_never_ends_is_cut() {
 }
 
 #[tokio::test]
+async fn a_reset_after_a_success_is_a_success_and_before_it_is_none() {
+    for (begin, outcome) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", Some(Outcome::Delivered)),
+        ("HTTP/1.1 422 No\r\ncontent-length: 100\r\n\r\nabc", Some(Outcome::Refused)),
+        ("HTTP/1.1 200 O", None),
+        ("", None),
+    ] {
+        let url = raw_server(move |_, mut stream| async move {
+            read_request(&mut stream).await;
+            stream.write_all(begin.as_bytes()).await.unwrap();
+            // Closed like this, its other end sees a reset.
+            stream.set_zero_linger().unwrap();
+        })
+        .await;
+        let result = sender_to(&url).attempt(&delivery(1)).await;
+        match outcome {
+            Some(outcome) => assert_eq!(result.outcome, outcome, "{begin:?}"),
+            None => assert_eq!(no_answer(&result, FailureKind::Reset), result.summary(), "{begin:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_reads_nothing_is_left_after_the_timeout() {
+    let url = raw_server(|_, stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let mut settings = settings(&url);
+    settings.timeout = Duration::from_millis(200);
+    // More than fits into the socket's buffers.
+    let mut large = delivery(1);
+    large.body.bytes = vec![b' '; 16 << 20].into();
+    for delivery in [delivery(1), large] {
+        let result = sender(&settings).attempt(&delivery).await;
+        no_answer(&result, FailureKind::Timeout);
+    }
+}
+
+#[tokio::test]
 async fn a_failures_body_is_read_no_longer_than_the_timeout() {
     let url = answers("HTTP/1.1 500 Oh\r\ncontent-length: 100\r\n\r\nabc").await;
     let mut settings = settings(&url);

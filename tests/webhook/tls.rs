@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as Keys};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as Keys, date_time_ymd};
 use rtm_bridge::{
     config::KeyPair,
     webhook::{FailureKind, Outcome, Sender},
@@ -22,6 +22,9 @@ use url::Url;
 
 use crate::support::{delivery, no_answer, sender, settings};
 
+/// Certificates are good until this year.
+const GOOD_UNTIL: i32 = 4000;
+
 /// A made-up authority, a server's and a client's certificate by it, and its files.
 struct Pki {
     files: TempDir,
@@ -31,17 +34,23 @@ struct Pki {
 
 impl Pki {
     fn new() -> Self {
+        Self::with_server_until(GOOD_UNTIL)
+    }
+
+    /// As [`Pki::new`], with a server's certificate that ends with this year's beginning.
+    fn with_server_until(until: i32) -> Self {
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_keys = Keys::generate().unwrap();
         let ca_certificate = ca.self_signed(&ca_keys).unwrap();
         let issuer = Issuer::new(ca, ca_keys);
-        let issue = |name: &str| {
+        let issue = |name: &str, until: i32| {
             let keys = Keys::generate().unwrap();
-            let certificate = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&keys, &issuer);
-            (certificate.unwrap(), keys)
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.not_after = date_time_ymd(until, 1, 1);
+            (params.signed_by(&keys, &issuer).unwrap(), keys)
         };
-        let (client, client_keys) = issue("bridge");
+        let (client, client_keys) = issue("bridge", GOOD_UNTIL);
         let files = tempfile::tempdir().unwrap();
         let write = |name: &str, pem: String| std::fs::write(files.path().join(name), pem).unwrap();
         write("ca.pem", ca_certificate.pem());
@@ -49,7 +58,7 @@ impl Pki {
         write("client.key", client_keys.serialize_pem());
         let mut roots = RootCertStore::empty();
         roots.add(ca_certificate.der().clone()).unwrap();
-        Self { roots: Arc::new(roots), server: issue("localhost"), files }
+        Self { roots: Arc::new(roots), server: issue("localhost", until), files }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -114,6 +123,15 @@ async fn an_own_authority_is_trusted_when_told_and_only_then() {
     let mut by_address = url.clone();
     by_address.set_host(Some("127.0.0.1")).unwrap();
     no_answer(&trusting(&pki, &by_address).attempt(&delivery(1)).await, FailureKind::Tls);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_and_said_to_be() {
+    let clients = no_clients();
+    let pki = Pki::with_server_until(2020);
+    let url = pki.serve(clients);
+    let text = no_answer(&trusting(&pki, &url).attempt(&delivery(1)).await, FailureKind::Tls);
+    assert!(text.contains("expired"), "{text}");
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ ordered = false
 max_age = "36h"
 max_in_flight = 4
 rate = "10/s"
+streaming = "assembled"
 basic_auth = {{ user = "bridge", password = "hidden" }}
 headers = {{ x-team = "hidden" }}
 [clients.crm]
@@ -130,7 +131,7 @@ path = "kept"
         15 seconds for an attempt, tried for 1 day, then a dead letter
         signed
       legacy: http://10.0.0.7/hook?...
-        every event of the platform, as forms
+        every event of the platform, as forms, streamed answers as one event
         in any order, up to 4 at once, at most 10/s
         15 seconds for an attempt, tried for 36 hours, then a dead letter
         NOT signed, with basic authentication, with the headers x-team
@@ -138,12 +139,12 @@ path = "kept"
       crm: may send and read for every user (several tokens: rotation)
       ops: may read and administrate for al*, bob, at most 5/s
     Set, but not in force yet in this version:
-      [webhooks.legacy] rate (bridge.toml:25)
+      [webhooks.legacy] streaming (bridge.toml:26)
     warning: bridge.toml:18: [webhooks.legacy]: has no `secret`: the receiver can't tell the bridge's events from forged ones
     warning: bridge.toml:18: [webhooks.legacy]: no user uses it
     warning: bridge.toml:19: [webhooks.legacy] url: events travel unencrypted over http://; use https:// outside this machine
-    warning: bridge.toml:26: 3 secrets stand in this file: { env = ... }, { file = ... } or { credential = ... } keep it out
-    warning: bridge.toml:42: [store] durability: accepted messages and received events may be lost when the machine loses power
+    warning: bridge.toml:27: 3 secrets stand in this file: { env = ... }, { file = ... } or { credential = ... } keep it out
+    warning: bridge.toml:43: [store] durability: accepted messages and received events may be lost when the machine loses power
     "#);
 }
 

@@ -13,7 +13,7 @@ use super::{Action, NotSent, SessionSettings};
 use crate::{
     clock::Now,
     messages::{Certainty, ClientMessageId, Expectation, FinalReason, MessageNumber, QueuedMessage, Verdict},
-    rtm::rate::Bucket,
+    rate::Bucket,
 };
 
 /// So many disconnects straight after sending a message: it is what breaks the connection.
@@ -85,7 +85,7 @@ impl Outbox {
         last_sent: Option<ClientMessageId>,
         settings: &SessionSettings,
     ) -> Self {
-        let rate = settings.message_rate.map(|rate| Bucket::new(rate.per / rate.count.max(1), rate.count));
+        let rate = settings.message_rate.map(Bucket::of);
         Self {
             queue: pending.into_iter().map(Entry::new).collect(),
             writing: None,

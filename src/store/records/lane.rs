@@ -1,13 +1,8 @@
-//! Lanes, webhooks and dead letters.
+//! Lanes and webhooks.
 
 use serde::{Deserialize, Serialize};
 
-use super::BodyPlace;
-use crate::{
-    clock::Timestamp,
-    config::BodyFormat,
-    store::{UserNumber, WebhookNumber},
-};
+use crate::{clock::Timestamp, config::BodyFormat};
 
 /// A place in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -18,7 +13,7 @@ pub struct Position {
     pub sequence: u64,
 }
 
-/// An event that was tried and has not got through yet.
+/// An event that was tried, or may have been, and has not got through yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempted {
     /// The event's number in the log.
@@ -53,10 +48,17 @@ pub struct WebhookRecord {
     pub disabled_since: Option<Timestamp>,
     /// Until when it asked to be left alone (Retry-After).
     pub held_until: Option<Timestamp>,
+    /// The shape of the bodies that it gets, since its last start.
+    pub format: Option<BodyFormat>,
 }
 
 impl WebhookRecord {
     pub(in crate::store) const VERSION: u8 = 1;
+
+    /// Neither is so any more.
+    pub fn enable(&mut self) {
+        (self.disabled_since, self.held_until) = (None, None);
+    }
 
     /// It asked to be left alone until then; never for less than it asked before.
     pub fn hold(&mut self, until: Timestamp) {
@@ -67,31 +69,6 @@ impl WebhookRecord {
     pub fn disable(&mut self, since: Timestamp) {
         self.disabled_since.get_or_insert(since);
     }
-}
-
-/// A dead letter; the event's record of the time follows it in full, or its frame is a payload file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::store) struct DeadLetterRecord {
-    pub webhook: WebhookNumber,
-    pub user: UserNumber,
-    pub position: Position,
-    pub format: BodyFormat,
-    pub attempts: u32,
-    pub last_status: Option<u16>,
-    pub reason: String,
-    pub answer: String,
-    pub dead_at: Timestamp,
-    pub received_at: Timestamp,
-    pub bot: u32,
-    pub kind: String,
-    pub in_reply_to: Option<u64>,
-    pub source: crate::events::Source,
-    pub speaker: crate::events::Speaker,
-    pub body: BodyPlace,
-}
-
-impl DeadLetterRecord {
-    pub(in crate::store) const VERSION: u8 = 1;
 }
 
 #[cfg(test)]
@@ -108,7 +85,10 @@ mod tests {
         webhook.disable(at(10));
         webhook.hold(at(30));
         webhook.disable(at(20));
-        assert_eq!(webhook, WebhookRecord { disabled_since: Some(at(10)), held_until: Some(at(60)) });
+        let expected = WebhookRecord { disabled_since: Some(at(10)), held_until: Some(at(60)), format: None };
+        assert_eq!(webhook, expected);
+        webhook.enable();
+        assert_eq!(webhook, WebhookRecord::default());
     }
 
     #[test]
@@ -127,9 +107,13 @@ mod tests {
         insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 29, 07, 01, 2c, 09, 01, 2a, 03, 02, 01, f7, 03]");
         assert_eq!(decode::<LaneRecord>(LaneRecord::VERSION, "lane", &bytes).unwrap(), lane);
 
-        let webhook = WebhookRecord { disabled_since: Some(Timestamp::from_millis(5)), held_until: None };
+        let webhook = WebhookRecord {
+            disabled_since: Some(Timestamp::from_millis(5)),
+            held_until: None,
+            format: Some(BodyFormat::Form),
+        };
         let bytes = encode(WebhookRecord::VERSION, &webhook);
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 05, 00]");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 05, 00, 01, 02]");
         assert_eq!(decode::<WebhookRecord>(WebhookRecord::VERSION, "webhook", &bytes).unwrap(), webhook);
     }
 }

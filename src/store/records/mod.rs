@@ -6,13 +6,14 @@
 
 mod event;
 mod lane;
+mod letter;
 mod message;
 mod user;
 
 pub(super) use event::{EventRecord, JournalRecord};
 pub use event::{JournalEntry, LaneSlot};
-pub(super) use lane::DeadLetterRecord;
 pub use lane::{Attempted, LaneRecord, Position, WebhookRecord};
+pub use letter::{DeadLetter, DeadLetterId, InvalidDeadLetterId, ReplayMark};
 pub(super) use message::{AcceptedEntry, AcceptedRecord, IdempotencyRecord, QueueRecord};
 pub(super) use user::UserRecordV1;
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config;
+
 /// So many at once after a quiet time, then one each interval (the generic cell rate algorithm: one
 /// moment of state instead of a level that must be topped up).
 #[derive(Debug, Clone)]
@@ -29,14 +31,27 @@ impl Bucket {
         Self::new(interval, burst)
     }
 
+    /// A configured rate; after a quiet time, its whole count at once.
+    pub fn of(rate: config::Rate) -> Self {
+        Self::new(rate.per / rate.count.max(1), rate.count)
+    }
+
     /// Takes one; else says when one can be taken, which is later than `now`.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        self.full_at = Some(self.after_one(now)?);
+        Ok(())
+    }
+
+    /// Whether one can be taken now; else says when, which is later than `now`.
+    pub fn look(&self, now: Instant) -> Result<(), Instant> {
+        self.after_one(now).map(drop)
+    }
+
+    /// When the bucket would be full again after one more.
+    fn after_one(&self, now: Instant) -> Result<Instant, Instant> {
         let full_at = self.full_at.unwrap_or(now).max(now) + self.interval;
         match full_at.checked_duration_since(now + self.tolerance) {
-            None | Some(Duration::ZERO) => {
-                self.full_at = Some(full_at);
-                Ok(())
-            }
+            None | Some(Duration::ZERO) => Ok(full_at),
             Some(wait) => Err(now + wait),
         }
     }
@@ -74,6 +89,7 @@ mod tests {
                     Ok(()) => taken += 1,
                     Err(at) => {
                         proptest::prop_assert!(at > now);
+                        proptest::prop_assert_eq!(bucket.look(now), Err(at));
                         proptest::prop_assert!(bucket.clone().take(at).is_ok());
                     }
                 }

@@ -1,0 +1,214 @@
+//! What is to be delivered next.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::{
+    clock::Now,
+    events::{
+        DeliveryCounts, Event, LastOutcome,
+        lanes::{LaneEvent, Lanes, Next, Started},
+    },
+    letters::Replay,
+    store::{DeadLetter, DeadLetterId, ReplayMark, UserNumber, WebhookRecord},
+    webhook::{
+        gate::{Admission, Gate},
+        replays::Replays,
+    },
+};
+
+/// What a webhook has to deliver, and what it may.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) lanes: Lanes,
+    pub(super) gate: Gate,
+    pub(super) replays: Replays,
+    /// What a restart must know of the gate.
+    pub(super) record: WebhookRecord,
+    /// Started events that wait for their next attempt, by when it is due.
+    due: BTreeMap<(Instant, u64), UserNumber>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) last_outcome: Option<LastOutcome>,
+    pub(super) trouble: Trouble,
+    pub(super) counts: DeliveryCounts,
+}
+
+/// Whether the log says that the webhook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    None,
+    Told,
+}
+
+/// An event on its way out.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) user: UserNumber,
+    pub(super) started: Started,
+    pub(super) errand: Errand,
+}
+
+/// Where an event on its way out comes from.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// From its lane.
+    Lane,
+    /// It is a dead letter that is delivered after all.
+    Replay(Box<DeadLetter>, ReplayMark),
+}
+
+impl Job {
+    fn replay(user: UserNumber, replay: Replay) -> Self {
+        let Replay { letter, mark, event } = replay;
+        let started = Started {
+            item: LaneEvent { event, sequence: letter.position.sequence },
+            attempts: letter.attempts.saturating_add(mark.attempts),
+            format: letter.format,
+            last_status: letter.last_status,
+        };
+        Self { user, started, errand: Errand::Replay(Box::new(letter), mark) }
+    }
+
+    pub(super) fn event(&self) -> &Event {
+        &self.started.item.event
+    }
+
+    /// Which attempt this is, from 1.
+    pub(super) fn attempt(&self) -> u32 {
+        self.started.attempts.saturating_add(1)
+    }
+
+    /// How often its event was tried, this time included, since it came or was to be replayed.
+    pub(super) fn tries(&self) -> u32 {
+        match &self.errand {
+            Errand::Lane => self.attempt(),
+            Errand::Replay(_, mark) => mark.attempts.saturating_add(1),
+        }
+    }
+
+    /// What its event is as a dead letter.
+    pub(super) fn letter_id(&self, shared: &Shared) -> DeadLetterId {
+        DeadLetterId::of(shared.number, self.event().id.number)
+    }
+}
+
+impl State {
+    pub(super) fn new(lanes: Lanes, gate: Gate, record: WebhookRecord, max_in_flight: usize) -> Self {
+        Self {
+            lanes,
+            gate,
+            replays: Replays::new(max_in_flight),
+            record,
+            due: BTreeMap::new(),
+            rng: fastrand::Rng::new(),
+            last_outcome: None,
+            trouble: Trouble::None,
+            counts: DeliveryCounts::default(),
+        }
+    }
+
+    /// Takes what goes next through the gate, if anything may.
+    pub(super) fn take(&mut self, shared: &Shared, now: Now) -> Option<Job> {
+        self.gate.tick(now.mono, now.wall);
+        loop {
+            match self.gate.admission(now.mono) {
+                Admission::Go => {}
+                Admission::NotBefore(_) | Admission::Wait => return None,
+            }
+            let job = self.next_job(shared, now.mono)?;
+            match self.gate.admission_of(job.user, now.mono) {
+                Admission::Go => {
+                    self.gate.started(now.mono);
+                    if let Errand::Lane = job.errand {
+                        self.replays.live_started();
+                    }
+                    return Some(job);
+                }
+                Admission::NotBefore(at) => self.park(&job, at),
+                Admission::Wait => self.park(&job, now.mono),
+            }
+        }
+    }
+
+    /// A retry that is due, else the next event of the lane whose turn it is; now and then, and when
+    /// there is neither, a replay.
+    fn next_job(&mut self, shared: &Shared, now: Instant) -> Option<Job> {
+        if self.replays.have_their_turn()
+            && let Some(job) = self.take_replay(shared, now)
+        {
+            return Some(job);
+        }
+        let live = self.take_due(now).or_else(|| self.take_fresh(shared));
+        live.or_else(|| self.take_replay(shared, now))
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<Job> {
+        loop {
+            let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
+            let ((_, event), user) = entry.remove_entry();
+            if let Some(started) = self.lanes.started(user, event) {
+                return Some(Job { user, started, errand: Errand::Lane });
+            }
+        }
+    }
+
+    fn take_fresh(&mut self, shared: &Shared) -> Option<Job> {
+        loop {
+            match self.lanes.next(shared.settings.format) {
+                Next::Nothing => return None,
+                Next::Start { user, started } => return Some(Job { user, started, errand: Errand::Lane }),
+                Next::Load { user, after } => match shared.load(user, after) {
+                    Ok((items, more_after)) => self.lanes.loaded(user, items, more_after),
+                    Err(error) => {
+                        tracing::error!(webhook = %shared.name, user = user.0, %error, "waiting events can't be read; this lane stands still");
+                        self.lanes.loaded(user, Vec::new(), None);
+                    }
+                },
+            }
+        }
+    }
+
+    fn take_replay(&mut self, shared: &Shared, now: Instant) -> Option<Job> {
+        loop {
+            let user = self.replays.next(now)?;
+            match shared.letters.next_replay(shared.number, user) {
+                Ok(Some(replay)) => return Some(Job::replay(user, replay)),
+                Ok(None) => self.replays.nothing_left(user),
+                Err(error) => {
+                    tracing::error!(webhook = %shared.name, user = user.0, %error, "a dead letter can't be read; the user's replays stand still");
+                    self.replays.nothing_left(user);
+                }
+            }
+        }
+    }
+
+    /// Keeps a started event for later.
+    pub(super) fn park(&mut self, job: &Job, until: Instant) {
+        match job.errand {
+            Errand::Lane => {
+                self.due.insert((until, job.event().id.number), job.user);
+            }
+            Errand::Replay(..) => self.replays.wait(job.user, until),
+        }
+    }
+
+    pub(super) fn everything_is_due(&mut self, now: Instant) {
+        let waiting = std::mem::take(&mut self.due);
+        self.due = waiting.into_iter().map(|((at, event), user)| ((at.min(now), event), user)).collect();
+        self.replays.everything_is_due();
+    }
+
+    /// When something may be sent again that may not be now.
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        match self.gate.admission(now) {
+            Admission::NotBefore(at) => Some(at),
+            Admission::Wait => None,
+            Admission::Go => {
+                let live = self.due.keys().next().map(|(at, _)| *at);
+                live.into_iter().chain(self.replays.next_due()).min()
+            }
+        }
+    }
+}
