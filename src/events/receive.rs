@@ -21,7 +21,7 @@ use crate::{
     messages::{ClientMessageId, Fingerprint, Messages},
     names::WebhookName,
     rtm::frame::FrameHead,
-    store::{LaneSlot, NewEvent, Store, StoreError, StoredEvent, UserNumber},
+    store::{JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber},
     users::User,
 };
 
@@ -36,6 +36,8 @@ pub struct Received {
     pub in_reply_to: Option<ClientMessageId>,
     /// Where it came from.
     pub source: Source,
+    /// What it says and when, for a live frame that the history knows by no identity.
+    pub said: Option<Said>,
 }
 
 /// What became of a frame.
@@ -127,12 +129,18 @@ impl Events {
         let closed = || StoreError::Unavailable("it is shutting down".to_owned());
         let subscribers = self.subscribers(user.number).ok_or_else(closed)?;
         let bot = self.shared.store.bot_number(&user.bot)?;
-        let mark = Mark::of(head.identity(), &received.frame);
+        let mark = match received.source {
+            Source::Live => Mark::of(head.identity(), &received.frame),
+            Source::History => head.identity().map(Mark::any),
+        };
         if let Some(mark) = mark
             && self.shared.memory().is_repeat(user.number, mark)
         {
             tracing::debug!(user = %user.name, "a frame came a second time and was suppressed");
             return Ok(Reception::Repeat);
+        }
+        if let Some(said) = received.said {
+            self.shared.memory().push_said(user.number, said);
         }
         self.shared.note_agent_session(user.number, head);
         let kind = head.kind.as_deref().unwrap_or_default();
@@ -147,7 +155,7 @@ impl Events {
             source: received.source,
             speaker: speaker(head),
             slots: slots.clone(),
-            journal: Mark::entry(mark, user.number, received.frame.len()),
+            journal: JournalEntry { said: received.said, ..Mark::entry(mark, user.number, received.frame.len()) },
             frame: received.frame.clone(),
         };
         let event = Event {
@@ -200,6 +208,17 @@ impl Events {
     /// Whether a human agent has taken over the user's conversation, as far as this run has seen.
     pub fn in_agent_session(&self, user: UserNumber) -> bool {
         self.shared.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).contains(&user)
+    }
+
+    /// Whether an event of this identity came before, as far as that is remembered.
+    pub fn knows(&self, user: UserNumber, identity: &str) -> bool {
+        self.shared.memory().knows(user, identity)
+    }
+
+    /// What was said by live events that the history knows by no identity, oldest first, as far as
+    /// that is remembered.
+    pub fn said(&self, user: UserNumber) -> Vec<Said> {
+        self.shared.memory().said(user)
     }
 
     /// A lane is past this event: it is forgotten once all lanes are and it is no longer recent.
@@ -401,7 +420,8 @@ mod tests {
             let frame = Bytes::from(format!(r#"{{"type":"events","n":{n}}}"#));
             let head = FrameHead::parse(&frame).unwrap();
             let at = Timestamp::now();
-            let received = Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live };
+            let received =
+                Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live, said: None };
             match events.receive(&user, &head, received).await.unwrap() {
                 Reception::Event { durable, .. } => last = Some(durable),
                 Reception::Repeat => panic!("no frame is a repeat"),

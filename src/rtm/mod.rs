@@ -15,6 +15,7 @@
 //!   their event is durable. `outgoing`: the frames that are sent. `socket`: the WebSocket's limits and errors.
 //! - [`platform`]: the HTTP endpoints. [`token`]: assertions. [`pace`]: how fast a bot may ask.
 //!   `socket_url`: which URLs may be opened. [`failure`]: what can go wrong, in classes.
+//! - [`recovery`]: what was missed, from the platform's history to events.
 //! - [`supervisor`]: who runs, and how it ends. [`counters`]: what is counted for metrics.
 //! - [`frame`]: what is read of a frame.
 
@@ -27,6 +28,7 @@ mod outgoing;
 pub mod pace;
 pub mod platform;
 pub mod rate;
+pub mod recovery;
 mod rooms;
 pub mod session;
 mod socket;

@@ -37,8 +37,8 @@ pub use events::{Journal, NewEvent, StoredEvent};
 pub use messages::{AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, NewMessage, QueuedRecord};
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
-pub use records::{Attempted, JournalEntry, LaneRecord, LaneSlot, Position, WebhookRecord};
-pub use user_record::{Access, ConnectHistory, UserRecord};
+pub use records::{Attempted, JournalEntry, LaneRecord, LaneSlot, Position, Said, WebhookRecord};
+pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};
 
 use std::{fs, sync::Arc};
 

@@ -10,7 +10,7 @@ mod message;
 mod user;
 
 pub(super) use event::{EventRecord, JournalRecord};
-pub use event::{JournalEntry, LaneSlot};
+pub use event::{JournalEntry, LaneSlot, Said};
 pub(super) use lane::DeadLetterRecord;
 pub use lane::{Attempted, LaneRecord, Position, WebhookRecord};
 pub(super) use message::{AcceptedEntry, AcceptedRecord, IdempotencyRecord, QueueRecord};
