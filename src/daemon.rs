@@ -1,10 +1,13 @@
 //! The daemon: opens the store, starts the parts, and ends them in order.
 
+mod orphans;
+
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::orphans::{FormerUser, Orphans};
 use crate::{
     api::{
         self, ApiState,
@@ -136,13 +139,17 @@ impl Daemon {
         let store = open_store(config).await?;
         let users = Arc::new(configured_users(config, &store)?);
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
-        let messages = Messages::load(store.clone(), config.messages.clone(), &config.store, &numbers)?;
+        let messages = Messages::load(store.clone(), config.messages.clone(), &config.store)?;
         let dispatchers = load_dispatchers(config, &store)?;
         let removed = load_removed(config, &store)?;
-        let subscribers = subscribers(config, &users, &dispatchers, &removed);
+        let orphans = Orphans::load(&store, &messages, &numbers)?;
+        let subscribers = subscribers(config, &users, &dispatchers, &removed, &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         for dispatcher in dispatchers.values() {
             dispatcher.start(events.clone());
+        }
+        for orphans in orphans {
+            orphans.expire(&store, &messages, &events).await;
         }
         let draining = CancellationToken::new();
         let burials = TaskTracker::new();
@@ -305,6 +312,7 @@ fn subscribers(
     users: &Users,
     dispatchers: &HashMap<WebhookName, Dispatcher>,
     removed: &[RemovedWebhook],
+    orphans: &[Orphans],
 ) -> Subscribers {
     let subscriber = |dispatcher: &Dispatcher| Arc::new(dispatcher.clone()) as Arc<dyn Subscriber>;
     let webhooks =
@@ -324,6 +332,11 @@ fn subscribers(
     for user in users.all() {
         let Some(settings) = config.users.get(&user.name) else { continue };
         let wanted = settings.webhooks.iter().filter_map(|name| dispatchers.get(name));
+        routes.insert(user.number, wanted.map(subscriber).collect());
+    }
+    // A removed user's webhooks are told how its last messages ended.
+    for FormerUser { user, webhooks } in orphans.iter().filter_map(Orphans::former_user) {
+        let wanted = dispatchers.values().filter(|dispatcher| webhooks.contains(&dispatcher.webhook()));
         routes.insert(user.number, wanted.map(subscriber).collect());
     }
     Subscribers { webhooks, routes, leftovers }

@@ -98,8 +98,9 @@ pub enum ConnectionState {
     Unauthorized,
 }
 
-/// How a user's connection is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a user's connection is: what the API shows of it, and what `bridge.connection` carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct UserStatus {
     /// Its state.
     pub state: ConnectionState,

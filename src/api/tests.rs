@@ -25,7 +25,7 @@ use crate::{
 fn untouched() -> (Messages, Events) {
     let (_directory, store) = testing::store();
     let (settings, kept) = (crate::config::Messages::default(), testing::settings("unused".as_ref()));
-    let messages = Messages::load(store.clone(), settings, &kept, &[]).unwrap();
+    let messages = Messages::load(store.clone(), settings, &kept).unwrap();
     let events = Events::load(store, messages.clone(), &kept, Subscribers::default()).unwrap();
     (messages, events)
 }

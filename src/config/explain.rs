@@ -119,7 +119,8 @@ fn sends(f: &mut fmt::Formatter<'_>, messages: &Messages) -> fmt::Result {
 fn explain_webhook(f: &mut fmt::Formatter<'_>, name: &str, webhook: &Webhook) -> fmt::Result {
     line(f, format_args!("{name}: {}", SafeUrl(&webhook.url)))?;
     let events = match &webhook.events {
-        EventFilter::All => "every event".to_owned(),
+        EventFilter::All => "every event of the platform".to_owned(),
+        EventFilter::AllAnd(types) => format!("every event of the platform, and {}", types.join(", ")),
         EventFilter::Only(types) => format!("events of type {}", types.join(", ")),
     };
     let format = match webhook.format {

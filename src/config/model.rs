@@ -316,20 +316,41 @@ pub enum WebhookAuth {
 /// Which event types a webhook wants; letter case is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventFilter {
-    /// Every type (`"*"`).
+    /// Every type of the platform's (`"*"`), and none of the bridge's own.
     All,
+    /// Every type of the platform's, and these of the bridge's own, in lower case.
+    AllAnd(Vec<String>),
     /// These, in lower case.
     Only(Vec<String>),
 }
 
 impl EventFilter {
-    /// Whether events of this type are wanted.
-    pub fn wants(&self, event_type: &str) -> bool {
+    /// Whether frames of this type are wanted.
+    pub fn wants_frame(&self, event_type: &str) -> bool {
         match self {
-            Self::All => true,
-            Self::Only(types) => types.iter().any(|wanted| wanted.eq_ignore_ascii_case(event_type)),
+            Self::All | Self::AllAnd(_) => true,
+            // A frame that calls itself a report is none.
+            Self::Only(types) => !is_report_type(event_type) && is_named(types, event_type),
         }
     }
+
+    /// Whether the bridge's own events of this type are wanted.
+    pub fn wants_report(&self, event_type: &str) -> bool {
+        match self {
+            Self::All => false,
+            Self::AllAnd(types) | Self::Only(types) => is_named(types, event_type),
+        }
+    }
+}
+
+/// Whether the type is one of the bridge's own, or might become one.
+pub fn is_report_type(event_type: &str) -> bool {
+    const PREFIX: &str = "bridge.";
+    event_type.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+fn is_named(types: &[String], event_type: &str) -> bool {
+    types.iter().any(|wanted| wanted.eq_ignore_ascii_case(event_type))
 }
 
 /// The shape of a webhook's body.

@@ -44,7 +44,12 @@ impl Body {
         match format {
             BodyFormat::Frame => Self::frame(event),
             _ => {
-                Self::fields(&Fields { event, sequence, text: plain_text(&event.frame), whole: None }, format)
+                let text = match event.source {
+                    Source::Live | Source::History => plain_text(&event.frame),
+                    // Nobody says it.
+                    Source::Bridge => None,
+                };
+                Self::fields(&Fields { event, sequence, text, whole: None }, format)
             }
         }
     }
@@ -186,7 +191,7 @@ impl<'a> Fields<'a> {
 
 const fn source_word(source: Source) -> &'static str {
     match source {
-        Source::Live => "live",
+        Source::Live | Source::Bridge => "live",
         Source::History => "history",
     }
 }

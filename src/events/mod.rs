@@ -1,10 +1,11 @@
-//! Received events: from the frame on disk to the last webhook that wants it.
+//! Received events, and the bridge's own: from the frame on disk to the last webhook that wants it.
 
 mod envelope;
 mod id;
 pub mod lanes;
 mod memory;
 mod receive;
+mod report;
 mod retention;
 mod subscriber;
 mod text;
@@ -12,6 +13,7 @@ mod text;
 pub use envelope::{Assembled, Body, Completeness, event_type_label};
 pub use id::{EventId, InvalidEventId};
 pub use receive::{Events, Received, Reception, Subscribers};
+pub use report::{Gap, Report};
 pub use subscriber::{DeliveryCounts, LastOutcome, Subscriber, WebhookState, WebhookStatus};
 pub use text::{plain_text, speaker};
 
@@ -31,6 +33,8 @@ pub enum Source {
     Live,
     /// The platform's history, after a gap.
     History,
+    /// The bridge itself, which reports something.
+    Bridge,
 }
 
 /// Who speaks in an event.
@@ -56,7 +60,7 @@ pub struct Event {
     pub user: UserName,
     /// That user's bot at the time.
     pub bot: BotName,
-    /// The frame's `type`, as it came; empty for none.
+    /// The frame's `type`, as it came, empty for none; or the report's.
     pub kind: String,
     /// When it was received.
     pub received_at: Timestamp,
@@ -66,6 +70,6 @@ pub struct Event {
     pub source: Source,
     /// Who speaks.
     pub speaker: Speaker,
-    /// The platform's frame, byte for byte.
+    /// The platform's frame, byte for byte; or the report.
     pub frame: Bytes,
 }

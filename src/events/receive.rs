@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Event, EventId, Source, Subscriber,
+    Event, EventId, Source, Speaker, Subscriber,
     memory::{Mark, RepeatMemory},
     retention::Retention,
     text::speaker,
@@ -21,9 +21,12 @@ use crate::{
     messages::{ClientMessageId, Fingerprint, Messages},
     names::WebhookName,
     rtm::frame::FrameHead,
-    store::{JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber},
+    store::{BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber},
     users::User,
 };
+
+/// About what an event takes in the store beside its frame.
+const EVENT_HEAD: usize = 256;
 
 /// A frame as its session hands it over.
 #[derive(Debug, Clone)]
@@ -58,20 +61,52 @@ pub enum Reception {
 /// Received events, of all users.
 #[derive(Debug, Clone)]
 pub struct Events {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    store: Arc<Store>,
-    messages: Messages,
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
+    pub(super) messages: Messages,
     memory: Mutex<RepeatMemory>,
     retention: Mutex<Retention>,
     /// Users whose conversation a human agent has taken over.
     agent_sessions: Mutex<HashSet<UserNumber>>,
+    /// Held while an event is given its places and its number: both say the same order, whoever
+    /// stores events of a user at the same time.
+    numbering: Mutex<()>,
     /// None once this is closed: nobody is known to be done with anything then.
     subscribers: RwLock<Option<Subscribers>>,
 }
+
+/// An event that has no number yet.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) kind: String,
+    pub(super) received_at: Timestamp,
+    pub(super) in_reply_to: Option<ClientMessageId>,
+    pub(super) source: Source,
+    pub(super) speaker: Speaker,
+    pub(super) journal: JournalEntry,
+    pub(super) frame: Bytes,
+}
+
+/// The lanes that a user's next event has a place in, and the user's bot.
+#[derive(Debug)]
+pub(super) struct LanesOfUser {
+    subscribers: Vec<Arc<dyn Subscriber>>,
+    bot: BotNumber,
+}
+
+/// An event on its way to stable storage.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) id: EventId,
+    pub(super) durable: oneshot::Receiver<()>,
+}
+
+/// What is to be called with an event's number once it is on stable storage.
+pub(super) type OnDurable = Box<dyn FnOnce(u64) + Send>;
 
 /// Who wants events.
 #[derive(Debug, Default)]
@@ -105,6 +140,7 @@ impl Events {
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
+            numbering: Mutex::default(),
             subscribers: RwLock::new(Some(subscribers)),
         };
         let events = Self { shared: Arc::new(shared) };
@@ -125,12 +161,10 @@ impl Events {
             return Ok(Reception::Repeat);
         }
         // First what may be refused: a frame that was not stored must not count as known.
-        let reserved = self.shared.store.reserve(received.frame.len() + 256).await?;
-        let closed = || StoreError::Unavailable("it is shutting down".to_owned());
-        let subscribers = self.subscribers(user.number).ok_or_else(closed)?;
-        let bot = self.shared.store.bot_number(&user.bot)?;
+        let reserved = self.shared.store.reserve(received.frame.len() + EVENT_HEAD).await?;
+        let lanes = self.shared.lanes_of(user)?;
         let mark = match received.source {
-            Source::Live => Mark::of(head.identity(), &received.frame),
+            Source::Live | Source::Bridge => Mark::of(head.identity(), &received.frame),
             Source::History => head.identity().map(Mark::any),
         };
         if let Some(mark) = mark
@@ -143,41 +177,21 @@ impl Events {
             self.shared.memory().push_said(user.number, said);
         }
         self.shared.note_agent_session(user.number, head);
-        let kind = head.kind.as_deref().unwrap_or_default();
-        let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, kind)).collect();
-        let in_reply_to = received.in_reply_to.filter(|_| !head.is("user_message"));
-        let new = NewEvent {
-            user: user.number,
-            bot,
-            kind: kind.to_owned(),
+        let fresh = Fresh {
+            kind: head.kind.as_deref().unwrap_or_default().to_owned(),
             received_at: received.at,
-            in_reply_to,
+            in_reply_to: received.in_reply_to.filter(|_| !head.is("user_message")),
             source: received.source,
             speaker: speaker(head),
-            slots: slots.clone(),
-            journal: JournalEntry { said: received.said, ..Mark::entry(mark, user.number, received.frame.len()) },
-            frame: received.frame.clone(),
-        };
-        let event = Event {
-            // Its number is not known before it has its place in the log.
-            id: self.shared.store.event_id(0),
-            user: user.name.clone(),
-            bot: user.bot.clone(),
-            kind: new.kind.clone(),
-            received_at: received.at,
-            in_reply_to,
-            source: received.source,
-            speaker: new.speaker,
+            journal: JournalEntry {
+                said: received.said,
+                ..Mark::entry(mark, user.number, received.frame.len())
+            },
             frame: received.frame,
         };
-        let (sender, durable) = oneshot::channel();
-        let (shared, owner) = (Arc::clone(&self.shared), user.number);
-        let number = self.shared.store.append_event(new, reserved, move |number| {
-            shared.durable(owner, number, event, &subscribers, &slots);
-            // Most callers don't wait.
-            let _ = sender.send(());
+        let Stored { id, durable } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
+            self.shared.store.append_event(event, reserved, on_durable)
         })?;
-        let id = self.shared.store.event_id(number);
         Ok(Reception::Event { id, durable })
     }
 
@@ -201,7 +215,7 @@ impl Events {
 
     /// How many events of the user are not delivered, over all webhooks.
     pub fn undelivered(&self, user: UserNumber) -> u64 {
-        let subscribers = self.subscribers(user).unwrap_or_default();
+        let subscribers = self.shared.subscribers_of(user).unwrap_or_default();
         subscribers.iter().map(|subscriber| subscriber.undelivered(user)).sum()
     }
 
@@ -230,25 +244,88 @@ impl Events {
     pub fn close(&self) {
         *self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
 
-    /// Who wants the user's events; none once this is closed.
-    fn subscribers(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
-        let subscribers = self.shared.subscribers();
-        Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
+impl Fresh {
+    /// About what it takes in the store.
+    pub(super) fn size(&self) -> usize {
+        self.frame.len() + EVENT_HEAD
     }
 }
 
 impl Shared {
+    /// Where the user's events go; an error once nothing more is taken.
+    pub(super) fn lanes_of(&self, user: &User) -> Result<LanesOfUser, StoreError> {
+        let closed = || StoreError::Unavailable("it is shutting down".to_owned());
+        let subscribers = self.subscribers_of(user.number).ok_or_else(closed)?;
+        Ok(LanesOfUser { subscribers, bot: self.store.bot_number(&user.bot)? })
+    }
+
+    /// Gives an event its place in each lane, and hands it to the store by `commit`, which answers with
+    /// its number.
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        user: &User,
+        lanes: LanesOfUser,
+        fresh: Fresh,
+        commit: impl FnOnce(NewEvent, OnDurable) -> Result<u64, StoreError>,
+    ) -> Result<Stored, StoreError> {
+        let LanesOfUser { subscribers, bot } = lanes;
+        let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame } = fresh;
+        let mut event = Event {
+            // Its number is not known before it has its place in the log.
+            id: self.store.event_id(0),
+            user: user.name.clone(),
+            bot: user.bot.clone(),
+            kind: kind.clone(),
+            received_at,
+            in_reply_to,
+            source,
+            speaker,
+            frame: frame.clone(),
+        };
+        let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, &kind, source)).collect();
+        let new = NewEvent {
+            user: user.number,
+            bot,
+            kind,
+            received_at,
+            in_reply_to,
+            source,
+            speaker,
+            slots: slots.clone(),
+            journal,
+            frame,
+        };
+        let (sender, durable) = oneshot::channel();
+        let (shared, owner) = (Arc::clone(self), user.number);
+        let number = commit(
+            new,
+            Box::new(move |number| {
+                event.id = shared.store.event_id(number);
+                shared.durable(owner, event, &subscribers, &slots);
+                // Most callers don't wait.
+                let _ = sender.send(());
+            }),
+        )?;
+        Ok(Stored { id: self.store.event_id(number), durable })
+    }
+
+    /// Who wants the user's events; none once this is closed.
+    fn subscribers_of(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
+        let subscribers = self.subscribers();
+        Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
+    }
+
     /// Runs on the commit thread, in the order of the events' numbers.
     fn durable(
         &self,
         user: UserNumber,
-        number: u64,
-        mut event: Event,
+        event: Event,
         subscribers: &[Arc<dyn Subscriber>],
         slots: &[LaneSlot],
     ) {
-        event.id = self.store.event_id(number);
         let size = event.frame.len();
         if let Some(message) = event.in_reply_to
             && event.kind.eq_ignore_ascii_case("bot_response")
@@ -375,7 +452,7 @@ mod tests {
             WebhookNumber(1)
         }
 
-        fn give(&self, _: UserNumber, _: &str) -> LaneSlot {
+        fn give(&self, _: UserNumber, _: &str, _: Source) -> LaneSlot {
             let mut given = self.0.lock().unwrap();
             *given += 1;
             LaneSlot { webhook: WebhookNumber(1), sequence: *given, wanted: true }
@@ -408,7 +485,7 @@ mod tests {
     async fn what_is_committed_during_the_end_is_not_taken_for_delivered() {
         let (_directory, store) = testing::store();
         let kept = config::Store { recent: 1, ..testing::settings("unused".as_ref()) };
-        let messages = Messages::load(store.clone(), config::Messages::default(), &kept, &[]).unwrap();
+        let messages = Messages::load(store.clone(), config::Messages::default(), &kept).unwrap();
         let name = UserName::new("alice").unwrap();
         let number = store.user_number(&name).unwrap();
         let user = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use super::Event;
+use super::{Event, Source};
 use crate::{
     clock::Timestamp,
     names::WebhookName,
@@ -16,9 +16,9 @@ pub trait Subscriber: fmt::Debug + Send + Sync {
     /// The webhook's number.
     fn webhook(&self) -> WebhookNumber;
 
-    /// Gives an event of this type its place in the user's lane, if it is wanted. Events of one user
-    /// come one after the other, in the order in which they will arrive.
-    fn give(&self, user: UserNumber, event_type: &str) -> LaneSlot;
+    /// Gives an event of this type and source its place in the user's lane, if it is wanted. Events of
+    /// one user come one after the other, in the order in which they will arrive.
+    fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot;
 
     /// An event that was given a place is on stable storage.
     fn arrived(&self, user: UserNumber, event: &Arc<Event>, sequence: u64);

@@ -1,28 +1,26 @@
 //! Taking the queue up where the last run left it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 
 use super::{
-    Certainty, ClientMessageId, FinalReason, MessageNumber, Messages, Verdict,
+    Certainty, ClientMessageId, MessageNumber, Messages,
     queue::{Commit, Live, Shared, State, UserQueue},
     retention::Retention,
 };
 use crate::{
-    clock::Timestamp,
     config,
     store::{LastRun, Store, StoreError, UserNumber},
 };
 
 impl Messages {
-    /// Reads what the store holds. Messages of users that are not in `configured` expire.
+    /// Reads what the store holds.
     pub fn load(
         store: Arc<Store>,
         settings: config::Messages,
         kept: &config::Store,
-        configured: &[UserNumber],
     ) -> Result<Self, StoreError> {
         let mut users: HashMap<UserNumber, UserQueue> = HashMap::new();
         for queued in store.queued_messages() {
@@ -52,21 +50,15 @@ impl Messages {
         let state = State { next_number, users, finishing: HashMap::new(), retention };
         let shared = Shared { store, settings, state: Mutex::new(state), watchers: Mutex::default() };
         let messages = Self { shared: Arc::new(shared) };
-        messages.expire_removed(configured);
         messages.shared.forget_old();
         Ok(messages)
     }
 
-    /// A message of a user who is no longer configured can't be sent.
-    fn expire_removed(&self, configured: &[UserNumber]) {
-        let orphans: Vec<_> = {
-            let state = self.shared.lock();
-            let removed = state.users.iter().filter(|(user, _)| !configured.contains(user));
-            removed.flat_map(|(user, queue)| queue.live.keys().map(|number| (*user, *number))).collect()
-        };
-        for (user, number) in orphans {
-            self.finished(user, number, Timestamp::now(), Verdict::Expired(FinalReason::UserRemoved));
-        }
+    /// The users with messages that are not final, and those messages in order.
+    pub fn unfinished(&self) -> BTreeMap<UserNumber, Vec<MessageNumber>> {
+        let state = self.shared.lock();
+        let users = state.users.iter().filter(|(_, queue)| !queue.live.is_empty());
+        users.map(|(user, queue)| (*user, queue.live.keys().copied().collect())).collect()
     }
 }
 

@@ -99,10 +99,8 @@ mod tests {
         assert_eq!(sent(&record(Certainty::Confirmed, 3, Some(400))), Some((100, 400, 3)));
         assert_eq!(sent(&record(Certainty::Unknown, 0, None)), Some((100, 900, 1)), "a kill forgot its send");
         assert_eq!(sent(&record(Certainty::None, 0, None)), None);
-        let unacked = MessageRecord {
-            expectation: Expectation::Nothing,
-            ..record(Certainty::Unknown, 1, Some(200))
-        };
+        let unacked =
+            MessageRecord { expectation: Expectation::Nothing, ..record(Certainty::Unknown, 1, Some(200)) };
         assert_eq!(sent(&unacked), None);
     }
 }

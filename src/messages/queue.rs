@@ -17,7 +17,7 @@ use crate::{
     config,
     events::EventId,
     names::ClientName,
-    store::{ClientNumber, Idempotency, NewMessage, Reserved, Store, StoreError, UserNumber},
+    store::{ClientNumber, Idempotency, MessageEnd, NewMessage, Reserved, Store, StoreError, UserNumber},
     users::{Command, User},
 };
 
@@ -251,8 +251,16 @@ impl Messages {
         self.shared.store.save_message(user, live.id, &live.record);
     }
 
-    /// It ended. Being called twice for one message changes nothing the second time.
-    pub fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict) {
+    /// It ended: `commit` brings that to stable storage, together with what else belongs to it. Being
+    /// called twice for one message changes nothing the second time.
+    pub fn finished(
+        &self,
+        user: UserNumber,
+        number: MessageNumber,
+        at: Timestamp,
+        verdict: Verdict,
+        commit: impl FnOnce(MessageEnd),
+    ) {
         let mut state = self.shared.lock();
         let Some(queue) = state.users.get_mut(&user) else { return };
         let Some(live) = queue.live.remove(&number) else { return };
@@ -262,9 +270,10 @@ impl Messages {
         tracing::debug!(user = user.0, message = %id, status = ?record.status, reason = ?record.reason, "message is final");
         state.finishing.insert((user, id), record.clone());
         let shared = Arc::clone(&self.shared);
-        self.shared.store.finish_message(user, id, &record, move || {
+        let on_durable = Box::new(move || {
             shared.lock().finishing.remove(&(user, id));
         });
+        commit(MessageEnd { user, id, record, on_durable });
         drop(state);
         self.shared.notify(user, id);
     }

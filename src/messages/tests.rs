@@ -20,7 +20,7 @@ fn load(store: &Arc<Store>) -> (Messages, Arc<User>) {
     let name = UserName::new("alice").unwrap();
     let number = store.user_number(&name).unwrap();
     let user = User::new(name, number, BotName::new("support").unwrap(), Timestamp::now());
-    let messages = Messages::load(store.clone(), config::Messages::default(), &kept(), &[number]).unwrap();
+    let messages = Messages::load(store.clone(), config::Messages::default(), &kept()).unwrap();
     (messages, Arc::new(user))
 }
 
@@ -37,7 +37,9 @@ async fn final_messages_beyond_the_limit_are_forgotten_oldest_first_and_live_one
     let mut ids = Vec::new();
     for n in 0..700 {
         let (id, number) = accept(&messages, &user, &n.to_string()).await;
-        messages.finished(user.number, number, Timestamp::now(), Verdict::Acked("{}".to_owned()));
+        messages.finished(user.number, number, Timestamp::now(), Verdict::Acked("{}".to_owned()), |end| {
+            store.finish_message(end);
+        });
         ids.push(id);
     }
     assert!(ids.is_sorted(), "chosen ids only grow");
@@ -65,7 +67,9 @@ async fn a_live_message_keeps_those_after_it() {
     for n in 0..600 {
         let (id, number) = accept(&messages, &user, &n.to_string()).await;
         second.get_or_insert(id);
-        messages.finished(user.number, number, Timestamp::now(), Verdict::Expired(FinalReason::Ttl));
+        messages.finished(user.number, number, Timestamp::now(), Verdict::Expired(FinalReason::Ttl), |end| {
+            store.finish_message(end);
+        });
     }
     assert!(messages.find(user.number, live).unwrap().is_some());
     assert!(messages.find(user.number, second.unwrap()).unwrap().is_some());

@@ -5,6 +5,8 @@
 //! command, the session's deadline, an event that became durable, the stop. Everything it does in
 //! between is done in order, so the session sees one thing after the other.
 
+mod recovering;
+
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
+
+use recovering::Recovery;
 
 use super::{
     confirmations::{Confirmation, Confirmations},
@@ -29,8 +33,8 @@ use super::{
 use crate::{
     clock::{Now, Timestamp},
     config::{self, Bot, ReconnectQuery, Secret},
-    events::{Received, Reception, Source},
-    messages::{BotInfo, ClientMessageId, MessageNumber},
+    events::{Received, Reception, Report, Source},
+    messages::{BotInfo, ClientMessageId, MessageNumber, Verdict},
     store::{ConnectHistory, StoreError},
     users::{Command, ConnectionState, User, UserStatus},
 };
@@ -230,9 +234,7 @@ impl<R: Rooms> Connection<R> {
             }
             Action::Close { code } => self.close(code).await,
             Action::MarkSent { number } => self.shared.rooms.sent(user, number, Timestamp::now()),
-            Action::Finished { number, verdict } => {
-                self.shared.rooms.finished(user, number, Timestamp::now(), verdict);
-            }
+            Action::Finished { number, verdict } => return self.finish(number, verdict).await,
             Action::StoreEvent { in_reply_to, answer } => {
                 return self.store_event(incoming?, in_reply_to, answer).await;
             }
@@ -241,19 +243,38 @@ impl<R: Rooms> Connection<R> {
             Action::StopFetching => self.fetch = None,
             Action::Release => return Some(Box::pin(self.release()).await),
             Action::Remember => drop(self.shared.rooms.save_user(user, self.session.memory())),
-            Action::StatusChanged(status) => self.set_status(status),
+            Action::StatusChanged(status) => return self.set_status(status).await,
         }
         None
     }
 
-    fn set_status(&self, status: UserStatus) {
+    async fn finish(&mut self, number: MessageNumber, verdict: Verdict) -> Option<Input<'static>> {
+        let began = Instant::now();
+        let ended = self.shared.rooms.message_ended(&self.who.user, number, Timestamp::now(), verdict);
+        if unless_stopped(&self.stop, ended).await.is_none() {
+            tracing::warn!(user = %self.who.user.name, number = number.0, "a message's end was not stored; it is queued again at the next start");
+        }
+        stalled_since(began)
+    }
+
+    async fn set_status(&mut self, status: UserStatus) -> Option<Input<'static>> {
+        let before = self.who.user.set_status(status.clone());
+        if before.state == status.state {
+            return None;
+        }
+        self.log_state(&status);
+        let began = Instant::now();
+        let announced = self.shared.rooms.announce(&self.who.user, Report::Connection(status));
+        if let None | Some(Err(_)) = unless_stopped(&self.stop, announced).await {
+            tracing::warn!(user = %self.who.user.name, "the connection's new state could not be stored as an event");
+        }
+        stalled_since(began)
+    }
+
+    fn log_state(&self, status: &UserStatus) {
         let (user, bot) = (&self.who.user.name, &self.who.user.bot);
         let (state, attempts) = (status.state, status.attempts);
-        let cause = status.last_error.clone().unwrap_or_default();
-        let before = self.who.user.set_status(status);
-        if before.state == state {
-            return;
-        }
+        let cause = status.last_error.as_deref().unwrap_or_default();
         match state {
             ConnectionState::Connecting => tracing::debug!(%user, %bot, ?state, attempts, "connecting"),
             ConnectionState::Connected => tracing::info!(%user, %bot, ?state, "connected"),
@@ -463,8 +484,7 @@ impl<R: Rooms> Connection<R> {
                 None => {}
             }
         }
-        let waited = began.elapsed();
-        (waited > Duration::ZERO).then_some(Input::Stalled(waited))
+        stalled_since(began)
     }
 
     /// A live event as it is handed over.
@@ -519,9 +539,24 @@ impl<R: Rooms> Connection<R> {
     }
 }
 
-mod recovering;
+/// Waits for the store, but not for ever once the connection is to stop.
+async fn unless_stopped<T>(stop: &CancellationToken, stored: impl Future<Output = T>) -> Option<T> {
+    let given_up = async {
+        stop.cancelled().await;
+        sleep(STORE_PAUSE).await;
+    };
+    tokio::select! {
+        biased;
+        stored = stored => Some(stored),
+        () = given_up => None,
+    }
+}
 
-use recovering::Recovery;
+/// Tells the session how long nobody could read its socket.
+fn stalled_since(began: Instant) -> Option<Input<'static>> {
+    let waited = began.elapsed();
+    (waited > Duration::ZERO).then_some(Input::Stalled(waited))
+}
 
 /// Counts a failure, and passes what it says of everyone's pace on.
 fn noted(failure: Failure, who: &Identity, counters: &RtmCounters) -> Failure {

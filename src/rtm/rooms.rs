@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::Timestamp,
-    events::{Events, Received, Reception},
+    events::{Events, Received, Reception, Report},
     messages::{ClientMessageId, MessageContent, MessageNumber, Messages, OwnMessage, Verdict},
-    rtm::{frame::FrameHead, recovery::Gap},
+    rtm::frame::FrameHead,
     store::{Said, Store, StoreError, UserNumber, UserRecord},
     users::User,
 };
@@ -20,7 +20,18 @@ use crate::{
 pub(super) trait Rooms: Send + Sync + 'static {
     fn content(&self, user: UserNumber, number: MessageNumber) -> Result<MessageContent, StoreError>;
     fn sent(&self, user: UserNumber, number: MessageNumber, at: Timestamp);
-    fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict);
+    fn message_ended(
+        &self,
+        user: &Arc<User>,
+        number: MessageNumber,
+        at: Timestamp,
+        verdict: Verdict,
+    ) -> impl Future<Output = ()> + Send;
+    fn announce(
+        &self,
+        user: &Arc<User>,
+        report: Report,
+    ) -> impl Future<Output = Result<oneshot::Receiver<()>, StoreError>> + Send;
     fn receive(
         &self,
         user: &Arc<User>,
@@ -35,8 +46,6 @@ pub(super) trait Rooms: Send + Sync + 'static {
     fn said(&self, user: UserNumber) -> Vec<Said>;
     fn own(&self, user: UserNumber, id: ClientMessageId) -> Result<Option<OwnMessage>, StoreError>;
     fn own_within(&self, user: UserNumber, span: Duration) -> Result<Vec<OwnMessage>, StoreError>;
-    /// Something was missed: tells whoever wants to know.
-    fn gap(&self, user: &Arc<User>, gap: &Gap);
 }
 
 /// The daemon's own rooms.
@@ -56,8 +65,22 @@ impl Rooms for DaemonRooms {
         self.messages.sent(user, number, at);
     }
 
-    fn finished(&self, user: UserNumber, number: MessageNumber, at: Timestamp, verdict: Verdict) {
-        self.messages.finished(user, number, at, verdict);
+    fn message_ended(
+        &self,
+        user: &Arc<User>,
+        number: MessageNumber,
+        at: Timestamp,
+        verdict: Verdict,
+    ) -> impl Future<Output = ()> + Send {
+        self.events.message_ended(user, number, at, verdict)
+    }
+
+    fn announce(
+        &self,
+        user: &Arc<User>,
+        report: Report,
+    ) -> impl Future<Output = Result<oneshot::Receiver<()>, StoreError>> + Send {
+        self.events.announce(user, report)
     }
 
     fn receive(
@@ -88,6 +111,4 @@ impl Rooms for DaemonRooms {
     fn own_within(&self, user: UserNumber, span: Duration) -> Result<Vec<OwnMessage>, StoreError> {
         self.messages.own_within(user, span)
     }
-
-    fn gap(&self, _user: &Arc<User>, _gap: &Gap) {}
 }

@@ -91,6 +91,17 @@ impl Store {
         reserved: Reserved,
         on_durable: impl FnOnce(u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
+        self.append_event_in(Transaction::default(), event, reserved, on_durable)
+    }
+
+    /// The same as a part of a transaction that has neither a new payload, a journal line nor a follow-up.
+    pub(super) fn append_event_in(
+        &self,
+        mut transaction: Transaction,
+        event: NewEvent,
+        reserved: Reserved,
+        on_durable: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<u64, StoreError> {
         let body = BodyPlace::of(event.frame.len());
         let record = EventRecord {
             received_at: event.received_at,
@@ -107,22 +118,21 @@ impl Store {
         let (user, journal, frame) = (event.user, event.journal, event.frame);
         // A lane's first event makes its record: a lane without one has nothing to look for.
         let new_lanes = record.slots.iter().filter(|slot| slot.wanted && slot.sequence == 1);
-        let lanes: Vec<Write> = new_lanes
-            .map(|slot| {
-                Self::put(keys::lane(slot.webhook, user), LaneRecord::VERSION, &LaneRecord::default())
-            })
-            .collect();
-        self.committer.submit_event(move |number| Transaction {
-            writes: std::iter::once(Write::Put(keys::event(user, number), value)).chain(lanes).collect(),
-            new_payload: (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame)),
-            journal: Some(JournalLine::Event(number, journal)),
-            done: Some(Box::new(move |result| {
+        transaction.writes.extend(new_lanes.map(|slot| {
+            Self::put(keys::lane(slot.webhook, user), LaneRecord::VERSION, &LaneRecord::default())
+        }));
+        transaction.reserved = Some(reserved);
+        self.committer.submit_event(move |number| {
+            transaction.writes.push(Write::Put(keys::event(user, number), value));
+            transaction.new_payload =
+                (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame));
+            transaction.journal = Some(JournalLine::Event(number, journal));
+            transaction.done = Some(Box::new(move |result| {
                 if result.is_ok() {
                     on_durable(number);
                 }
-            })),
-            reserved: Some(reserved),
-            ..Transaction::default()
+            }));
+            transaction
         })
     }
 

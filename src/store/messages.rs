@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::{
-    ClientNumber, Reserved, Store, StoreError, UserNumber,
+    ClientNumber, NewEvent, Reserved, Store, StoreError, UserNumber,
     commit::{JournalLine, Transaction, Write},
     keys,
     payload::PayloadId,
@@ -58,6 +58,18 @@ pub struct NewMessage {
     pub content: MessageContent,
     /// The caller's key for it.
     pub idempotency: Option<Idempotency>,
+}
+
+/// The end of a message on its way into the store.
+pub struct MessageEnd {
+    /// Whose it is.
+    pub user: UserNumber,
+    /// The id it is known by.
+    pub id: ClientMessageId,
+    /// What is remembered of it, with its final status.
+    pub record: MessageRecord,
+    /// Runs on the commit thread when this is on stable storage.
+    pub on_durable: Box<dyn FnOnce() + Send>,
 }
 
 /// A message that is not final, as it lies in the store.
@@ -180,14 +192,36 @@ impl Store {
     }
 
     /// Remembers a message's final status and takes it out of the queue, on stable storage a moment
-    /// later; `on_durable` runs on the commit thread then.
-    pub fn finish_message(
+    /// later.
+    pub fn finish_message(&self, end: MessageEnd) {
+        let (mut transaction, on_durable) = self.ending(end);
+        transaction.done = Some(Box::new(|result| {
+            if result.is_ok() {
+                on_durable();
+            }
+        }));
+        // While the store fails or closes this is lost: the message is still queued at the next start.
+        let _ = self.committer.submit(transaction);
+    }
+
+    /// The same together with an event that reports it, which is handed over as by
+    /// [`Store::append_event`]: both reach the disk, or neither does.
+    pub fn finish_message_with(
         &self,
-        user: UserNumber,
-        id: ClientMessageId,
-        record: &MessageRecord,
-        on_durable: impl FnOnce() + Send + 'static,
-    ) {
+        end: MessageEnd,
+        report: NewEvent,
+        reserved: Reserved,
+        on_durable: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<u64, StoreError> {
+        let (transaction, message_is_durable) = self.ending(end);
+        self.append_event_in(transaction, report, reserved, move |number| {
+            message_is_durable();
+            on_durable(number);
+        })
+    }
+
+    fn ending(&self, end: MessageEnd) -> (Transaction, Box<dyn FnOnce() + Send>) {
+        let MessageEnd { user, id, record, on_durable } = end;
         let content_is_a_file = match self.db.get(keys::queue(user, record.number)) {
             Ok(Some(value)) => decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value)
                 .is_ok_and(|queue| queue.body == BodyPlace::File),
@@ -196,19 +230,13 @@ impl Store {
         };
         let transaction = Transaction {
             writes: vec![
-                Self::put(keys::message(user, id), MessageRecord::VERSION, record),
+                Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
                 Write::Remove(keys::queue(user, record.number)),
             ],
             dropped_payload: content_is_a_file.then_some(PayloadId::Message(user, record.number)),
-            done: Some(Box::new(|result| {
-                if result.is_ok() {
-                    on_durable();
-                }
-            })),
             ..Transaction::default()
         };
-        // While the store fails or closes this is lost: the message is still queued at the next start.
-        let _ = self.committer.submit(transaction);
+        (transaction, on_durable)
     }
 
     /// Every message that is not final, in order of user and acceptance.

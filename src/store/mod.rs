@@ -34,7 +34,9 @@ mod user_record;
 pub use commit::Reserved;
 pub use dead_letters::{DeadLetter, DeadLetterId, NewDeadLetter};
 pub use events::{Journal, NewEvent, StoredEvent};
-pub use messages::{AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, NewMessage, QueuedRecord};
+pub use messages::{
+    AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, MessageEnd, NewMessage, QueuedRecord,
+};
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
 pub use records::{Attempted, JournalEntry, LaneRecord, LaneSlot, Position, Said, WebhookRecord};

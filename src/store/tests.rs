@@ -154,7 +154,8 @@ async fn a_messages_deferred_status_is_read_before_it_is_on_disk_and_later_write
     assert_eq!(store.message(ALICE, id).unwrap().unwrap().status, MessageStatus::Sent);
     record.status = MessageStatus::Acked;
     let (sender, done) = tokio::sync::oneshot::channel();
-    store.finish_message(ALICE, id, &record, move || sender.send(()).unwrap());
+    let on_durable = Box::new(move || sender.send(()).unwrap());
+    store.finish_message(MessageEnd { user: ALICE, id, record, on_durable });
     done.await.unwrap();
     assert_eq!(store.message(ALICE, id).unwrap().unwrap().status, MessageStatus::Acked);
     assert_eq!(store.queued_messages().count(), 0);

@@ -22,7 +22,7 @@ use crate::{
     clock::{Now, Timestamp},
     config,
     events::{
-        Body, DeliveryCounts, Event, Events, LastOutcome, Subscriber, WebhookState, WebhookStatus,
+        Body, DeliveryCounts, Event, Events, LastOutcome, Source, Subscriber, WebhookState, WebhookStatus,
         lanes::{LaneEvent, Lanes, Next, Order, Started, WINDOW},
     },
     names::WebhookName,
@@ -222,8 +222,12 @@ impl Subscriber for Dispatcher {
         self.shared.number
     }
 
-    fn give(&self, user: UserNumber, event_type: &str) -> LaneSlot {
-        let wanted = self.shared.settings.events.wants(event_type);
+    fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot {
+        let filter = &self.shared.settings.events;
+        let wanted = match source {
+            Source::Live | Source::History => filter.wants_frame(event_type),
+            Source::Bridge => filter.wants_report(event_type),
+        };
         let sequence = self.shared.lock().lanes.give(user, wanted);
         LaneSlot { webhook: self.shared.number, sequence, wanted }
     }

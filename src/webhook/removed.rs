@@ -13,7 +13,7 @@ use crate::{
     clock::Timestamp,
     config::BodyFormat,
     events::{
-        DeliveryCounts, Event, Events, Subscriber, WebhookState, WebhookStatus,
+        DeliveryCounts, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
         lanes::{Lanes, Order},
     },
     names::WebhookName,
@@ -140,7 +140,7 @@ impl Subscriber for RemovedWebhook {
         self.number
     }
 
-    fn give(&self, _: UserNumber, _: &str) -> LaneSlot {
+    fn give(&self, _: UserNumber, _: &str, _: Source) -> LaneSlot {
         // Never asked: it wants no more.
         LaneSlot { webhook: self.number, sequence: 0, wanted: false }
     }

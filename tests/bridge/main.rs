@@ -9,5 +9,6 @@ mod events;
 mod front;
 mod messages;
 mod platform;
+mod reports;
 mod shutdown;
 mod support;

@@ -168,6 +168,7 @@ impl Run {
     /// No more kills and faults: everything arrives; then an orderly end and a clean restart.
     async fn settle(&mut self, mut process: Process, users: &mut [Load]) -> Finals {
         self.world.crm.fail(None);
+        self.world.reports.fail(None);
         self.stage.control.clear_faults();
         // Proves that every user's connection is this life's.
         let last_words = join_all(users.iter_mut().map(Load::post_last));

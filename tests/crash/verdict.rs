@@ -30,7 +30,7 @@ pub struct Finals {
     /// Payload files after the orderly end.
     pub left_files: Vec<String>,
     /// How many requests each webhook had got before that restart.
-    pub known_before: [usize; 2],
+    pub known_before: [usize; 3],
 }
 
 /// What came out.
@@ -59,18 +59,20 @@ pub struct Figures {
     deliveries: usize,
     repeated_deliveries: usize,
     repeated_pushes: u32,
+    reports: usize,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kills, drops, slowest_start, accepted, unknown, unknown_arrived, resends, .. } = self;
         let Self { pushes, unconfirmed, confirmed, events, deliveries, .. } = self;
-        let Self { repeated_deliveries, repeated_pushes, .. } = self;
+        let Self { repeated_deliveries, repeated_pushes, reports, .. } = self;
         write!(
             f,
             "{kills} kills, {drops} dropped connections, slowest start {slowest_start:.1?}; \
              {accepted} messages accepted, {unknown} of unknown fate ({unknown_arrived} of them arrived), {resends} resends; \
              {pushes} pushes ({unconfirmed} not confirmed, {repeated_pushes} repeated), {confirmed} delivery acks; \
+             {reports} reported ends of messages; \
              {events} events at webhooks, {deliveries} successful deliveries, {repeated_deliveries} of them repeated"
         )
     }
@@ -90,16 +92,21 @@ pub fn judge(world: &World, stage: &Stage, finals: &Finals) -> Findings {
         judge_messages(user, stage, &entries, &mut findings);
         judge_welcomes(user, stage, &mut findings);
     }
-    let confirmed: Vec<HashSet<String>> = (0..USERS).map(|user| delivery_acks(stage, user)).collect();
-    let mut ids_of_keys = HashMap::new();
     for ((webhook, receiver), known_before) in world.webhooks().into_iter().zip(finals.known_before) {
         let attempts = receiver.attempts();
-        let sent_again = judge_restart(webhook, &attempts, known_before);
-        findings.wrong.extend(sent_again);
+        findings.wrong.extend(judge_restart(webhook, &attempts, known_before));
+        for user in 0..USERS {
+            Lane { webhook, user, findings: &mut findings }.judge_order(&attempts);
+        }
+    }
+    judge_reports(world, &entries, finals, &mut findings);
+    let confirmed: Vec<HashSet<String>> = (0..USERS).map(|user| delivery_acks(stage, user)).collect();
+    let mut ids_of_keys = HashMap::new();
+    for (webhook, receiver) in world.event_webhooks() {
+        let attempts = receiver.attempts();
         let delivered = Lanes::of(&receiver.events());
         for (user, confirmed) in confirmed.iter().enumerate() {
             let mut lane = Lane { webhook, user, findings: &mut findings };
-            lane.judge_order(&attempts);
             lane.judge_pushes(&attempts, &entries, &mut ids_of_keys);
             lane.judge_deliveries(&attempts, &delivered, confirmed, &entries);
         }
@@ -120,7 +127,7 @@ fn count(world: &World, entries: &Entries, confirmed: &[HashSet<String>], figure
         entries.pushes.iter().filter(|pushed| !confirmed[pushed.user].contains(&pushed.key)).count();
     figures.repeated_pushes = entries.pushes.iter().map(|pushed| pushed.repeats).sum();
     figures.confirmed = confirmed.iter().map(HashSet::len).sum();
-    for (_, receiver) in world.webhooks() {
+    for (_, receiver) in world.event_webhooks() {
         let events = receiver.events();
         let distinct: HashSet<&str> = events.iter().map(|event| &*event.id).collect();
         figures.events += distinct.len();
@@ -218,6 +225,36 @@ fn judge_welcomes(user: usize, stage: &Stage, findings: &mut Findings) {
     if welcomes > 1 {
         let connects = stage.control.connects(&name);
         findings.wrong.push(format!("{name} was welcomed {welcomes} times in {connects} connects"));
+    }
+}
+
+/// Each accepted message has one `bridge.message`, which says what the API says; and no message has two.
+fn judge_reports(world: &World, entries: &Entries, finals: &Finals, findings: &mut Findings) {
+    #[derive(Deserialize)]
+    struct Reported {
+        data: Value,
+    }
+    let mut reports: HashMap<(String, u64), (String, Value)> = HashMap::new();
+    for event in world.reports.events() {
+        let Reported { data } = serde_json::from_slice(&event.body).expect("an envelope has data");
+        let id = data["clientMessageId"].as_u64().unwrap_or_default();
+        let known = reports.entry((event.user.clone(), id)).or_insert_with(|| (event.id.clone(), data));
+        if known.0 != event.id {
+            let known = &known.0;
+            findings.wrong.push(format!("the end of message {id} is event {known}, too: {}", shown(&event)));
+        }
+    }
+    findings.figures.reports = reports.len();
+    for (index, status) in &finals.again {
+        let message = &entries.messages[*index];
+        let key = (user_name(message.user), message.id.unwrap_or_default());
+        let (Ok(status), told) = (status, reports.get(&key).map(|(_, data)| data)) else { continue };
+        // Answers may have come since.
+        let same = |key: &str| told.is_some_and(|told| told[key] == status[key]);
+        let keys = ["status", "reason", "delivery", "attempts", "createdAt", "sentAt", "ackedAt", "ack"];
+        if !keys.into_iter().all(same) {
+            findings.wrong.push(format!("its end is {status}, and was reported as {told:?}: {message}"));
+        }
     }
 }
 

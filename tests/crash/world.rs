@@ -32,6 +32,8 @@ pub struct World {
     pub crm: Receiver,
     /// Gets every event.
     pub audit: Receiver,
+    /// Is told how every message ended.
+    pub reports: Receiver,
     directory: TempDir,
 }
 
@@ -47,15 +49,21 @@ impl World {
             let fail = fail.map(|plan| plan.parse().unwrap());
             Receiver::start(ReceiverOptions { secrets, fail, seed, ..ReceiverOptions::default() })
         };
-        let (crm, audit) = (receiver(Some("503@10%")).await.unwrap(), receiver(None).await.unwrap());
-        let world = Self { sandbox, crm, audit, directory: tempfile::tempdir().unwrap() };
+        let crm = receiver(Some("503@10%")).await.unwrap();
+        let (audit, reports) = (receiver(None).await.unwrap(), receiver(Some("503@10%")).await.unwrap());
+        let world = Self { sandbox, crm, audit, reports, directory: tempfile::tempdir().unwrap() };
         std::fs::write(world.config_path(), world.config()).unwrap();
         world
     }
 
-    /// The webhooks by name.
-    pub fn webhooks(&self) -> [(&'static str, &Receiver); 2] {
+    /// The webhooks that get the platform's events, by name.
+    pub fn event_webhooks(&self) -> [(&'static str, &Receiver); 2] {
         [("crm", &self.crm), ("audit", &self.audit)]
+    }
+
+    /// All webhooks by name.
+    pub fn webhooks(&self) -> [(&'static str, &Receiver); 3] {
+        [("crm", &self.crm), ("audit", &self.audit), ("reports", &self.reports)]
     }
 
     /// The configuration file.
@@ -69,7 +77,8 @@ impl World {
     }
 
     fn config(&self) -> String {
-        let (platform, crm, audit) = (self.sandbox.url(), self.crm.url(), self.audit.url());
+        let (platform, crm) = (self.sandbox.url(), self.crm.url());
+        let (audit, reports) = (self.audit.url(), self.reports.url());
         let App { client_id, client_secret, bot_name, bot_id } = App::default();
         // Between a kill and the next start the old port may go to another program of this machine, which
         // must not answer our clients: so the daemon has a loopback address of its own.
@@ -108,11 +117,17 @@ impl World {
             events = ["*"]
             backoff_min = "20ms"
             backoff_max = "200ms"
+            [webhooks.reports]
+            url = "{reports}"
+            secret = "{SECRET}"
+            events = ["bridge.message"]
+            backoff_min = "20ms"
+            backoff_max = "200ms"
             "#
         );
         for user in (0..USERS).map(user_name) {
             config.push_str(&format!(
-                "[users.{user}]\nbot = \"support\"\nidentity = \"{user}\"\nwebhooks = [\"crm\", \"audit\"]\n"
+                "[users.{user}]\nbot = \"support\"\nidentity = \"{user}\"\nwebhooks = [\"crm\", \"audit\", \"reports\"]\n"
             ));
         }
         config

@@ -14,7 +14,7 @@ use rtm_bridge::{
     config::{
         self, Bot, Config, Durability, History, Http, JwtAlgorithm, Log, LogFormat, ReconnectQuery, Secret,
     },
-    events::{DeliveryCounts, Event, Events, Subscriber, Subscribers, WebhookState, WebhookStatus},
+    events::{DeliveryCounts, Event, Events, Source, Subscriber, Subscribers, WebhookState, WebhookStatus},
     messages::{
         ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageRecord, Messages, Until,
     },
@@ -80,8 +80,7 @@ impl Bridge {
             users.insert(Arc::new(user));
         }
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
-        let messages =
-            Messages::load(store.clone(), config.messages.clone(), &config.store, &numbers).unwrap();
+        let messages = Messages::load(store.clone(), config.messages.clone(), &config.store).unwrap();
         let (told, arrivals) = mpsc::unbounded_channel();
         let everyone: Arc<dyn Subscriber> = Arc::new(Everything { told, sequence: AtomicU64::new(0) });
         let routes = numbers.iter().map(|number| (*number, vec![everyone.clone()])).collect();
@@ -149,7 +148,7 @@ impl Bridge {
     }
 }
 
-/// Takes every event of everyone.
+/// Takes every event of everyone that the platform sent.
 #[derive(Debug)]
 struct Everything {
     told: mpsc::UnboundedSender<(UserNumber, Arc<Event>)>,
@@ -161,9 +160,10 @@ impl Subscriber for Everything {
         WebhookNumber(1)
     }
 
-    fn give(&self, _: UserNumber, _: &str) -> LaneSlot {
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        LaneSlot { webhook: WebhookNumber(1), sequence, wanted: true }
+    fn give(&self, _: UserNumber, _: &str, source: Source) -> LaneSlot {
+        let wanted = source != Source::Bridge;
+        let sequence = self.sequence.fetch_add(u64::from(wanted), Ordering::Relaxed) + u64::from(wanted);
+        LaneSlot { webhook: WebhookNumber(1), sequence, wanted }
     }
 
     fn arrived(&self, user: UserNumber, event: &Arc<Event>, _: u64) {

@@ -7,6 +7,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 use super::urls::{self, Purpose};
 use crate::config::{
     BodyFormat, Environment, EventFilter, Secret, SigningKey, Streaming, Webhook, WebhookAuth,
+    is_report_type,
     plain::plain,
     reader::{self, Item, TableReader, flag},
     secrets::{Literal, is_token, secret, secrets, signing_key},
@@ -137,10 +138,11 @@ fn events(item: Item<'_>) -> Option<EventFilter> {
             types.push(event_type);
         }
     }
-    if types.iter().any(|event_type| event_type == "*") {
-        return Some(EventFilter::All);
+    if !types.iter().any(|event_type| event_type == "*") {
+        return Some(EventFilter::Only(types));
     }
-    Some(EventFilter::Only(types))
+    types.retain(|event_type| is_report_type(event_type));
+    Some(if types.is_empty() { EventFilter::All } else { EventFilter::AllAnd(types) })
 }
 
 fn check_event_type(item: Item<'_>, event_type: &str) {

@@ -1,6 +1,7 @@
 //! Tests that load whole files.
 
 mod broken;
+mod event_types;
 mod files;
 mod leaks;
 mod reload;

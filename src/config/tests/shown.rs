@@ -130,7 +130,7 @@ path = "kept"
         15 seconds for an attempt, tried for 1 day, then a dead letter
         signed
       legacy: http://10.0.0.7/hook?...
-        every event, as forms
+        every event of the platform, as forms
         in any order, up to 4 at once, at most 10/s
         15 seconds for an attempt, tried for 36 hours, then a dead letter
         NOT signed, with basic authentication, with the headers x-team

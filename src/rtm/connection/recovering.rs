@@ -4,15 +4,15 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Connection, Incoming};
+use super::{Connection, Incoming, unless_stopped};
 use crate::{
     clock::Timestamp,
-    events::{Received, Reception, Source},
+    events::{Gap, Received, Reception, Report, Source},
     messages::ClientMessageId,
     rtm::{
         frame::FrameHead,
         recovery::{
-            Conclusion, Gap, Halt, Likeness, Missed, Step, conclude,
+            Conclusion, Halt, Likeness, Missed, Step, conclude,
             fetch::{Fetched, fetch, knowledge},
         },
         rooms::Rooms,
@@ -140,13 +140,17 @@ impl<R: Rooms> Connection<R> {
                 },
             }
         }
-        self.report(&conclusion, &before, opened, recovered);
+        if recovered > 0 || conclusion.shortfall.is_some() {
+            self.report(&conclusion, &before, opened, recovered).await;
+        }
         (lost == 0).then_some(conclusion.seen)
     }
 
     fn likeness(&self, held: &Held) -> Likeness {
-        FrameHead::parse(&held.frame)
-            .map_or_else(|_| Likeness::default(), |head| Likeness::of(&head, &held.frame, self.platform_time(held.at)))
+        FrameHead::parse(&held.frame).map_or_else(
+            |_| Likeness::default(),
+            |head| Likeness::of(&head, &held.frame, self.platform_time(held.at)),
+        )
     }
 
     async fn store_held(&mut self, held: &Held) {
@@ -168,18 +172,23 @@ impl<R: Rooms> Connection<R> {
         self.offer(&head, received).await
     }
 
-    fn report(&self, conclusion: &Conclusion, before: &Seen, opened: Timestamp, recovered: usize) {
+    async fn report(&mut self, conclusion: &Conclusion, before: &Seen, opened: Timestamp, recovered: u64) {
         let skew = self.shared.platform.skew().unwrap_or_default();
         let (from, to) = conclusion.stretch(before, skew.to_platform(opened));
-        let stretch = (skew.to_ours(from), skew.to_ours(to));
-        let Some(gap) = Gap::of(stretch, recovered, conclusion.shortfall) else { return };
-        let (user, Gap { from, to, recovered, complete, reason }) = (&self.who.user.name, gap);
-        match reason {
-            None => tracing::info!(%user, %from, %to, recovered, complete, "events were missed, and recovered"),
+        let (from, to, user) = (skew.to_ours(from), skew.to_ours(to), &self.who.user);
+        match conclusion.shortfall {
+            None => {
+                tracing::info!(user = %user.name, %from, %to, recovered, "events were missed, and recovered")
+            }
             Some(reason) => {
-                tracing::warn!(%user, %from, %to, recovered, complete, ?reason, "events may have been missed for good");
+                tracing::warn!(user = %user.name, %from, %to, recovered, %reason, "events may have been missed");
             }
         }
-        self.shared.rooms.gap(&self.who.user, &gap);
+        let reason = conclusion.shortfall.map(|shortfall| shortfall.to_string());
+        let gap = Gap { from, to, recovered, complete: reason.is_none(), reason };
+        let announced = self.shared.rooms.announce(user, Report::Gap(gap));
+        if let None | Some(Err(_)) = unless_stopped(&self.stop, announced).await {
+            tracing::warn!(user = %user.name, "the gap could not be stored as an event");
+        }
     }
 }

@@ -24,7 +24,6 @@ use crate::{
     names::{BotName, UserName},
     rtm::{
         counters::Counter,
-        recovery::Gap,
         session::{Beginnings, SessionSettings},
         testing::{bot, platform_settings, read_request},
     },
@@ -38,6 +37,7 @@ enum Note {
     Finished(u64, Verdict),
     Received(Received),
     Saved(UserRecord),
+    Announced(ConnectionState),
 }
 
 /// Rooms that take notes.
@@ -66,8 +66,14 @@ impl Rooms for NoteTakers {
         self.note(Note::Sent(number.0));
     }
 
-    fn finished(&self, _: UserNumber, number: MessageNumber, _: Timestamp, verdict: Verdict) {
+    async fn message_ended(&self, _: &Arc<User>, number: MessageNumber, _: Timestamp, verdict: Verdict) {
         self.note(Note::Finished(number.0, verdict));
+    }
+
+    async fn announce(&self, _: &Arc<User>, report: Report) -> Result<oneshot::Receiver<()>, StoreError> {
+        let Report::Connection(status) = report else { panic!("a connection reports its state only") };
+        self.note(Note::Announced(status.state));
+        Ok(oneshot::channel().1)
     }
 
     async fn receive(
@@ -106,8 +112,6 @@ impl Rooms for NoteTakers {
     fn own_within(&self, _: UserNumber, _: Duration) -> Result<Vec<OwnMessage>, StoreError> {
         Ok(Vec::new())
     }
-
-    fn gap(&self, _: &Arc<User>, _: &Gap) {}
 }
 
 type ServerSocket = WebSocketStream<TcpStream>;
@@ -202,11 +206,11 @@ impl World {
         socket
     }
 
-    /// The next note that is not of what is remembered.
+    /// The next note that is not of what is remembered or announced.
     async fn note(&mut self) -> Note {
         loop {
             match soon(self.notes.recv()).await.expect("a note") {
-                Note::Saved(_) => {}
+                Note::Saved(_) | Note::Announced(_) => {}
                 note => return note,
             }
         }
@@ -364,6 +368,21 @@ async fn a_dropped_connection_comes_back_as_a_reconnect_and_sends_again() {
     }
     assert_eq!(world.sign_ins.load(Ordering::Relaxed), 1, "the token is still good");
     assert_eq!(world.counters.connects.opened.get(), 2);
+}
+
+#[tokio::test]
+async fn each_new_state_is_announced_once() {
+    use ConnectionState::{BackingOff, Connected, Connecting};
+    let mut world = World::new().await;
+    drop(world.connected().await);
+    let mut announced = Vec::new();
+    while announced.len() < 3 {
+        if let Note::Announced(state) = soon(world.notes.recv()).await.unwrap() {
+            announced.push(state);
+        }
+    }
+    // The first `connected` was told before the event that proves it.
+    assert_eq!(announced, [BackingOff, Connecting, Connected]);
 }
 
 #[tokio::test]

@@ -233,8 +233,15 @@ pub(in crate::rtm) fn knowledge<R: Rooms>(
         *recent = Some(rooms.own_within(user, OWN_WITHIN)?);
     }
     let own = recent.clone().unwrap_or_default();
-    let mut knowledge =
-        Knowledge { seen, ids, said: rooms.said(user), own, skew, horizon: horizon(&shared.history, now), now };
+    let mut knowledge = Knowledge {
+        seen,
+        ids,
+        said: rooms.said(user),
+        own,
+        skew,
+        horizon: horizon(&shared.history, now),
+        now,
+    };
     let listed: HashSet<ClientMessageId> = knowledge.own.iter().map(|message| message.id).collect();
     let given: BTreeSet<ClientMessageId> = given_ids.filter_map(|id| id.parse().ok()).collect();
     for id in given.into_iter().filter(|id| !listed.contains(id)) {

@@ -49,7 +49,9 @@ fn frames_of(missed: &[Missed], held: &[Likeness]) -> Vec<Option<usize>> {
         missed.iter().map(|one| held.iter().position(|frame| is_it(&one.record, frame))).collect();
     let claimed: HashSet<usize> = by_id.iter().copied().flatten().collect();
     let mut pairs = Vec::new();
-    for (place, Missed { record, .. }) in missed.iter().enumerate().filter(|(place, _)| by_id[*place].is_none()) {
+    for (place, Missed { record, .. }) in
+        missed.iter().enumerate().filter(|(place, _)| by_id[*place].is_none())
+    {
         let said = record.said();
         let unclaimed = held.iter().enumerate().filter(|(frame, _)| !claimed.contains(frame));
         for (frame, like) in unclaimed {

@@ -12,10 +12,9 @@
 //! - `record`: a record, and the event it becomes. `likeness`: by what a live frame is recognised in the
 //!   history. `known`: what is known of it already. `seen`: how far earlier recoveries saw.
 //! - `paging`: when to stop. `merge`: one sequence of two. `matching`: who belongs to whom.
-//! - `gap`: what is reported.
+//! - `shortfall`: why not everything was recovered.
 
 pub(super) mod fetch;
-mod gap;
 mod known;
 mod likeness;
 mod matching;
@@ -23,14 +22,15 @@ mod merge;
 mod paging;
 mod record;
 mod seen;
+mod shortfall;
 
-pub use gap::{Gap, Shortfall};
 pub use known::{Knowledge, SAME_MESSAGE, Standing};
 pub use likeness::{Likeness, said};
 pub use merge::Step;
 pub use paging::{Added, End, Gathered, PAGE, Wanted};
 pub use record::{Direction, More, Page, Record};
 pub use seen::Looked;
+pub use shortfall::Shortfall;
 
 use std::collections::BTreeSet;
 
@@ -98,8 +98,7 @@ pub fn conclude(
                 latest = Some(own.id);
             }
             Standing::Missed => {
-                let in_reply_to =
-                    latest.or(last_sent).filter(|_| record.direction == Direction::Outgoing);
+                let in_reply_to = latest.or(last_sent).filter(|_| record.direction == Direction::Outgoing);
                 missed.push(Missed { record, in_reply_to });
             }
             Standing::Known | Standing::TooOld => {}
@@ -116,7 +115,7 @@ pub fn conclude(
         }
     };
     let seen = knowledge.seen.after(looked, knowledge.horizon);
-    let shortfall = Shortfall::of(halt).or_else(|| is_too_old.then_some(Shortfall::MaxAge));
+    let shortfall = Shortfall::of(halt).or_else(|| is_too_old.then_some(Shortfall::TooOld));
     Conclusion { missed, found, seen, shortfall }
 }
 

@@ -69,7 +69,10 @@ mod close_code {
 
 /// The knobs of `bridge.toml` that a session needs, under their names there.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "they are named and documented in config::Platform, config::Messages and config::History")]
+#[expect(
+    missing_docs,
+    reason = "they are named and documented in config::Platform, config::Messages and config::History"
+)]
 pub struct SessionSettings {
     pub ping_interval: Duration,
     pub pong_timeout: Duration,

@@ -95,10 +95,11 @@ mod tests {
             body: BodyPlace::Inline,
         };
         insta::assert_snapshot!(format!("{:02x?}", encode_with(EventRecord::VERSION, &event, b"{}")), @"[01, 80, d0, 95, ff, bc, 31, 01, 0c, 62, 6f, 74, 5f, 72, 65, 73, 70, 6f, 6e, 73, 65, 01, c0, a6, ba, ed, d7, 2a, 00, 01, 01, 03, ac, 02, 01, 00, 7b, 7d]");
-        let entry = JournalEntry { user: UserNumber(2), size: 600, identity: 5, content: u64::MAX, said: None };
+        let entry =
+            JournalEntry { user: UserNumber(2), size: 600, identity: 5, content: u64::MAX, said: None };
         let told = JournalEntry { said: Some(Said { text: 7, at: Timestamp::from_millis(300) }), ..entry };
         let journal = JournalRecord { at: Timestamp::from_millis(1), entries: vec![entry, told] };
-        insta::assert_snapshot!(format!("{:02x?}", encode(JournalRecord::VERSION, &journal)), @"[01, 01, 01, 02, d8, 04, 05, ff, ff, ff, ff, ff, ff, ff, ff, ff, 01]");
+        insta::assert_snapshot!(format!("{:02x?}", encode(JournalRecord::VERSION, &journal)), @"[01, 01, 02, 02, d8, 04, 05, ff, ff, ff, ff, ff, ff, ff, ff, ff, 01, 00, 02, d8, 04, 05, ff, ff, ff, ff, ff, ff, ff, ff, ff, 01, 01, 07, ac, 02]");
     }
 
     proptest! {

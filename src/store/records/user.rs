@@ -48,7 +48,10 @@ impl From<UserRecordV1> for UserRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Hole, records::{decode, encode}};
+    use crate::store::{
+        Hole,
+        records::{decode, encode},
+    };
 
     #[test]
     fn its_form_is_stable() {
@@ -67,7 +70,7 @@ mod tests {
             }),
         };
         let bytes = encode(UserRecordV1::VERSION, &UserRecordV1::from(&record));
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 03, 74, 6f, 6b, 80, d0, 95, ff, bc, 31, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 01, 03, 75, 2d, 31, 01]");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 03, 74, 6f, 6b, 80, d0, 95, ff, bc, 31, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 01, 03, 75, 2d, 31, 01, 01, ac, 02, 01, 01, 02, 03]");
         let back: UserRecordV1 = decode(UserRecordV1::VERSION, "user", &bytes).unwrap();
         assert_eq!(UserRecord::from(back), record);
     }

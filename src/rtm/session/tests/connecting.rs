@@ -145,7 +145,8 @@ fn a_reconnect_request_replaces_an_open_connection_and_blames_no_message() {
     rig.sent(1);
     for _ in 0..10 {
         assert_eq!(deeds(rig.feed(Input::ReconnectRequested)), [Action::Close { code: 1000 }, token()]);
-        assert_eq!(deeds(rig.finish_connecting()), [send(1)]);
+        rig.finish_connecting();
+        assert!(rig.nothing_found().contains(&send(1)));
         rig.sent(1);
     }
 }

@@ -1,0 +1,157 @@
+//! What the bridge itself has to tell: events of its own.
+//!
+//! They are stored, numbered, delivered and replayed like the platform's, and have no identity: one is
+//! never taken for a repeat of another. Webhooks get those that they name.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{
+    Events, Source, Speaker,
+    memory::Mark,
+    receive::{Fresh, Stored},
+};
+use crate::{
+    clock::Timestamp,
+    messages::{MessageNumber, MessageView, Verdict},
+    store::{StoreError, UserNumber},
+    users::{User, UserStatus},
+};
+
+/// What the bridge reports of a user. (A message's end is reported by [`Events::message_ended`].)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// `bridge.connection`: the connection's new state.
+    Connection(UserStatus),
+    /// `bridge.gap`: events were missed.
+    Gap(Gap),
+}
+
+/// A span of time in which events were missed, and what became of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gap {
+    /// Until when everything came.
+    pub from: Timestamp,
+    /// When the connection was there again.
+    pub to: Timestamp,
+    /// How many events were recovered.
+    pub recovered: u64,
+    /// Whether nothing is missing any more, as far as the platform tells.
+    pub complete: bool,
+    /// Why something is missing, in plain words.
+    pub reason: Option<String>,
+}
+
+impl Report {
+    /// The event's type.
+    pub fn event_type(&self) -> &'static str {
+        match self {
+            Self::Connection(_) => "bridge.connection",
+            Self::Gap(_) => "bridge.gap",
+        }
+    }
+
+    fn data(&self) -> Bytes {
+        match self {
+            Self::Connection(status) => json(status),
+            Self::Gap(gap) => json(gap),
+        }
+    }
+}
+
+impl Events {
+    /// Stores a report as the user's next event. Waits while the store has too much to write already;
+    /// what it answers with tells when the event is on stable storage, which most callers don't await.
+    pub async fn announce(
+        &self,
+        user: &Arc<User>,
+        report: Report,
+    ) -> Result<oneshot::Receiver<()>, StoreError> {
+        let fresh = Fresh::report(user.number, report.event_type(), Timestamp::now(), report.data());
+        let reserved = self.shared.store.reserve(fresh.size()).await?;
+        let lanes = self.shared.lanes_of(user)?;
+        let Stored { durable, .. } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
+            self.shared.store.append_event(event, reserved, on_durable)
+        })?;
+        Ok(durable)
+    }
+
+    /// A message ended: its final status and the `bridge.message` that reports it reach the disk
+    /// together. Waits while the store has too much to write already; given up then, nothing was done.
+    pub async fn message_ended(
+        &self,
+        user: &Arc<User>,
+        number: MessageNumber,
+        at: Timestamp,
+        verdict: Verdict,
+    ) {
+        let shared = &self.shared;
+        let reserved = shared.store.reserve(size_of_end(&verdict)).await;
+        shared.messages.finished(user.number, number, at, verdict, |end| {
+            let (Ok(reserved), Ok(lanes)) = (reserved, shared.lanes_of(user)) else {
+                // The store fails or closes. If it takes anything at all, then the end alone.
+                return shared.store.finish_message(end);
+            };
+            let view = MessageView::new(&user.name, end.id, &end.record);
+            let fresh = Fresh::report(user.number, "bridge.message", at, json(&view));
+            let stored = shared.hand_over(user, lanes, fresh, |event, on_durable| {
+                shared.store.finish_message_with(end, event, reserved, on_durable)
+            });
+            if let Err(error) = stored {
+                tracing::warn!(user = %user.name, %error, "a message's end can't be stored; it is still queued at the next start");
+            }
+        });
+    }
+}
+
+impl Fresh {
+    fn report(user: UserNumber, event_type: &str, at: Timestamp, data: Bytes) -> Self {
+        Self {
+            kind: event_type.to_owned(),
+            received_at: at,
+            in_reply_to: None,
+            source: Source::Bridge,
+            speaker: Speaker::Platform,
+            journal: Mark::entry(None, user, data.len()),
+            frame: data,
+        }
+    }
+}
+
+/// About what the end of a message and its report take in the store.
+fn size_of_end(verdict: &Verdict) -> usize {
+    let ack = match verdict {
+        Verdict::Acked(ack) | Verdict::Rejected(_, Some(ack)) => ack.len(),
+        Verdict::Found | Verdict::Sent | Verdict::Rejected(_, None) | Verdict::Expired(_) => 0,
+    };
+    1024 + 2 * ack
+}
+
+fn json(data: &impl Serialize) -> Bytes {
+    serde_json::to_vec(data).expect("plain data with text keys is always JSON").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::ConnectionState;
+
+    #[test]
+    fn reports_have_every_key() {
+        let at = Timestamp::from_millis(1_466_692_440_896);
+        let connection = Report::Connection(UserStatus {
+            state: ConnectionState::BackingOff,
+            since: at,
+            last_error: Some("the connection was lost".to_owned()),
+            attempts: 2,
+        });
+        insta::assert_snapshot!(std::str::from_utf8(&connection.data()).unwrap(), @r#"{"state":"backing_off","since":"2016-06-23T14:34:00.896Z","lastError":"the connection was lost","attempts":2}"#);
+        let gap =
+            Gap { from: at, to: at, recovered: 3, complete: false, reason: Some("too long ago".into()) };
+        insta::assert_snapshot!(std::str::from_utf8(&Report::Gap(gap).data()).unwrap(), @r#"{"from":"2016-06-23T14:34:00.896Z","to":"2016-06-23T14:34:00.896Z","recovered":3,"complete":false,"reason":"too long ago"}"#);
+    }
+}
