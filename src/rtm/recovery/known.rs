@@ -124,7 +124,10 @@ impl Knowledge {
                 })),
             }
         }
-        let by_text = partners(records.len(), pairs, |message| self.own[message].sends);
+        // A send whose record is known by its id has no other one.
+        let mut sends: Vec<u32> = self.own.iter().map(|message| message.sends).collect();
+        own.iter().flatten().for_each(|message: &usize| sends[*message] = sends[*message].saturating_sub(1));
+        let by_text = partners(records.len(), pairs, |message| sends[message]);
         own.into_iter().zip(by_text).map(|(by_id, by_text)| by_id.or(by_text)).collect()
     }
 

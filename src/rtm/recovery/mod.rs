@@ -20,6 +20,8 @@ mod likeness;
 mod matching;
 mod merge;
 mod paging;
+#[cfg(test)]
+mod random_gaps;
 mod record;
 mod seen;
 mod shortfall;

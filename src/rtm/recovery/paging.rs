@@ -16,7 +16,7 @@ pub const PAGE: usize = 20;
 /// So many records in a row that are known: what is older is known, too. A page may be smaller.
 const KNOWN_IN_A_ROW: usize = PAGE;
 /// So many pages in a row that bring nothing new: the platform doesn't turn the pages.
-const MOST_STALE: u32 = 3;
+const MOST_STALE: u32 = 5;
 /// More bytes of records are not kept.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
