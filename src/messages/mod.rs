@@ -21,7 +21,7 @@ mod view;
 pub use content::BotInfo;
 pub use draft::{DraftAndId, DraftError, DraftFault};
 pub use id::{ClientMessageId, InvalidId};
-pub use own::OwnMessage;
+pub use own::{Arrival, OwnMessage};
 pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty, Until};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
 pub use view::MessageView;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Certainty, ClientMessageId, Expectation, Fingerprint, MessageNumber, MessageRecord, Messages};
+use super::{
+    Certainty, ClientMessageId, Expectation, Fingerprint, MessageNumber, MessageRecord, MessageStatus,
+    Messages,
+};
 use crate::{
     clock::Timestamp,
     store::{StoreError, UserNumber},
@@ -21,6 +24,17 @@ pub struct OwnMessage {
     pub sent: (Timestamp, Timestamp),
     /// How often it may have been sent.
     pub sends: u32,
+    /// Whether the platform took it.
+    pub arrival: Arrival,
+}
+
+/// Whether a message arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Arrival {
+    /// The platform acked it.
+    Sure,
+    /// Nobody knows, or the platform refused it.
+    Unsure,
 }
 
 impl OwnMessage {
@@ -38,6 +52,7 @@ impl OwnMessage {
             text: record.text_fingerprint,
             sent: (first.unwrap_or(record.created_at), last),
             sends: record.attempts.max(1),
+            arrival: if record.status == MessageStatus::Acked { Arrival::Sure } else { Arrival::Unsure },
         })
     }
 }
@@ -64,7 +79,6 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::MessageStatus;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)

@@ -9,6 +9,7 @@ mod events;
 mod front;
 mod messages;
 mod platform;
+mod recovery;
 mod reports;
 mod shutdown;
 mod support;

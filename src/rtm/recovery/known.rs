@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    messages::{MessageNumber, OwnMessage},
+    messages::{Arrival, MessageNumber, OwnMessage},
     rtm::token::Skew,
     store::{Said, Seen},
 };
@@ -120,7 +120,9 @@ impl Knowledge {
                 }
                 None => pairs.extend(candidates.filter_map(|(i, message)| {
                     let apart = apart_from(record.at, sent(message));
-                    (apart <= SAME_MESSAGE).then(|| Pair::new(place, i, apart))
+                    // The words of one that arrived are not taken for those of one that was lost.
+                    let turn = u8::from(message.arrival == Arrival::Unsure);
+                    (apart <= SAME_MESSAGE).then(|| Pair::new(place, i, apart).in_turn(turn))
                 })),
             }
         }

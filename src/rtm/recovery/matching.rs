@@ -1,4 +1,5 @@
 //! Pairing things that are probably the same: the nearest in time first, each as often as it may.
+//! What is surely there has its turn before what may not be.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use crate::clock::Timestamp;
 /// Two things that may be the same, by their places in their lists, and how far apart they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pair {
+    turn: u8,
     apart: Duration,
     left: usize,
     right: usize,
@@ -14,7 +16,12 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn new(left: usize, right: usize, apart: Duration) -> Self {
-        Self { apart, left, right }
+        Self { turn: 0, apart, left, right }
+    }
+
+    /// The same, to be looked at only when all pairs of earlier turns were.
+    pub(super) fn in_turn(self, turn: u8) -> Self {
+        Self { turn, ..self }
     }
 }
 
@@ -57,6 +64,8 @@ mod tests {
         let pairs = vec![Pair::new(0, 0, millis(5)), Pair::new(1, 0, millis(3)), Pair::new(1, 1, millis(9))];
         assert_eq!(partners(2, pairs.clone(), |_| 1), [None, Some(0)]);
         assert_eq!(partners(2, pairs, |_| 2), [Some(0), Some(0)]);
+        let pairs = vec![Pair::new(0, 0, millis(5)), Pair::new(0, 1, millis(3)).in_turn(1)];
+        assert_eq!(partners(1, pairs, |_| 1), [Some(0)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{json, value::to_raw_value};
 
 use super::*;
 use crate::{
-    messages::{Fingerprint, OwnMessage},
+    messages::{Arrival, Fingerprint, OwnMessage},
     rtm::token::Skew,
     store::Said,
 };
@@ -88,10 +88,16 @@ fn platform() -> impl Strategy<Value = Platform> {
     let lines = proptest::collection::vec(line(), 0..60);
     let shuffle = proptest::collection::vec(any::<Index>(), 1..40);
     // Not for ever: a page that never brings anything new ends the reading.
-    let shifts = (0usize..20, 0usize..5).prop_map(|(from, many)| [vec![false; from], vec![true; many]].concat());
+    let shifts =
+        (0usize..20, 0usize..5).prop_map(|(from, many)| [vec![false; from], vec![true; many]].concat());
     (lines, 0usize..30, 1usize..25, shuffle, shifts, any::<bool>()).prop_map(
-        |(lines, old, page, shuffle, shifts, tells_more)| {
-            Platform { lines, old, page, shuffle, shifts, tells_more }
+        |(lines, old, page, shuffle, shifts, tells_more)| Platform {
+            lines,
+            old,
+            page,
+            shuffle,
+            shifts,
+            tells_more,
         },
     )
 }
@@ -143,6 +149,7 @@ impl Spoken {
             text: Fingerprint::of(self.text.as_bytes()),
             sent: (sent, sent),
             sends: 1,
+            arrival: Arrival::Sure,
         }
     }
 }
@@ -172,9 +179,8 @@ impl World {
     }
 
     fn knowledge(&self, records: &[Record]) -> Knowledge {
-        let with = |fates: &'static [Fate]| {
-            self.said.iter().filter(move |said| fates.contains(&said.line.fate))
-        };
+        let with =
+            |fates: &'static [Fate]| self.said.iter().filter(move |said| fates.contains(&said.line.fate));
         let came: HashSet<&String> = with(&[Fate::Came]).map(|said| &said.id).collect();
         let now = self.said.last().map_or(BEGAN, |last| last.at);
         Knowledge {

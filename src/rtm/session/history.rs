@@ -59,9 +59,11 @@ impl Session {
         out: &mut Vec<Action>,
     ) -> BTreeSet<MessageNumber> {
         let doubtful = || self.outbox.in_doubt();
+        // However soon it ends: if it is refused, there will be a new one.
+        let access = self.memory.access.as_ref().filter(|access| access.expires_at > now.wall);
         out.push(Action::FetchHistory(FetchPlan {
             purpose,
-            token: self.usable_access(now.wall).map(|access| access.token.clone()),
+            token: access.map(|access| access.token.clone()),
             look_up: doubtful().map(|message| message.id).collect(),
             last_sent: self.outbox.last_sent(),
             until,

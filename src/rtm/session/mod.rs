@@ -48,7 +48,7 @@ use crate::{
         frame::{FrameClass, FrameHead},
         token::Skew,
     },
-    store::{Access, ConnectHistory, Seen, UserRecord},
+    store::{Access, ConnectHistory, UserRecord},
     users::{ConnectionState, UserStatus},
 };
 
