@@ -25,6 +25,8 @@ mod random_gaps;
 mod record;
 mod seen;
 mod shortfall;
+#[cfg(test)]
+mod tests;
 
 pub use known::{Knowledge, SAME_MESSAGE, Standing};
 pub use likeness::{Likeness, said};

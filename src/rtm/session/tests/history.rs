@@ -1,6 +1,7 @@
 //! What was missed, and what may have arrived.
 
 use super::*;
+use crate::store::Seen;
 
 const EVENT: &str = r#"{"type":"bot_response"}"#;
 
