@@ -33,8 +33,10 @@ pub struct OwnMessage {
 pub enum Arrival {
     /// The platform acked it.
     Sure,
-    /// Nobody knows, or the platform refused it.
+    /// It was sent, and nobody knows more; or the platform refused it.
     Unsure,
+    /// After a kill, nobody even knows whether it was sent.
+    Untold,
 }
 
 impl OwnMessage {
@@ -52,7 +54,11 @@ impl OwnMessage {
             text: record.text_fingerprint,
             sent: (first.unwrap_or(record.created_at), last),
             sends: record.attempts.max(1),
-            arrival: if record.status == MessageStatus::Acked { Arrival::Sure } else { Arrival::Unsure },
+            arrival: match (record.status, record.sent_at) {
+                (MessageStatus::Acked, _) => Arrival::Sure,
+                (_, Some(_)) => Arrival::Unsure,
+                (_, None) => Arrival::Untold,
+            },
         })
     }
 }
@@ -107,11 +113,15 @@ mod tests {
     fn what_may_have_left_is_ours_from_its_first_send_to_its_last() {
         let sent = |record: &MessageRecord| {
             let own = OwnMessage::of(ClientMessageId::new(1).unwrap(), record, at(900))?;
-            Some((own.sent.0.as_millis(), own.sent.1.as_millis(), own.sends))
+            Some((own.sent.0.as_millis(), own.sent.1.as_millis(), own.sends, own.arrival))
         };
-        assert_eq!(sent(&record(Certainty::Unknown, 1, Some(200))), Some((200, 200, 1)));
-        assert_eq!(sent(&record(Certainty::Confirmed, 3, Some(400))), Some((100, 400, 3)));
-        assert_eq!(sent(&record(Certainty::Unknown, 0, None)), Some((100, 900, 1)), "a kill forgot its send");
+        let once = record(Certainty::Unknown, 1, Some(200));
+        assert_eq!(sent(&once), Some((200, 200, 1, Arrival::Unsure)));
+        let again =
+            MessageRecord { status: MessageStatus::Acked, ..record(Certainty::Confirmed, 3, Some(400)) };
+        assert_eq!(sent(&again), Some((100, 400, 3, Arrival::Sure)));
+        let forgotten = record(Certainty::Unknown, 0, None);
+        assert_eq!(sent(&forgotten), Some((100, 900, 1, Arrival::Untold)), "a kill forgot its send");
         assert_eq!(sent(&record(Certainty::None, 0, None)), None);
         let unacked =
             MessageRecord { expectation: Expectation::Nothing, ..record(Certainty::Unknown, 1, Some(200)) };

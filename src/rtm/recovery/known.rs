@@ -121,7 +121,7 @@ impl Knowledge {
                 None => pairs.extend(candidates.filter_map(|(i, message)| {
                     let apart = apart_from(record.at, sent(message));
                     // The words of one that arrived are not taken for those of one that was lost.
-                    let turn = u8::from(message.arrival == Arrival::Unsure);
+                    let turn = u8::from(message.arrival != Arrival::Sure);
                     (apart <= SAME_MESSAGE).then(|| Pair::new(place, i, apart).in_turn(turn))
                 })),
             }

@@ -40,7 +40,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     clock::Timestamp,
-    messages::{ClientMessageId, MessageNumber},
+    messages::{Arrival, ClientMessageId, MessageNumber},
     store::Seen,
 };
 
@@ -98,7 +98,10 @@ pub fn conclude(
         match standing {
             Standing::Own(own) => {
                 let own = &knowledge.own[own];
-                found.insert(own.number);
+                // Nobody saw it go out: the words alone don't prove that it did.
+                if record.user_msg_id.is_some() || own.arrival != Arrival::Untold {
+                    found.insert(own.number);
+                }
                 latest = Some(own.id);
             }
             Standing::Missed => {

@@ -188,6 +188,18 @@ fn the_words_of_a_message_that_arrived_are_not_those_of_one_that_was_lost() {
     assert_eq!(standing(users("a", 95 * HOUR + 9, "yes", None), &known), Standing::Own(1));
 }
 
+#[test]
+fn the_words_alone_do_not_prove_that_a_message_left_which_nobody_saw_go() {
+    for (given, expected) in [(None, 0), (Some(1001), 1)] {
+        let message = OwnMessage { arrival: Arrival::Untold, ..own(1, 95 * HOUR, "yes") };
+        let known = Knowledge { own: vec![message], ..knowledge() };
+        let record = users("a", 95 * HOUR, "yes", given);
+        let (gathered, _) = read(vec![page(vec![record], More::No)], &known, &recovery());
+        let conclusion = conclude(gathered, Halt::Enough, &known, 500, None);
+        assert_eq!((conclusion.found.len(), conclusion.missed.len()), (expected, 0));
+    }
+}
+
 // ---- When to stop.
 
 #[test]
