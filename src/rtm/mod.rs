@@ -5,9 +5,10 @@
 //!                                             │  ^  │   <─actions──    │
 //!                          frames, pings      │  │  │                  ├ outbox     what is sent next
 //!   platform <── socket ──────────────────────┘  │  │                  ├ link       is the socket alive
-//!   platform <── platform (jwtgrant, rtm/start) ─┘  │                  └ schedule   when to try again
+//!   platform <── platform (jwtgrant, rtm/start,  │  │                  ├ history    what waits for the history
+//!                  │ botmessages/rtm) ───────────┘  │                  └ schedule   when to try again
 //!                  │ pace, token, socket_url        │
-//!                                                   └──> rooms: messages, events, store
+//!                  └> recovery (what was missed) ─> └──> rooms: messages, events, store
 //! ```
 //!
 //! - [`session`]: every rule of the protocol, as a pure state machine.

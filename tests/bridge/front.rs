@@ -76,7 +76,7 @@ async fn pass(
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     behind.seen.lock().unwrap().push(passed);
-    let whole = uri.path_and_query().map_or(path, |whole| whole.to_string());
+    let whole = uri.path_and_query().map_or(path, ToString::to_string);
     let Some(path) = whole.strip_prefix(BASE) else {
         return Response::builder().status(StatusCode::NOT_FOUND).body(Body::empty()).unwrap();
     };

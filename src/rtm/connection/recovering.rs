@@ -178,7 +178,7 @@ impl<R: Rooms> Connection<R> {
         let (from, to, user) = (skew.to_ours(from), skew.to_ours(to), &self.who.user);
         match conclusion.shortfall {
             None => {
-                tracing::info!(user = %user.name, %from, %to, recovered, "events were missed, and recovered")
+                tracing::info!(user = %user.name, %from, %to, recovered, "events were missed, and recovered");
             }
             Some(reason) => {
                 tracing::warn!(user = %user.name, %from, %to, recovered, %reason, "events may have been missed");
