@@ -2,8 +2,12 @@
 //!
 //! A frame with an identity (a `messageId`, or a `user_message`'s `id`) whose bytes came before is a
 //! repeat. Other bytes under the same identity (the chunks of a streamed answer), and frames without
-//! one (typing), never are. The memory is bounded: 24 hours, the latest 1,000 identities of a user,
-//! and [`MOST`] in all.
+//! one (typing), never are. What came through the platform's history has bytes of its own: a frame
+//! with its identity is its repeat, whatever the bytes.
+//!
+//! For frames that the history knows by no identity, what they said and when is remembered beside it.
+//!
+//! The memory is bounded: 24 hours, the latest 1,000 identities of a user, and [`MOST`] in all.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,7 +17,7 @@ use std::{
 use crate::{
     clock::Timestamp,
     messages::Fingerprint,
-    store::{Journal, JournalEntry, UserNumber},
+    store::{Journal, JournalEntry, Said, UserNumber},
 };
 
 /// How long a frame is remembered.
@@ -22,6 +26,8 @@ pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_PER_USER: usize = 1_000;
 /// How many frames are remembered in all: 16 bytes each.
 const MOST: usize = 500_000;
+/// The content of what came through the history: any bytes are its repeat.
+const ANY: u64 = 0;
 
 /// A frame's mark: half a fingerprint of its identity, and half a fingerprint of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +39,23 @@ pub(super) struct Mark {
 impl Mark {
     /// The mark of a frame; `None` for one without an identity, which is never a repeat.
     pub(super) fn of(identity: Option<&str>, frame: &[u8]) -> Option<Self> {
-        let identity = half(identity?.as_bytes()).max(1);
-        Some(Self { identity, content: half(frame) })
+        Some(Self { content: half(frame).max(1), ..Self::any(identity?) })
+    }
+
+    /// The mark of an event that has this identity, whatever the bytes.
+    pub(super) fn any(identity: &str) -> Self {
+        Self { identity: half(identity.as_bytes()).max(1), content: ANY }
     }
 
     /// What the journal says of the frame.
     pub(super) fn entry(mark: Option<Self>, user: UserNumber, size: usize) -> JournalEntry {
-        let (identity, content) = mark.map_or((0, 0), |mark| (mark.identity, mark.content));
-        JournalEntry { user, size: size as u32, identity, content }
+        let (identity, content) = mark.map_or((0, ANY), |mark| (mark.identity, mark.content));
+        JournalEntry { user, size: size as u32, identity, content, said: None }
+    }
+
+    fn is_same_as(self, other: Self) -> bool {
+        let contents = [self.content, other.content];
+        self.identity == other.identity && (self.content == other.content || contents.contains(&ANY))
     }
 
     fn from_entry(entry: &JournalEntry) -> Option<Self> {
@@ -53,23 +68,64 @@ fn half(bytes: &[u8]) -> u64 {
     u64::from_be_bytes([full[0], full[1], full[2], full[3], full[4], full[5], full[6], full[7]])
 }
 
+/// What was said, told by who said it, its text and its time. White space around the text doesn't
+/// count.
+impl Said {
+    /// By the bot, or an agent.
+    pub fn by_bot(text: &str, at: Timestamp) -> Self {
+        Self { text: half(format!("bot {}", text.trim()).as_bytes()), at }
+    }
+
+    /// By the user.
+    pub fn by_user(text: &str, at: Timestamp) -> Self {
+        Self { text: half(format!("user {}", text.trim()).as_bytes()), at }
+    }
+}
+
 /// The frames of all users that came before.
 #[derive(Debug, Default)]
 pub(super) struct RepeatMemory {
-    users: HashMap<UserNumber, VecDeque<Mark>>,
+    users: HashMap<UserNumber, Remembered>,
     count: usize,
+}
+
+/// What is remembered of one user.
+#[derive(Debug, Default)]
+struct Remembered {
+    marks: VecDeque<Mark>,
+    said: VecDeque<Said>,
 }
 
 impl RepeatMemory {
     /// Whether this frame came before; if not, it is remembered.
     pub(super) fn is_repeat(&mut self, user: UserNumber, mark: Mark) -> bool {
-        let marks = self.users.entry(user).or_default();
         // Repeats come soon after what they repeat.
-        if marks.iter().rev().any(|known| *known == mark) {
+        if self.marks(user).rev().any(|known| known.is_same_as(mark)) {
             return true;
         }
         self.push(user, mark);
         false
+    }
+
+    /// Whether anything of this identity came before.
+    pub(super) fn knows(&self, user: UserNumber, identity: &str) -> bool {
+        let mark = Mark::any(identity);
+        self.marks(user).any(|known| known.is_same_as(mark))
+    }
+
+    /// Remembers what a frame said that has no other identity.
+    pub(super) fn push_said(&mut self, user: UserNumber, said: Said) {
+        let remembered = &mut self.users.entry(user).or_default().said;
+        self.count += push_bounded(remembered, said);
+    }
+
+    /// What was said by frames that had no other identity, oldest first.
+    pub(super) fn said(&self, user: UserNumber) -> Vec<Said> {
+        self.users.get(&user).map_or_else(Vec::new, |remembered| remembered.said.iter().copied().collect())
+    }
+
+    fn marks(&self, user: UserNumber) -> impl DoubleEndedIterator<Item = Mark> + '_ {
+        self.users.get(&user).into_iter().flat_map(|remembered| remembered.marks.iter().copied())
     }
 
     /// Whether more is remembered than may be: the oldest journal must be forgotten.
@@ -86,33 +142,52 @@ impl RepeatMemory {
             if let Some(mark) = Mark::from_entry(entry) {
                 self.push(entry.user, mark);
             }
+            if let Some(said) = entry.said {
+                self.push_said(entry.user, said);
+            }
         }
     }
 
     /// Forgets what a journal remembers; the oldest journal goes first.
     pub(super) fn forget(&mut self, journal: &Journal) {
         for entry in &journal.entries {
-            let Some(mark) = Mark::from_entry(entry) else { continue };
-            let Some(marks) = self.users.get_mut(&entry.user) else { continue };
-            if marks.front() == Some(&mark) {
-                marks.pop_front();
-                self.count -= 1;
+            let Some(remembered) = self.users.get_mut(&entry.user) else { continue };
+            if let Some(mark) = Mark::from_entry(entry) {
+                self.count -= pop_if_oldest(&mut remembered.marks, mark);
             }
-            if marks.is_empty() {
+            if let Some(said) = entry.said {
+                self.count -= pop_if_oldest(&mut remembered.said, said);
+            }
+            if remembered.marks.is_empty() && remembered.said.is_empty() {
                 self.users.remove(&entry.user);
             }
         }
     }
 
     fn push(&mut self, user: UserNumber, mark: Mark) {
-        let marks = self.users.entry(user).or_default();
-        marks.push_back(mark);
-        self.count += 1;
-        if marks.len() > MOST_PER_USER {
-            marks.pop_front();
-            self.count -= 1;
-        }
+        let remembered = &mut self.users.entry(user).or_default().marks;
+        self.count += push_bounded(remembered, mark);
     }
+}
+
+/// Adds an entry, and drops the oldest if there are too many of one user. Answers by how many there
+/// are more.
+fn push_bounded<T>(entries: &mut VecDeque<T>, new: T) -> usize {
+    entries.push_back(new);
+    if entries.len() <= MOST_PER_USER {
+        return 1;
+    }
+    entries.pop_front();
+    0
+}
+
+/// Drops the oldest entry if it is this one. Answers by how many there are fewer.
+fn pop_if_oldest<T: PartialEq>(entries: &mut VecDeque<T>, expected: T) -> usize {
+    if entries.front() != Some(&expected) {
+        return 0;
+    }
+    entries.pop_front();
+    1
 }
 
 #[cfg(test)]
@@ -134,6 +209,37 @@ mod tests {
         assert!(!memory.is_repeat(BOB, mark("ms-1", "Once")));
         assert!(memory.is_repeat(ALICE, mark("ms-1", "Once")));
         assert_eq!(Mark::of(None, b"typing"), None);
+    }
+
+    #[test]
+    fn what_came_through_the_history_is_repeated_by_any_bytes_of_its_identity_and_the_other_way_round() {
+        let mut memory = RepeatMemory::default();
+        assert!(!memory.is_repeat(ALICE, Mark::any("ms-1")));
+        assert!(memory.is_repeat(ALICE, mark("ms-1", "as it came late")));
+        assert!(!memory.is_repeat(ALICE, mark("ms-2", "live")));
+        assert!(memory.is_repeat(ALICE, Mark::any("ms-2")));
+        assert!(memory.knows(ALICE, "ms-1") && memory.knows(ALICE, "ms-2"));
+        assert!(!memory.knows(ALICE, "ms-3") && !memory.knows(BOB, "ms-1"));
+        let entry = Mark::entry(Some(Mark::any("ms-1")), ALICE, 1);
+        let mut after_a_restart = RepeatMemory::default();
+        let now = Timestamp::from_millis(1);
+        after_a_restart.restore(&Journal { first: 1, at: now, entries: vec![entry] }, now);
+        assert!(after_a_restart.is_repeat(ALICE, mark("ms-1", "as it came late")));
+    }
+
+    #[test]
+    fn what_was_said_is_remembered_over_a_restart_and_forgotten_with_its_journal() {
+        let now = Timestamp::from_millis(5);
+        let said = Said::by_bot(" Hi.\n", now);
+        assert_eq!(said, Said::by_bot("Hi.", now));
+        assert_ne!(said, Said::by_user("Hi.", now));
+        let entry = JournalEntry { said: Some(said), ..Mark::entry(None, ALICE, 1) };
+        let journal = Journal { first: 1, at: now, entries: vec![entry] };
+        let mut memory = RepeatMemory::default();
+        memory.restore(&journal, now);
+        assert_eq!((memory.said(ALICE), memory.said(BOB), memory.count), (vec![said], vec![], 1));
+        memory.forget(&journal);
+        assert_eq!((memory.said(ALICE), memory.count), (vec![], 0));
     }
 
     #[test]

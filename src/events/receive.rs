@@ -21,7 +21,7 @@ use crate::{
     messages::{ClientMessageId, Fingerprint, Messages},
     names::WebhookName,
     rtm::frame::FrameHead,
-    store::{BotNumber, JournalEntry, LaneSlot, NewEvent, Store, StoreError, StoredEvent, UserNumber},
+    store::{BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber},
     users::User,
 };
 
@@ -39,6 +39,8 @@ pub struct Received {
     pub in_reply_to: Option<ClientMessageId>,
     /// Where it came from.
     pub source: Source,
+    /// What it says and when, for a live frame that the history knows by no identity.
+    pub said: Option<Said>,
 }
 
 /// What became of a frame.
@@ -161,12 +163,18 @@ impl Events {
         // First what may be refused: a frame that was not stored must not count as known.
         let reserved = self.shared.store.reserve(received.frame.len() + EVENT_HEAD).await?;
         let lanes = self.shared.lanes_of(user)?;
-        let mark = Mark::of(head.identity(), &received.frame);
+        let mark = match received.source {
+            Source::Live | Source::Bridge => Mark::of(head.identity(), &received.frame),
+            Source::History => head.identity().map(Mark::any),
+        };
         if let Some(mark) = mark
             && self.shared.memory().is_repeat(user.number, mark)
         {
             tracing::debug!(user = %user.name, "a frame came a second time and was suppressed");
             return Ok(Reception::Repeat);
+        }
+        if let Some(said) = received.said {
+            self.shared.memory().push_said(user.number, said);
         }
         self.shared.note_agent_session(user.number, head);
         let fresh = Fresh {
@@ -175,7 +183,10 @@ impl Events {
             in_reply_to: received.in_reply_to.filter(|_| !head.is("user_message")),
             source: received.source,
             speaker: speaker(head),
-            journal: Mark::entry(mark, user.number, received.frame.len()),
+            journal: JournalEntry {
+                said: received.said,
+                ..Mark::entry(mark, user.number, received.frame.len())
+            },
             frame: received.frame,
         };
         let Stored { id, durable } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
@@ -211,6 +222,17 @@ impl Events {
     /// Whether a human agent has taken over the user's conversation, as far as this run has seen.
     pub fn in_agent_session(&self, user: UserNumber) -> bool {
         self.shared.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).contains(&user)
+    }
+
+    /// Whether an event of this identity came before, as far as that is remembered.
+    pub fn knows(&self, user: UserNumber, identity: &str) -> bool {
+        self.shared.memory().knows(user, identity)
+    }
+
+    /// What was said by live events that the history knows by no identity, oldest first, as far as
+    /// that is remembered.
+    pub fn said(&self, user: UserNumber) -> Vec<Said> {
+        self.shared.memory().said(user)
     }
 
     /// A lane is past this event: it is forgotten once all lanes are and it is no longer recent.
@@ -475,7 +497,8 @@ mod tests {
             let frame = Bytes::from(format!(r#"{{"type":"events","n":{n}}}"#));
             let head = FrameHead::parse(&frame).unwrap();
             let at = Timestamp::now();
-            let received = Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live };
+            let received =
+                Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live, said: None };
             match events.receive(&user, &head, received).await.unwrap() {
                 Reception::Event { durable, .. } => last = Some(durable),
                 Reception::Repeat => panic!("no frame is a repeat"),

@@ -34,7 +34,7 @@ pub enum Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
-    /// When the last event before it was received.
+    /// Until when everything came.
     pub from: Timestamp,
     /// When the connection was there again.
     pub to: Timestamp,
@@ -126,7 +126,7 @@ impl Fresh {
 fn size_of_end(verdict: &Verdict) -> usize {
     let ack = match verdict {
         Verdict::Acked(ack) | Verdict::Rejected(_, Some(ack)) => ack.len(),
-        Verdict::Sent | Verdict::Rejected(_, None) | Verdict::Expired(_) => 0,
+        Verdict::Found | Verdict::Sent | Verdict::Rejected(_, None) | Verdict::Expired(_) => 0,
     };
     1024 + 2 * ack
 }

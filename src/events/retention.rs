@@ -133,7 +133,7 @@ mod tests {
             source: Source::Live,
             speaker: Speaker::Platform,
             slots: Vec::new(),
-            journal: JournalEntry { user: ALICE, size: size as u32, identity: 0, content: 0 },
+            journal: JournalEntry { user: ALICE, size: size as u32, identity: 0, content: 0, said: None },
             frame: Bytes::from(vec![b' '; size]),
         };
         let (sender, durable) = tokio::sync::oneshot::channel();

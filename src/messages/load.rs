@@ -41,7 +41,7 @@ impl Messages {
         }
         if store.last_run() == LastRun::Cut {
             for user in users.values_mut() {
-                distrust_heads(user, settings.in_flight);
+                distrust(user);
             }
         }
         let (retention, last_final) = load_journal(&store, kept, &mut users)?;
@@ -62,10 +62,10 @@ impl Messages {
     }
 }
 
-/// After a kill, what was sent just before it may not have been written down: the messages whose turn
-/// it was may have reached the bot.
-fn distrust_heads(user: &mut UserQueue, in_flight: usize) {
-    for live in user.live.values_mut().take(in_flight) {
+/// After a kill, what happened just before it may not have been written down, neither sends nor ends:
+/// whatever still waits may have reached the bot.
+fn distrust(user: &mut UserQueue) {
+    for live in user.live.values_mut() {
         if live.record.certainty == Certainty::None {
             live.record.certainty = Certainty::Unknown;
         }

@@ -79,6 +79,8 @@ impl Fingerprint {
 pub enum Verdict {
     /// The platform took it; with its ack frame.
     Acked(String),
+    /// The platform's history has it: the platform took it, and its ack was lost.
+    Found,
     /// A frame that isn't acked went out.
     Sent,
     /// The platform refused it; with its ack frame where that said so.
@@ -163,6 +165,11 @@ impl Verdict {
                 record.certainty = Certainty::Confirmed;
                 record.acked_at = Some(at);
                 record.ack = Some(ack);
+            }
+            Self::Found => {
+                record.status = MessageStatus::Acked;
+                record.certainty = Certainty::Confirmed;
+                record.acked_at = Some(at);
             }
             Self::Sent => record.status = MessageStatus::Sent,
             Self::Rejected(reason, ack) => {

@@ -5,6 +5,8 @@
 //! command, the session's deadline, an event that became durable, the stop. Everything it does in
 //! between is done in order, so the session sees one thing after the other.
 
+mod recovering;
+
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
+
+use recovering::Recovery;
 
 use super::{
     confirmations::{Confirmation, Confirmations},
@@ -21,16 +25,17 @@ use super::{
     outgoing,
     pace::Pace,
     platform::Platform,
+    recovery::{self, fetch::Fetched},
     rooms::Rooms,
     session::{Action, Answer, CloseCause, Input, NotSent, Session, SocketUrl},
     socket::{Socket, SocketLimits, WriteError, close_frame_cause},
 };
 use crate::{
     clock::{Now, Timestamp},
-    config::{Bot, ReconnectQuery, Secret},
+    config::{self, Bot, ReconnectQuery, Secret},
     events::{Received, Reception, Report, Source},
     messages::{BotInfo, ClientMessageId, MessageNumber, Verdict},
-    store::{ConnectHistory, StoreError, UserRecord},
+    store::{ConnectHistory, StoreError},
     users::{Command, ConnectionState, User, UserStatus},
 };
 
@@ -41,6 +46,7 @@ pub(super) struct Shared<R> {
     pub(super) rooms: R,
     pub(super) counters: Arc<RtmCounters>,
     pub(super) limits: SocketLimits,
+    pub(super) history: config::History,
     pub(super) delivery_acks: DeliveryAcks,
 }
 
@@ -70,6 +76,10 @@ pub(super) struct Connection<R> {
     socket: Option<Socket>,
     /// The request under way. Boxed, so that a task that waits for frames is small.
     request: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    /// The history that is being read.
+    fetch: Option<Pin<Box<dyn Future<Output = Fetched> + Send>>>,
+    /// What waits for it, while a recovery is under way.
+    recovery: Option<Box<Recovery>>,
     confirmations: Confirmations,
 }
 
@@ -84,6 +94,7 @@ enum Reply {
 enum Wake {
     Stop,
     Reply(Reply),
+    History(Fetched),
     Socket(Result<Message, CloseCause>),
     Command(Command),
     Confirm(String),
@@ -109,8 +120,17 @@ impl<R: Rooms> Connection<R> {
         session: Session,
         stop: CancellationToken,
     ) -> Self {
-        let confirmations = Confirmations::default();
-        Self { shared, who, session, stop, socket: None, request: None, confirmations }
+        Self {
+            shared,
+            who,
+            session,
+            stop,
+            socket: None,
+            request: None,
+            fetch: None,
+            recovery: None,
+            confirmations: Confirmations::default(),
+        }
     }
 
     /// Runs until it is stopped.
@@ -120,6 +140,7 @@ impl<R: Rooms> Connection<R> {
             match self.wake().await {
                 Wake::Stop => break,
                 Wake::Reply(reply) => self.replied(reply).await,
+                Wake::History(fetched) => self.history_read(fetched).await,
                 Wake::Socket(read) => self.read(read).await,
                 Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
                 Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
@@ -133,12 +154,16 @@ impl<R: Rooms> Connection<R> {
 
     async fn wake(&mut self) -> Wake {
         let deadline = self.session.deadline();
-        let (read_on, began) = (!self.confirmations.is_full(), Instant::now());
+        let (read_on, began) = (self.reads_on(), Instant::now());
         let wake = tokio::select! {
             () = self.stop.cancelled() => Wake::Stop,
             reply = async { self.request.as_mut().expect("checked by the branch").await }, if self.request.is_some() => {
                 self.request = None;
                 Wake::Reply(reply)
+            }
+            fetched = async { self.fetch.as_mut().expect("checked by the branch").await }, if self.fetch.is_some() => {
+                self.fetch = None;
+                Wake::History(fetched)
             }
             read = async { self.socket.as_mut().expect("checked by the branch").read().await }, if read_on && self.socket.is_some() => {
                 Wake::Socket(read)
@@ -158,7 +183,7 @@ impl<R: Rooms> Connection<R> {
     /// taken for dead at once.
     async fn deadline(&mut self) {
         for _ in 0..MOST_READ_FIRST {
-            if self.confirmations.is_full() {
+            if !self.reads_on() {
                 break;
             }
             let Some(read) = self.socket.as_mut().and_then(|socket| socket.read().now_or_never()) else {
@@ -167,6 +192,11 @@ impl<R: Rooms> Connection<R> {
             self.read(read).await;
         }
         self.tell(Input::TimePassed, None).await;
+    }
+
+    /// Whether there is room for what would be read.
+    fn reads_on(&self) -> bool {
+        !self.confirmations.is_full() && self.recovery.as_ref().is_none_or(|recovery| !recovery.is_full())
     }
 
     // ---- Telling the session, and doing what it says.
@@ -208,6 +238,10 @@ impl<R: Rooms> Connection<R> {
             Action::StoreEvent { in_reply_to, answer } => {
                 return self.store_event(incoming?, in_reply_to, answer).await;
             }
+            Action::HoldEvent { in_reply_to, answer } => self.hold(incoming?, in_reply_to, answer),
+            Action::FetchHistory(plan) => self.fetch_history(plan),
+            Action::StopFetching => self.fetch = None,
+            Action::Release => return Some(Box::pin(self.release()).await),
             Action::Remember => drop(self.shared.rooms.save_user(user, self.session.memory())),
             Action::StatusChanged(status) => return self.set_status(status).await,
         }
@@ -281,7 +315,8 @@ impl<R: Rooms> Connection<R> {
         // A user's first connect is what the platform greets. That it was made is on disk before it is:
         // a crash right after it must not bring a second welcome.
         let announced = query.is_none().then(|| {
-            let memory = UserRecord { history: ConnectHistory::Before, ..self.session.memory().clone() };
+            let mut memory = self.session.memory().clone();
+            memory.begin(self.platform_time(Timestamp::now()));
             self.shared.rooms.save_user(self.who.user.number, &memory)
         });
         let (shared, who, url) = (self.shared.clone(), self.who.clone(), url.with(query));
@@ -310,7 +345,7 @@ impl<R: Rooms> Connection<R> {
             Reply::Opened(socket) => {
                 self.shared.counters.connects.opened.add_one();
                 self.socket = Some(socket);
-                Input::Opened
+                Input::Opened(self.shared.platform.skew().unwrap_or_default())
             }
         };
         self.tell(input, None).await;
@@ -377,8 +412,13 @@ impl<R: Rooms> Connection<R> {
             if head.class() != FrameClass::Event {
                 continue;
             }
-            let (user, source) = (&self.who.user, Source::Live);
-            let received = Received { frame: frame.clone(), at: Timestamp::now(), in_reply_to: None, source };
+            let (user, at) = (&self.who.user, Timestamp::now());
+            let incoming = Incoming { bytes: &frame, head: &head, at };
+            if self.recovery.is_some() {
+                self.hold(&incoming, None, Answer::No);
+                continue;
+            }
+            let received = self.received(&incoming, None);
             if let Err(error) = self.shared.rooms.receive(user, &head, received).await {
                 tracing::warn!(user = %user.name, %error, "an event that came behind a goodbye was not stored");
             }
@@ -430,8 +470,7 @@ impl<R: Rooms> Connection<R> {
         in_reply_to: Option<ClientMessageId>,
         answer: Answer,
     ) -> Option<Input<'static>> {
-        let received =
-            Received { frame: incoming.bytes.clone(), at: incoming.at, in_reply_to, source: Source::Live };
+        let received = self.received(incoming, in_reply_to);
         let began = Instant::now();
         let taken = self.offer(incoming.head, received).await;
         if self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
@@ -446,6 +485,18 @@ impl<R: Rooms> Connection<R> {
             }
         }
         stalled_since(began)
+    }
+
+    /// A live event as it is handed over.
+    fn received(&self, incoming: &Incoming<'_>, in_reply_to: Option<ClientMessageId>) -> Received {
+        let said = recovery::said(incoming.head, incoming.bytes, self.platform_time(incoming.at));
+        let frame = incoming.bytes.clone();
+        Received { frame, at: incoming.at, in_reply_to, source: Source::Live, said }
+    }
+
+    /// The platform's time of a moment of ours.
+    fn platform_time(&self, at: Timestamp) -> Timestamp {
+        self.shared.platform.skew().unwrap_or_default().to_platform(at)
     }
 
     /// Offers an event until the store takes it, or it is clear that it never will: at the stop, or

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-/// A step of connecting that failed.
+/// A step of connecting, or of recovering what was missed, that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Which step.
@@ -15,7 +15,7 @@ pub struct Failure {
     detail: String,
 }
 
-/// A step of connecting.
+/// A step of connecting or recovering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// `jwtgrant`: the user's assertion for an access token.
@@ -24,6 +24,8 @@ pub enum Step {
     Start,
     /// The WebSocket handshake.
     Open,
+    /// `botmessages/rtm`: a page of the user's history.
+    History,
 }
 
 /// The class of a failure.
@@ -71,6 +73,7 @@ impl fmt::Display for Failure {
             Step::SignIn => "sign-in (jwtgrant): ",
             Step::Start => "asking for a socket (rtm/start): ",
             Step::Open => "opening the socket: ",
+            Step::History => "reading the history (botmessages/rtm): ",
         })?;
         match self.kind {
             FailureKind::Unauthorized => f.write_str(

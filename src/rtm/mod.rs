@@ -5,9 +5,10 @@
 //!                                             │  ^  │   <─actions──    │
 //!                          frames, pings      │  │  │                  ├ outbox     what is sent next
 //!   platform <── socket ──────────────────────┘  │  │                  ├ link       is the socket alive
-//!   platform <── platform (jwtgrant, rtm/start) ─┘  │                  └ schedule   when to try again
+//!   platform <── platform (jwtgrant, rtm/start,  │  │                  ├ history    what waits for the history
+//!                  │ botmessages/rtm) ───────────┘  │                  └ schedule   when to try again
 //!                  │ pace, token, socket_url        │
-//!                                                   └──> rooms: messages, events, store
+//!                  └> recovery (what was missed) ─> └──> rooms: messages, events, store
 //! ```
 //!
 //! - [`session`]: every rule of the protocol, as a pure state machine.
@@ -15,6 +16,7 @@
 //!   their event is durable. `outgoing`: the frames that are sent. `socket`: the WebSocket's limits and errors.
 //! - [`platform`]: the HTTP endpoints. [`token`]: assertions. [`pace`]: how fast a bot may ask.
 //!   `socket_url`: which URLs may be opened. [`failure`]: what can go wrong, in classes.
+//! - [`recovery`]: what was missed, from the platform's history to events.
 //! - [`supervisor`]: who runs, and how it ends. [`counters`]: what is counted for metrics.
 //! - [`frame`]: what is read of a frame.
 
@@ -26,6 +28,7 @@ pub mod frame;
 mod outgoing;
 pub mod pace;
 pub mod platform;
+pub mod recovery;
 mod rooms;
 pub mod session;
 mod socket;

@@ -2,16 +2,16 @@
 //!
 //! A trait, so that a connection can be driven over a real socket in a test without a store.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
 use crate::{
     clock::Timestamp,
     events::{Events, Received, Reception, Report},
-    messages::{MessageContent, MessageNumber, Messages, Verdict},
+    messages::{ClientMessageId, MessageContent, MessageNumber, Messages, OwnMessage, Verdict},
     rtm::frame::FrameHead,
-    store::{Store, StoreError, UserNumber, UserRecord},
+    store::{Said, Store, StoreError, UserNumber, UserRecord},
     users::User,
 };
 
@@ -39,6 +39,13 @@ pub(super) trait Rooms: Send + Sync + 'static {
         received: Received,
     ) -> impl Future<Output = Result<Reception, StoreError>> + Send;
     fn save_user(&self, user: UserNumber, record: &UserRecord) -> oneshot::Receiver<()>;
+
+    // ---- For recovering what was missed.
+
+    fn knows(&self, user: UserNumber, identity: &str) -> bool;
+    fn said(&self, user: UserNumber) -> Vec<Said>;
+    fn own(&self, user: UserNumber, id: ClientMessageId) -> Result<Option<OwnMessage>, StoreError>;
+    fn own_within(&self, user: UserNumber, span: Duration) -> Result<Vec<OwnMessage>, StoreError>;
 }
 
 /// The daemon's own rooms.
@@ -87,5 +94,21 @@ impl Rooms for DaemonRooms {
 
     fn save_user(&self, user: UserNumber, record: &UserRecord) -> oneshot::Receiver<()> {
         self.store.save_user(user, record)
+    }
+
+    fn knows(&self, user: UserNumber, identity: &str) -> bool {
+        self.events.knows(user, identity)
+    }
+
+    fn said(&self, user: UserNumber) -> Vec<Said> {
+        self.events.said(user)
+    }
+
+    fn own(&self, user: UserNumber, id: ClientMessageId) -> Result<Option<OwnMessage>, StoreError> {
+        self.messages.own(user, id)
+    }
+
+    fn own_within(&self, user: UserNumber, span: Duration) -> Result<Vec<OwnMessage>, StoreError> {
+        self.messages.own_within(user, span)
     }
 }

@@ -82,6 +82,7 @@ impl Supervisor {
             rooms: DaemonRooms { store: store.clone(), messages: messages.clone(), events: events.clone() },
             counters: Arc::default(),
             limits,
+            history: config.history.clone(),
             delivery_acks: if settings.delivery_acks { DeliveryAcks::Sent } else { DeliveryAcks::NotSent },
         };
         let settings = Arc::new(SessionSettings::of(config));
@@ -270,6 +271,8 @@ impl SessionSettings {
             max_attempts: messages.max_attempts,
             in_flight: messages.in_flight,
             message_rate: messages.rate,
+            recover: config.history.recover,
+            history_timeout: config.history.timeout,
         }
     }
 }

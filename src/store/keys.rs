@@ -90,6 +90,10 @@ pub(super) fn message(user: UserNumber, id: ClientMessageId) -> IVec {
     join([&[kind::MESSAGE], &user.0.to_be_bytes(), &id.get().to_be_bytes()])
 }
 
+pub(super) fn messages_of(user: UserNumber) -> IVec {
+    join([&[kind::MESSAGE], &user.0.to_be_bytes()])
+}
+
 pub(super) fn queue(user: UserNumber, number: MessageNumber) -> IVec {
     join([&[kind::QUEUE], &user.0.to_be_bytes(), &number.0.to_be_bytes()])
 }

@@ -175,6 +175,17 @@ impl Store {
         value.map(|value| decode(MessageRecord::VERSION, "message", &value)).transpose()
     }
 
+    /// The ids of the user's messages, in their order as numbers.
+    pub fn message_ids(
+        &self,
+        user: UserNumber,
+    ) -> impl Iterator<Item = Result<ClientMessageId, StoreError>> + '_ {
+        self.db.scan_prefix(keys::messages_of(user)).keys().map(|key| {
+            let id = keys::trailing_u64(&key?).and_then(|id| ClientMessageId::new(id).ok());
+            id.ok_or_else(|| StoreError::Unreadable("a message's key is damaged".to_owned()))
+        })
+    }
+
     /// Remembers a message's new status; a crash soon after may forget it.
     pub fn save_message(&self, user: UserNumber, id: ClientMessageId, record: &MessageRecord) {
         self.committer.defer(Self::put(keys::message(user, id), MessageRecord::VERSION, record), None);

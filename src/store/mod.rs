@@ -40,9 +40,9 @@ pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
 pub use records::{
     Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
-    ReplayMark, WebhookRecord,
+    ReplayMark, Said, WebhookRecord,
 };
-pub use user_record::{Access, ConnectHistory, UserRecord};
+pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};
 
 use std::{fs, sync::Arc};
 

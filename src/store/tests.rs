@@ -31,7 +31,7 @@ fn event(frame: Bytes) -> NewEvent {
         source: Source::Live,
         speaker: Speaker::Bot,
         slots: vec![LaneSlot { webhook: WebhookNumber(1), sequence: 1, wanted: true }],
-        journal: JournalEntry { user: ALICE, size: frame.len() as u32, identity: 1, content: 2 },
+        journal: JournalEntry { user: ALICE, size: frame.len() as u32, identity: 1, content: 2, said: None },
         frame,
     }
 }

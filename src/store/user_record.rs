@@ -13,6 +13,28 @@ pub struct UserRecord {
     pub platform_user_id: Option<String>,
     /// Whether it was ever connected: each later connect says that it is a reconnect.
     pub history: ConnectHistory,
+    /// What of the platform's history is known; none before the first connect.
+    pub seen: Option<Seen>,
+}
+
+/// How far a user's events cover the platform's history. All times are the platform's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Whatever is older is known: the newest record that a complete recovery saw.
+    pub up_to: Timestamp,
+    /// Stretches after that which no recovery could look at, in the order of their recoveries.
+    pub holes: Vec<Hole>,
+    /// Until when the connection is known to have been up: what came before came on it.
+    pub alive_at: Timestamp,
+}
+
+/// A stretch of time, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// Its last moment.
+    pub to: Timestamp,
 }
 
 /// Whether a user was ever connected.

@@ -76,7 +76,8 @@ async fn pass(
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     behind.seen.lock().unwrap().push(passed);
-    let Some(path) = path.strip_prefix(BASE) else {
+    let whole = uri.path_and_query().map_or(path, ToString::to_string);
+    let Some(path) = whole.strip_prefix(BASE) else {
         return Response::builder().status(StatusCode::NOT_FOUND).body(Body::empty()).unwrap();
     };
     let mut request = behind.http.request(method, behind.platform.join(path).unwrap()).body(body);

@@ -11,6 +11,7 @@ mod events;
 mod front;
 mod messages;
 mod platform;
+mod recovery;
 mod reports;
 mod shutdown;
 mod support;

@@ -390,7 +390,7 @@ async fn an_ack_after_the_reply_is_still_its_ack() {
 #[tokio::test]
 async fn without_an_ack_a_message_is_sent_again_with_the_same_id() {
     let world = impatient().await;
-    world.control().inject(Fault::once(FaultKind::LostAck));
+    world.control().inject(Fault::once(FaultKind::LostMessage));
     let id = world.send(ALICE, "Hi").await;
     assert_eq!(end(&world.final_status(ALICE, id).await), json!(["acked", null, "confirmed", 2]));
     let frames = world.control().messages(ALICE);
@@ -402,7 +402,7 @@ async fn without_an_ack_a_message_is_sent_again_with_the_same_id() {
 #[tokio::test]
 async fn after_max_attempts_without_an_ack_a_message_expires_and_the_next_goes_on() {
     let world = impatient().await;
-    world.control().inject(Fault::times(FaultKind::LostAck, 3));
+    world.control().inject(Fault::times(FaultKind::LostMessage, 3));
     let (lost, next) = (world.send(ALICE, "lost").await, world.send(ALICE, "next").await);
     assert_eq!(end(&world.final_status(ALICE, lost).await), json!(["expired", "no_ack", "unknown", 3]));
     assert_eq!(end(&world.final_status(ALICE, next).await), json!(["acked", null, "confirmed", 1]));

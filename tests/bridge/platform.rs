@@ -183,7 +183,12 @@ async fn the_platform_may_have_a_base_path() {
     world.all_connected().await;
     world.is_usable(ALICE).await;
     let paths: Vec<_> = front.seen().into_iter().map(|seen| seen.path).collect();
-    assert_eq!(paths, ["/some/base/api/1.1/oAuth/token/jwtgrant", "/some/base/api/1.1/rtm/start"]);
+    assert_eq!(
+        paths,
+        ["oAuth/token/jwtgrant", "rtm/start", "botmessages/rtm"]
+            .map(|path| format!("/some/base/api/1.1/{path}"))
+    );
+    assert_eq!(world.control().request_count(Endpoint::History), 1);
     let start = &front.seen()[1];
     assert!(start.headers["authorization"].to_str().unwrap().starts_with("bearer "));
     assert_eq!(start.body["botInfo"]["chatBot"], "Sandbox Bot");

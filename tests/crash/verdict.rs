@@ -1,6 +1,7 @@
 //! The ledger against what arrived.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
 
 use rtm_bridge::{
     receiver::ReceivedEvent,
-    sandbox::{FrameKind, ReceivedFrame},
+    sandbox::{Direction, FrameKind, ReceivedFrame},
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -58,6 +59,8 @@ pub struct Figures {
     events: usize,
     deliveries: usize,
     repeated_deliveries: usize,
+    recovered: usize,
+    arrived_twice: usize,
     repeated_pushes: u32,
     reports: usize,
 }
@@ -66,12 +69,13 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kills, drops, slowest_start, accepted, unknown, unknown_arrived, resends, .. } = self;
         let Self { pushes, unconfirmed, confirmed, events, deliveries, .. } = self;
-        let Self { repeated_deliveries, repeated_pushes, reports, .. } = self;
+        let Self { repeated_deliveries, repeated_pushes, reports, recovered, arrived_twice, .. } = self;
         write!(
             f,
             "{kills} kills, {drops} dropped connections, slowest start {slowest_start:.1?}; \
-             {accepted} messages accepted, {unknown} of unknown fate ({unknown_arrived} of them arrived), {resends} resends; \
+             {accepted} messages accepted, {unknown} of unknown fate ({unknown_arrived} of them arrived), {resends} resends, {arrived_twice} of which were not needed; \
              {pushes} pushes ({unconfirmed} not confirmed, {repeated_pushes} repeated), {confirmed} delivery acks; \
+             {recovered} events recovered from the history; \
              {reports} reported ends of messages; \
              {events} events at webhooks, {deliveries} successful deliveries, {repeated_deliveries} of them repeated"
         )
@@ -108,9 +112,11 @@ pub fn judge(world: &World, stage: &Stage, finals: &Finals) -> Findings {
         for (user, confirmed) in confirmed.iter().enumerate() {
             let mut lane = Lane { webhook, user, findings: &mut findings };
             lane.judge_pushes(&attempts, &entries, &mut ids_of_keys);
+            lane.judge_history(&attempts, stage);
             lane.judge_deliveries(&attempts, &delivered, confirmed, &entries);
         }
     }
+    findings.figures.arrived_twice = (0..USERS).map(|user| arrived_twice(user, stage)).sum();
     count(world, &entries, &confirmed, &mut findings.figures);
     findings
 }
@@ -137,6 +143,14 @@ fn count(world: &World, entries: &Entries, confirmed: &[HashSet<String>], figure
 }
 
 // ---- Messages.
+
+/// How many messages of a user the bot got twice: each text is sent by one message only.
+fn arrived_twice(user: usize, stage: &Stage) -> usize {
+    let history = stage.control.history(&user_name(user));
+    let incoming = history.iter().filter(|item| item.direction == Direction::Incoming);
+    let mut texts = HashSet::new();
+    incoming.filter(|item| !texts.insert(&*item.text)).count()
+}
 
 /// Every accepted message is final and confirmed, also after a restart.
 fn judge_statuses(entries: &Entries, finals: &Finals, findings: &mut Findings) {
@@ -282,6 +296,21 @@ struct Envelope<'a> {
     data: &'a RawValue,
 }
 
+/// Where an event came from, and by what the history knows it.
+#[derive(Deserialize)]
+struct Told<'a> {
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    data: TellsApart<'a>,
+}
+
+#[derive(Deserialize)]
+struct TellsApart<'a> {
+    #[serde(borrow, rename = "messageId")]
+    message_id: Option<Cow<'a, str>>,
+}
+
 #[derive(Deserialize)]
 struct Keyed {
     key: Option<String>,
@@ -390,6 +419,31 @@ impl Lane<'_> {
                 self.wrong(&format!("came after push {last}: {}; {pushed}", shown(event)));
             }
             last = last.max(pushed.number);
+        }
+    }
+
+    /// Everything that the bot said since the user's first connect is one event, live or recovered.
+    fn judge_history(&mut self, attempts: &[Arc<ReceivedEvent>], stage: &Stage) {
+        let mut ids: HashMap<String, HashSet<&str>> = HashMap::new();
+        let mut recovered = HashSet::new();
+        for event in self.own(attempts) {
+            let told: Told<'_> = serde_json::from_slice(&event.body).expect("an envelope has a source");
+            if let Some(message) = told.data.message_id {
+                ids.entry(message.into_owned()).or_default().insert(&event.id);
+            }
+            if told.source == "history" {
+                recovered.insert(&*event.id);
+            }
+        }
+        if self.webhook == "audit" {
+            self.findings.figures.recovered += recovered.len();
+        }
+        for item in stage.control.history(&user_name(self.user)) {
+            let events = ids.get(&item.id).map_or(0, HashSet::len);
+            if item.direction == Direction::Outgoing && events != 1 {
+                let (id, text) = (&item.id, start_of(item.text.as_bytes()));
+                self.wrong(&format!("what the bot said is {events} events: {id}, {}, {text}", item.created));
+            }
         }
     }
 

@@ -58,7 +58,7 @@ async fn a_lost_message_is_sent_again() {
 #[tokio::test]
 async fn a_message_without_any_ack_expires_and_the_next_goes_on() {
     let (sandbox, control) = sandbox().await;
-    control.inject(Fault::times(FaultKind::LostAck, 3));
+    control.inject(Fault::times(FaultKind::LostMessage, 3));
     let bridge = Bridge::start(&sandbox, &["alice"]);
     let [lost, next] = [bridge.accept("alice", "one").await, bridge.accept("alice", "two").await];
     let record = bridge.fate("alice", lost).await;

@@ -20,14 +20,14 @@ use super::*;
 use crate::{
     config,
     events::EventId,
-    messages::{Certainty, Expectation, MessageContent, QueuedMessage, Verdict},
+    messages::{Certainty, Expectation, MessageContent, OwnMessage, QueuedMessage, Verdict},
     names::{BotName, UserName},
     rtm::{
         counters::Counter,
         session::{Beginnings, SessionSettings},
         testing::{bot, platform_settings, read_request},
     },
-    store::{ConnectHistory, UserNumber, UserRecord},
+    store::{ConnectHistory, Said, UserNumber, UserRecord},
 };
 
 /// What the rooms were told.
@@ -96,6 +96,22 @@ impl Rooms for NoteTakers {
         sender.send(()).expect("its receiver is here");
         durable
     }
+
+    fn knows(&self, _: UserNumber, _: &str) -> bool {
+        false
+    }
+
+    fn said(&self, _: UserNumber) -> Vec<Said> {
+        Vec::new()
+    }
+
+    fn own(&self, _: UserNumber, _: ClientMessageId) -> Result<Option<OwnMessage>, StoreError> {
+        Ok(None)
+    }
+
+    fn own_within(&self, _: UserNumber, _: Duration) -> Result<Vec<OwnMessage>, StoreError> {
+        Ok(Vec::new())
+    }
 }
 
 type ServerSocket = WebSocketStream<TcpStream>;
@@ -145,6 +161,7 @@ impl World {
                 connect_timeout: settings.connect_timeout,
                 write_timeout: settings.pong_timeout,
             },
+            history: config::History::default(),
             delivery_acks,
         };
         let user = Arc::new(User::new(
@@ -246,19 +263,24 @@ fn session_settings() -> SessionSettings {
         max_attempts: 3,
         in_flight: 1,
         message_rate: None,
+        recover: true,
+        history_timeout: Duration::from_secs(10),
     }
 }
 
-/// jwtgrant and rtm/start, which point to the socket's address.
+/// jwtgrant, rtm/start, which points to the socket's address, and a history without records.
 async fn serve_api(ws: String, sign_ins: Arc<AtomicU32>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let mut sid = 0;
         while let Ok((mut socket, _)) = listener.accept().await {
-            let body = if read_request(&mut socket).await.contains("/jwtgrant ") {
+            let request = read_request(&mut socket).await;
+            let body = if request.contains("/jwtgrant ") {
                 sign_ins.fetch_add(1, Ordering::Relaxed);
                 json!({"authorization": {"accessToken": "tok", "expiresDate": "2100-01-01T00:00:00Z"}})
+            } else if request.contains("/botmessages/rtm?") {
+                json!({"total": 0, "moreAvailable": false, "messages": []})
             } else {
                 sid += 1;
                 json!({ "url": format!("ws://{ws}/rtm/bot?sid={sid}") })

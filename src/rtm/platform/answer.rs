@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// More of an answer is not read.
-const MOST_BODY: usize = 1024 * 1024;
+/// More of an answer is not read, as a rule.
+pub(super) const MOST_BODY: usize = 1024 * 1024;
 /// A `Retry-After` beyond this is taken for this.
 const MOST_WAIT: Duration = Duration::from_secs(86_400);
 
@@ -53,11 +53,12 @@ struct ApiErrors {
 }
 
 impl Answer {
-    /// Makes the request and reads what comes.
+    /// Makes the request and reads what comes, `most` bytes of it.
     pub(super) async fn to(
         step: Step,
         request: reqwest::RequestBuilder,
         secrets: &[&Secret],
+        most: usize,
     ) -> Result<Self, Failure> {
         let failed = |error: reqwest::Error| {
             let kind = if error.is_timeout() { FailureKind::Timeout } else { FailureKind::Network };
@@ -75,8 +76,8 @@ impl Answer {
             secrets: secrets.iter().map(|&secret| secret.clone()).collect(),
         };
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if answer.body.len() + chunk.len() > MOST_BODY {
-                return Err(answer.malformed("it is longer than 1 MiB"));
+            if answer.body.len() + chunk.len() > most {
+                return Err(answer.malformed(&format!("it is longer than {} MiB", most >> 20)));
             }
             answer.body.extend_from_slice(&chunk);
         }
@@ -128,9 +129,15 @@ impl Answer {
     }
 }
 
+/// What a refusal of an access token means, whichever way it is said.
+pub(super) fn token_refusal(status: StatusCode, error: Option<&ApiError>) -> Option<FailureKind> {
+    let refused = status == StatusCode::UNAUTHORIZED || error.is_some_and(names_the_token);
+    refused.then_some(FailureKind::TokenRefused)
+}
+
 /// Whether an error says that the access token is the problem, in the forms that the platform's own
 /// clients know.
-pub(super) fn names_the_token(error: &ApiError) -> bool {
+fn names_the_token(error: &ApiError) -> bool {
     const CODES: [&str; 5] =
         ["TOKEN_EXPIRED", "not_authed", "invalid_auth", "account_inactive", "token_expired"];
     let says = |value: &Value| {

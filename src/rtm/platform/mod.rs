@@ -4,6 +4,7 @@
 //! environment, no retries of its own, a limit on time and on the size of what is read.
 
 mod answer;
+mod history;
 mod tls;
 
 use std::{
@@ -14,17 +15,14 @@ use std::{
     },
 };
 
-use reqwest::{
-    StatusCode,
-    header::{AUTHORIZATION, HeaderValue},
-};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-use self::answer::Answer;
 pub(super) use self::answer::retry_after;
+use self::answer::{Answer, MOST_BODY};
 use super::{
     failure::{Failure, FailureKind, Step},
     pace::{Pace, Paces},
@@ -174,7 +172,7 @@ impl Platform {
     pub async fn grant(&self, jwt: &Secret, bot: &Bot) -> Result<Granted, Failure> {
         let body = json!({ "assertion": jwt.expose(), "botInfo": bot_info(bot), "token": {} });
         let request = self.http.post(self.endpoint("oAuth/token/jwtgrant")).json(&body);
-        let answer = self.ask(Step::SignIn, request, &[jwt, &bot.client_secret]).await?;
+        let answer = self.ask(Step::SignIn, request, &[jwt, &bot.client_secret], MOST_BODY).await?;
         if let Some(failure) = answer.failure(|status, _| match status.as_u16() {
             400 | 401 | 403 => Some(FailureKind::Unauthorized),
             _ => None,
@@ -202,11 +200,8 @@ impl Platform {
         };
         let body = json!({ "botInfo": bot_info(bot), "token": {} });
         let request = self.http.post(self.endpoint("rtm/start")).header(AUTHORIZATION, bearer).json(&body);
-        let answer = self.ask(Step::Start, request, &[token]).await?;
-        if let Some(failure) = answer.failure(|status, error| {
-            let refused = status == StatusCode::UNAUTHORIZED || error.is_some_and(answer::names_the_token);
-            refused.then_some(FailureKind::TokenRefused)
-        }) {
+        let answer = self.ask(Step::Start, request, &[token], MOST_BODY).await?;
+        if let Some(failure) = answer.failure(answer::token_refusal) {
             return Err(failure);
         }
         let StartBody { url } = answer.body()?;
@@ -219,8 +214,9 @@ impl Platform {
         step: Step,
         request: reqwest::RequestBuilder,
         secrets: &[&Secret],
+        most: usize,
     ) -> Result<Answer, Failure> {
-        let answer = Answer::to(step, request, secrets).await?;
+        let answer = Answer::to(step, request, secrets, most).await?;
         if let Some(skew) = answer.skew {
             self.clock.set(skew);
         }

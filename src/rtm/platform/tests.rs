@@ -180,3 +180,68 @@ fn a_bad_ca_file_says_what_to_do() {
     let error = Platform::new(&settings).unwrap_err().to_string();
     assert!(error.starts_with("platform.ca: /") && error.contains("CERTIFICATE"), "{error}");
 }
+
+// ---- The history.
+
+const PAGE: &str = r#"{"total":2,"moreAvailable":true,"messages":[
+    {"_id":"ms-1","type":"outgoing","timestampValue":17,"components":[{"data":{"text":"Hi"}}]},
+    {"_id":"ms-2","type":"outgoing"}, 7]}"#;
+
+async fn history(responder: &Responder) -> Result<crate::rtm::recovery::Page, Failure> {
+    responder.platform().history(&Secret::new("tok"), &bot(), 40, 20).await
+}
+
+#[tokio::test]
+async fn a_page_of_the_history_is_asked_for_and_read() {
+    let responder = Responder::json("200 OK", PAGE).await;
+    let page = history(&responder).await.unwrap();
+    let request = responder.request();
+    assert!(
+        request.starts_with("GET /api/1.1/botmessages/rtm?botId=st-1&limit=20&offset=40 HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(request.to_ascii_lowercase().contains("authorization: bearer tok\r\n"), "{request}");
+    let texts: Vec<_> = page.records.iter().map(|record| (&*record.id, &*record.text)).collect();
+    assert_eq!(
+        (texts, page.returned),
+        (vec![("ms-1", "Hi")], 3),
+        "what can't be placed is skipped, but counts"
+    );
+    assert_eq!(page.more, crate::rtm::recovery::More::Perhaps);
+    let last = Responder::json("200 OK", r#"{"moreAvailable":false,"messages":[]}"#).await;
+    assert_eq!(history(&last).await.unwrap().more, crate::rtm::recovery::More::No);
+}
+
+#[tokio::test]
+async fn what_the_history_answers_instead_has_its_class() {
+    let expired = r#"{"errors":[{"msg":"token expired","code":"TOKEN_EXPIRED"}]}"#;
+    for (status, body, kind) in [
+        ("401 Unauthorized", "{}", FailureKind::TokenRefused),
+        ("400 Bad Request", expired, FailureKind::TokenRefused),
+        ("404 Not Found", "{}", FailureKind::Refused { status: 404 }),
+        ("503 Service Unavailable", "", FailureKind::Server { status: 503 }),
+        ("429 Too Many Requests", "", FailureKind::RateLimited),
+        ("200 OK", "nonsense", FailureKind::Malformed),
+        ("200 OK", r#"{"messages":7}"#, FailureKind::Malformed),
+    ] {
+        let responder = Responder::with_headers(status, "retry-after: 7\r\n", body).await;
+        let failure = history(&responder).await.unwrap_err();
+        assert_eq!((failure.step, failure.kind), (Step::History, kind), "{status} {body}");
+        let told = matches!(kind, FailureKind::Server { .. } | FailureKind::RateLimited);
+        assert!(!told || failure.retry_after == Some(Duration::from_secs(7)), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_the_history_may_be_larger_than_other_answers_but_not_endless() {
+    let page = |megabytes: usize| {
+        let text = "x".repeat(megabytes << 20);
+        format!(
+            r#"{{"messages":[{{"_id":"a","type":"outgoing","timestampValue":1,"components":[{{"data":{{"text":"{text}"}}}}]}}]}}"#
+        )
+    };
+    let large = Responder::json("200 OK", &page(3)).await;
+    assert_eq!(history(&large).await.unwrap().records[0].text.len(), 3 << 20);
+    let endless = Responder::json("200 OK", &page(9)).await;
+    assert_eq!(history(&endless).await.unwrap_err().kind, FailureKind::Malformed);
+}

@@ -1,6 +1,6 @@
 //! What goes into a session and what comes out.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use tokio::time::Instant;
 
@@ -10,8 +10,9 @@ use crate::{
     rtm::{
         failure::{Failure, printable},
         frame::FrameHead,
+        token::Skew,
     },
-    store::Access,
+    store::{Access, Seen},
     users::UserStatus,
 };
 
@@ -52,8 +53,8 @@ pub enum Input<'a> {
     },
     /// [`Action::RequestUrl`] failed.
     StartFailed(Failure),
-    /// [`Action::Open`] succeeded.
-    Opened,
+    /// [`Action::Open`] succeeded; the platform's clock is so far ahead of ours.
+    Opened(Skew),
     /// [`Action::Open`] failed.
     OpenFailed(Failure),
     /// A frame that is a JSON object came.
@@ -75,12 +76,65 @@ pub enum Input<'a> {
     Sent(MessageNumber),
     /// [`Action::Send`] could not be done, though the socket is fine.
     NotSent(MessageNumber, NotSent),
+    /// [`Action::FetchHistory`] ended, well or badly.
+    HistoryRead(HistoryReply),
+    /// [`Action::Release`] is done.
+    Released {
+        /// What of the history is seen now, if all of it is stored.
+        seen: Option<Seen>,
+        /// How long the socket stood unread meanwhile.
+        stalled: Duration,
+    },
     /// [`Session::deadline`](super::Session::deadline) is reached.
     TimePassed,
     /// Someone asked for a new connection.
     ReconnectRequested,
     /// The daemon stops, or the user is no longer configured.
     Stop,
+}
+
+/// What is to be read of the history, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchPlan {
+    /// What for.
+    pub purpose: Purpose,
+    /// The access token; none if the one at hand is no good.
+    pub token: Option<Secret>,
+    /// Messages that may have arrived, to be looked for.
+    pub look_up: Vec<ClientMessageId>,
+    /// The user's latest message that was sent before.
+    pub last_sent: Option<ClientMessageId>,
+    /// When it is to be over.
+    pub until: Instant,
+}
+
+/// What a history is read for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// To recover what was missed, given what was seen before; and to look messages up.
+    Recovery(Seen),
+    /// To look messages up.
+    LookUp,
+}
+
+/// What reading the history brought for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryReply {
+    /// The messages that were found.
+    pub found: BTreeSet<MessageNumber>,
+    /// Whether what was not found is not there.
+    pub reading: Reading,
+    /// A new access token, if one was needed.
+    pub grant: Option<Grant>,
+}
+
+/// How far a history was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// As far as was needed.
+    Whole,
+    /// Less: it failed, or took too long.
+    Cut,
 }
 
 /// Why a message did not go out on a working socket.
@@ -186,6 +240,20 @@ pub enum Action {
         /// Whether it is a bot's answer: of interest to whoever waits for one.
         answer: Answer,
     },
+    /// Read the history, and answer with `HistoryRead` when that ended; replaces an earlier one. For a
+    /// recovery, keep what `HoldEvent` brings until `Release`.
+    FetchHistory(FetchPlan),
+    /// The history is no longer needed: no `HistoryRead` follows.
+    StopFetching,
+    /// The frame that came in is an event: keep it until `Release`, behind those that are kept already.
+    HoldEvent {
+        /// The user's latest message that was sent before it.
+        in_reply_to: Option<ClientMessageId>,
+        /// Whether it is a bot's answer.
+        answer: Answer,
+    },
+    /// Store what was recovered and what was kept, each event once, in order; answer with `Released`.
+    Release,
     /// Store [`Session::memory`](super::Session::memory).
     Remember,
     /// The connection's status changed.

@@ -58,6 +58,11 @@ impl Link {
         self.pinged_at = None;
     }
 
+    /// When the platform was last known to be there.
+    pub(super) fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
     /// Nobody listened for so long: that is not the platform's silence.
     pub(super) fn stalled(&mut self, span: Duration) {
         self.last_heard += span;

@@ -17,6 +17,7 @@
 //! Whatever ends a try or a connection goes through `Session::disconnect`, so there is one place
 //! where the outbox learns of it and one where the backoff is chosen.
 
+mod history;
 mod io;
 mod link;
 mod outbox;
@@ -30,9 +31,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use io::{Action, Answer, CloseCause, Grant, Input, NotSent, SocketUrl};
+use history::Fetch;
+pub use io::{
+    Action, Answer, CloseCause, FetchPlan, Grant, HistoryReply, Input, NotSent, Purpose, Reading, SocketUrl,
+};
 use link::{Link, Tick};
-use outbox::{Blame, Outbox};
+use outbox::{Blame, Outbox, Pumped};
 use schedule::Class;
 
 use crate::{
@@ -42,6 +46,7 @@ use crate::{
     rtm::{
         failure::{Failure, FailureKind},
         frame::{FrameClass, FrameHead},
+        token::Skew,
     },
     store::{Access, ConnectHistory, UserRecord},
     users::{ConnectionState, UserStatus},
@@ -49,6 +54,8 @@ use crate::{
 
 /// A URL this old isn't opened any more; the platform takes it for 30 s.
 const URL_GOOD_FOR: Duration = Duration::from_secs(25);
+/// How often it is noted that the connection is up, should the process be killed.
+const NOTE_ALIVE_EVERY: Duration = Duration::from_secs(3600);
 /// A token is not used for its last minute.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
@@ -62,7 +69,10 @@ mod close_code {
 
 /// The knobs of `bridge.toml` that a session needs, under their names there.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "they are named and documented in config::Platform and config::Messages")]
+#[expect(
+    missing_docs,
+    reason = "they are named and documented in config::Platform, config::Messages and config::History"
+)]
 pub struct SessionSettings {
     pub ping_interval: Duration,
     pub pong_timeout: Duration,
@@ -74,6 +84,8 @@ pub struct SessionSettings {
     pub max_attempts: u32,
     pub in_flight: usize,
     pub message_rate: Option<Rate>,
+    pub recover: bool,
+    pub history_timeout: Duration,
 }
 
 /// What a session starts with.
@@ -99,6 +111,12 @@ pub struct Session {
     outbox: Outbox,
     memory: UserRecord,
     status: UserStatus,
+    /// The history that is being read, connected or not.
+    fetch: Option<Fetch>,
+    /// How far the platform's clock was ahead of ours when the socket was opened.
+    skew: Skew,
+    /// When to note next that the connection is up.
+    note_alive_at: Option<Instant>,
     rng: fastrand::Rng,
 }
 
@@ -149,7 +167,17 @@ impl Session {
             UserStatus { state: ConnectionState::Connecting, since: now.wall, last_error: None, attempts: 0 };
         let outbox = Outbox::new(pending, last_sent, &settings);
         let rng = fastrand::Rng::with_seed(seed);
-        Self { settings, phase: Phase::Idle, outbox, memory, status, rng }
+        Self {
+            settings,
+            phase: Phase::Idle,
+            outbox,
+            memory,
+            status,
+            fetch: None,
+            skew: Skew::default(),
+            note_alive_at: None,
+            rng,
+        }
     }
 
     /// What is to be remembered of the user.
@@ -170,7 +198,7 @@ impl Session {
             Phase::Open(link) => (Some(link.deadline(&self.settings)), self.outbox.open_deadline()),
             Phase::Waiting { until, .. } => (Some(*until), None),
         };
-        [phase, messages, self.outbox.sweep_deadline()].into_iter().flatten().min()
+        [phase, messages, self.note_alive_at, self.outbox.sweep_deadline()].into_iter().flatten().min()
     }
 
     /// Takes an input and appends what is to be done. Inputs that don't fit the state (an answer to
@@ -186,7 +214,7 @@ impl Session {
             Input::ReconnectRequested => self.renew(now, out),
             Input::TokenGranted(grant) => self.granted(grant, now, out),
             Input::UrlIssued { url, at } => self.url_issued(url, at, now, out),
-            Input::Opened => self.opened(now, out),
+            Input::Opened(skew) => self.opened(skew, now, out),
             Input::GrantFailed(failure) if matches!(self.phase, Phase::SigningIn) => {
                 self.disconnect(End::Failed(failure), now, out);
             }
@@ -199,6 +227,8 @@ impl Session {
             Input::Heard => self.heard(now),
             Input::Stalled(span) => self.stalled(span),
             Input::Closed(cause) => self.closed(cause, now, out),
+            Input::HistoryRead(reply) => self.history_read(reply, now, out),
+            Input::Released { seen, stalled } => self.released(seen, stalled, now, out),
             Input::Message(message) => self.message(message, now, out),
             Input::Sent(number) => {
                 self.outbox.sent(number, now, &self.settings, out);
@@ -224,10 +254,13 @@ impl Session {
 
     fn stop(&mut self, now: Now, out: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Open(_)) {
+            self.note_alive(now, out);
             // Nobody may take the user for connected from here on.
             self.set_state(ConnectionState::Connecting, now, out);
             out.push(Action::Close { code: close_code::GOING_AWAY });
         }
+        self.stop_fetching(out);
+        self.note_alive_at = None;
         self.outbox.disconnected(Blame::None, out);
         self.phase = Phase::Stopped;
     }
@@ -309,16 +342,20 @@ impl Session {
         }
     }
 
-    fn opened(&mut self, now: Now, out: &mut Vec<Action>) {
+    fn opened(&mut self, skew: Skew, now: Now, out: &mut Vec<Action>) {
         if !matches!(self.phase, Phase::Opening) {
             return;
         }
         self.phase = Phase::Open(Link::new(now.mono));
-        if self.memory.history == ConnectHistory::Never {
-            self.memory.history = ConnectHistory::Before;
+        self.skew = skew;
+        self.note_alive_at = Some(now.mono + NOTE_ALIVE_EVERY);
+        self.set_state(ConnectionState::Connected, now, out);
+        if self.memory.seen.is_some() {
+            self.recover(now, out);
+        } else {
+            self.memory.begin(skew.to_platform(now.wall));
             out.push(Action::Remember);
         }
-        self.set_state(ConnectionState::Connected, now, out);
         self.pump(now, out);
     }
 
@@ -347,6 +384,9 @@ impl Session {
     /// The one way from a try or a connection to the next: the outbox takes back what was under
     /// way, and the backoff is chosen.
     fn disconnect(&mut self, end: End, now: Now, out: &mut Vec<Action>) {
+        self.note_alive(now, out);
+        self.note_alive_at = None;
+        self.stop_looking_up(out);
         let blame = match &end {
             End::Closed(CloseCause::Code(1009, _)) => {
                 self.outbox.reject_last(FinalReason::TooLarge, out);
@@ -398,7 +438,10 @@ impl Session {
                 let answers = !head.is("user_message");
                 let in_reply_to = self.outbox.last_sent().filter(|_| answers);
                 let answer = if head.is("bot_response") { Answer::Yes } else { Answer::No };
-                out.push(Action::StoreEvent { in_reply_to, answer });
+                out.push(match self.fetch {
+                    Some(Fetch::Recovery { .. }) => Action::HoldEvent { in_reply_to, answer },
+                    Some(Fetch::LookUp { .. }) | None => Action::StoreEvent { in_reply_to, answer },
+                });
             }
         }
     }
@@ -427,8 +470,12 @@ impl Session {
     }
 
     fn pump(&mut self, now: Now, out: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Open(_)) {
-            self.outbox.pump(now, &self.settings, out);
+        if !matches!(self.phase, Phase::Open(_)) {
+            return;
+        }
+        self.end_idle_look_up(out);
+        if self.outbox.pump(now, &self.settings, out) == Pumped::InDoubt && self.fetch.is_none() {
+            self.look_up(now, out);
         }
     }
 
@@ -449,7 +496,11 @@ impl Session {
                         return self.disconnect(End::Closed(CloseCause::Dead), now, out);
                     }
                 }
-                self.outbox.acks_overdue(now.mono, &self.settings, out);
+                if self.note_alive_at.is_some_and(|at| now.mono >= at) {
+                    self.note_alive(now, out);
+                    self.note_alive_at = Some(now.mono + NOTE_ALIVE_EVERY);
+                }
+                self.outbox.acks_overdue(now.mono);
                 self.pump(now, out);
             }
             _ => {}

@@ -5,7 +5,10 @@
 //! is sent next is the first entry that isn't under way, and after a disconnect all of them wait
 //! again in their old places.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -44,6 +47,7 @@ struct Entry {
     message: QueuedMessage,
     flight: Flight,
     left: Departure,
+    doubt: Doubt,
     /// Sends on an open socket that no ack followed in time.
     unacked_sends: u32,
     /// Sends that a disconnect followed before any ack.
@@ -68,6 +72,24 @@ enum Flight {
 enum Departure {
     Never,
     Perhaps,
+}
+
+/// Whether a message that is to be sent may have arrived already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// It didn't, as far as anybody can say.
+    None,
+    /// It may have: it is looked for before it is sent again.
+    Open,
+}
+
+/// What pumping came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pumped {
+    /// Whatever may be sent now was.
+    Done,
+    /// What is next may have arrived already.
+    InDoubt,
 }
 
 /// Whether a disconnect may be a message's fault.
@@ -166,36 +188,76 @@ impl Outbox {
         acks.chain(self.rate_gate).min()
     }
 
-    /// Counts the sends whose ack didn't come in time; those messages are sent again, or end.
-    pub(super) fn acks_overdue(&mut self, now: Instant, settings: &SessionSettings, out: &mut Vec<Action>) {
-        self.retain_under_way(|entry| {
+    /// Counts the sends whose ack didn't come in time; those messages are looked for, and then they
+    /// are sent again, or end.
+    pub(super) fn acks_overdue(&mut self, now: Instant) {
+        for entry in self.under_way_mut() {
             if matches!(entry.flight, Flight::Unacked(due) if due <= now) {
                 entry.unacked_sends += 1;
                 entry.flight = Flight::Overdue;
-                if entry.unacked_sends >= settings.max_attempts {
-                    finish(entry, Verdict::Expired(FinalReason::NoAck), out);
-                    return false;
-                }
+                entry.doubt = Doubt::Open;
+            }
+        }
+    }
+
+    /// The messages that may have arrived and are to be sent again.
+    pub(super) fn in_doubt(&self) -> impl Iterator<Item = &QueuedMessage> {
+        self.queue.iter().filter(|entry| entry.doubt == Doubt::Open).map(|entry| &entry.message)
+    }
+
+    /// The history was read: what was found is acked; of the rest, what was `asked` for didn't arrive.
+    /// Where nobody can say (`None`), everything is sent again.
+    pub(super) fn looked_up(
+        &mut self,
+        found: &BTreeSet<MessageNumber>,
+        asked: Option<&BTreeSet<MessageNumber>>,
+        out: &mut Vec<Action>,
+    ) {
+        let mut latest = None;
+        self.queue.retain_mut(|entry| {
+            let number = entry.message.number;
+            if entry.doubt == Doubt::None {
+                return true;
+            }
+            if found.contains(&number) {
+                latest = Some((number, entry.message.id));
+                finish(entry, Verdict::Found, out);
+                return false;
+            }
+            if asked.is_none_or(|asked| asked.contains(&number)) {
+                entry.doubt = Doubt::None;
             }
             true
         });
+        // A kill may have forgotten that it was sent.
+        self.last_sent = self.last_sent.max(latest);
+        if self.queue.is_empty() {
+            self.sweep_at = None;
+        }
     }
 
     /// Sends what is next, if anything may be sent now. Call it whenever that may have changed, and
     /// only while the socket is open.
-    pub(super) fn pump(&mut self, now: Now, settings: &SessionSettings, out: &mut Vec<Action>) {
+    pub(super) fn pump(&mut self, now: Now, settings: &SessionSettings, out: &mut Vec<Action>) -> Pumped {
         self.rate_gate = None;
         if self.writing.is_some() {
-            return;
+            return Pumped::Done;
         }
         while let Some(index) = self.next_to_send(settings) {
             if self.queue[index].message.expires_at <= now.wall {
                 self.finish_at(index, Verdict::Expired(FinalReason::Ttl), out);
                 continue;
             }
+            if self.queue[index].doubt == Doubt::Open {
+                return Pumped::InDoubt;
+            }
+            if self.queue[index].unacked_sends >= settings.max_attempts {
+                self.finish_at(index, Verdict::Expired(FinalReason::NoAck), out);
+                continue;
+            }
             if let Some(Err(at)) = self.rate.as_mut().map(|rate| rate.take(now.mono)) {
                 self.rate_gate = Some(at);
-                return;
+                return Pumped::Done;
             }
             let entry = &mut self.queue[index];
             entry.flight = Flight::Writing;
@@ -204,8 +266,9 @@ impl Outbox {
             self.writing = Some(number);
             self.last_on_socket = Some(number);
             out.push(Action::Send { number, id });
-            return;
+            return Pumped::Done;
         }
+        Pumped::Done
     }
 
     /// The frame of this message went out.
@@ -305,6 +368,9 @@ impl Outbox {
                 if flight == Flight::Writing {
                     out.push(Action::MarkSent { number: entry.message.number });
                 }
+                if entry.left == Departure::Perhaps {
+                    entry.doubt = Doubt::Open;
+                }
                 let cut_off = matches!(flight, Flight::Writing | Flight::Unacked(_));
                 entry.cut_off += u32::from(cut_off && blame == Blame::Possible);
                 if entry.cut_off >= MOST_CUT_OFF {
@@ -322,12 +388,11 @@ impl Outbox {
 
     /// Nobody read the socket for so long: acks may lie there.
     pub(super) fn stalled(&mut self, span: Duration) {
-        self.retain_under_way(|entry| {
+        for entry in self.under_way_mut() {
             if let Flight::Unacked(due) = &mut entry.flight {
                 *due += span;
             }
-            true
-        });
+        }
     }
 
     /// What is to be sent now, if anything may be: first what is overdue, then the next in order.
@@ -346,15 +411,8 @@ impl Outbox {
         self.queue.iter().take_while(|entry| entry.flight != Flight::Queued)
     }
 
-    fn retain_under_way(&mut self, mut keep: impl FnMut(&mut Entry) -> bool) {
-        let mut index = 0;
-        while self.queue.get(index).is_some_and(|entry| entry.flight != Flight::Queued) {
-            if keep(&mut self.queue[index]) {
-                index += 1;
-            } else {
-                self.queue.remove(index);
-            }
-        }
+    fn under_way_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.queue.iter_mut().take_while(|entry| entry.flight != Flight::Queued)
     }
 
     /// The write of this message is over: its place, if it still waits for that.
@@ -378,11 +436,11 @@ impl Outbox {
 
 impl Entry {
     fn new(message: QueuedMessage) -> Self {
-        let left = match message.certainty {
-            Certainty::None => Departure::Never,
-            Certainty::Unknown | Certainty::Confirmed => Departure::Perhaps,
+        let (left, doubt) = match message.certainty {
+            Certainty::None => (Departure::Never, Doubt::None),
+            Certainty::Unknown | Certainty::Confirmed => (Departure::Perhaps, Doubt::Open),
         };
-        Self { message, flight: Flight::Queued, left, unacked_sends: 0, cut_off: 0 }
+        Self { message, flight: Flight::Queued, left, doubt, unacked_sends: 0, cut_off: 0 }
     }
 }
 

@@ -32,6 +32,8 @@ enum Event {
     Close(u16),
     Stall(u64),
     NotSent(NotSent),
+    /// The history is read: by bits, which of the messages that were looked for are found.
+    History(Reading, u8),
     /// Time passes, and the session is told only if it is due.
     Wait(u64),
     /// Time passes up to the deadline.
@@ -69,6 +71,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => code.prop_map(Event::Close),
         1 => (0u64..100).prop_map(Event::Stall),
         1 => prop_oneof![Just(NotSent::Unreadable), Just(NotSent::TooLarge)].prop_map(Event::NotSent),
+        4 => (prop_oneof![Just(Reading::Whole), Just(Reading::Cut)], any::<u8>()).prop_map(|(how, found)| Event::History(how, found)),
         3 => (0u64..40_000).prop_map(Event::Wait),
         8 => Just(Event::UntilDue),
         1 => Just(Event::TellTheTime),
@@ -86,6 +89,14 @@ enum Asked {
     Open,
 }
 
+/// A history that is being read.
+#[derive(Debug, Clone, PartialEq)]
+struct Fetching {
+    holds_back: bool,
+    asked: BTreeSet<MessageNumber>,
+    until: Instant,
+}
+
 struct World {
     session: Session,
     now: Now,
@@ -99,6 +110,13 @@ struct World {
     first_sends: Vec<MessageNumber>,
     ever_sent: BTreeSet<MessageNumber>,
     finished: BTreeSet<MessageNumber>,
+    fetching: Option<Fetching>,
+    /// Live events that are held back.
+    held: usize,
+    /// What was held back was just stored.
+    must_tell_released: bool,
+    /// Messages that may be sent again: since their last send, the history was asked for them.
+    looked_for: BTreeSet<MessageNumber>,
     sids: u64,
     used: BTreeSet<String>,
     issued: Instant,
@@ -130,6 +148,10 @@ impl World {
             first_sends: Vec::new(),
             ever_sent: BTreeSet::new(),
             finished: BTreeSet::new(),
+            fetching: None,
+            held: 0,
+            must_tell_released: false,
+            looked_for: BTreeSet::new(),
             sids: 0,
             used: BTreeSet::new(),
             issued: now.mono,
@@ -139,14 +161,19 @@ impl World {
 
     fn feed(&mut self, input: Input<'_>) {
         let mut out = Vec::new();
-        let most = 2 * self.session.outbox.len() + 8;
+        let most = 2 * self.session.outbox.len() + 12;
         self.session.handle(self.now, input, &mut out);
         assert!(out.len() <= most, "{} actions at once", out.len());
         for action in out {
             self.carry_out(action);
         }
+        if std::mem::take(&mut self.must_tell_released) {
+            self.feed(Input::Released { seen: None, stalled: Duration::ZERO });
+        }
         let waiting = self.posted.len() - self.finished.len();
         assert!(self.stopped || waiting == self.session.outbox.len(), "each message ends once or waits");
+        let holds_back = self.fetching.as_ref().is_some_and(|fetching| fetching.holds_back);
+        assert!(self.held == 0 || holds_back, "what is held back waits for a recovery");
         if !self.open {
             self.unacked.clear();
             self.writing = None;
@@ -182,7 +209,17 @@ impl World {
                     assert!(self.ever_sent.contains(&number));
                 }
             }
-            Action::StoreEvent { .. } => assert!(self.open),
+            Action::StoreEvent { .. } => {
+                assert!(self.open);
+                assert_eq!(self.held, 0, "events keep their order");
+            }
+            Action::HoldEvent { .. } => {
+                assert!(self.open);
+                self.held += 1;
+            }
+            Action::FetchHistory(plan) => self.fetch(&plan),
+            Action::StopFetching => assert!(self.fetching.take().is_some()),
+            Action::Release => self.release(),
             Action::Remember | Action::StatusChanged(_) => {}
         }
     }
@@ -192,11 +229,44 @@ impl World {
         self.asked = asked;
     }
 
+    fn fetch(&mut self, plan: &FetchPlan) {
+        assert!(self.open, "there is no hurry without a socket");
+        assert!(plan.until > self.now.mono || self.fetching.is_some());
+        let holds_back = matches!(plan.purpose, Purpose::Recovery(_));
+        if let Some(before) = self.fetching.take() {
+            assert!(holds_back && before.holds_back, "one at a time, but for a new gap");
+            assert_eq!(before.until, plan.until, "nothing is held back longer because of that");
+        }
+        let asked = plan.look_up.iter().map(|id| MessageNumber(id.get() - 1000)).collect();
+        self.fetching = Some(Fetching { holds_back, asked, until: plan.until });
+    }
+
+    /// As a connection does it: all of it is stored before anything else is told.
+    fn release(&mut self) {
+        assert!(self.fetching.is_none(), "not before the history was read");
+        self.held = 0;
+        self.must_tell_released = true;
+    }
+
+    fn read_history(&mut self, reading: Reading, found: u8) {
+        let Some(fetching) = self.fetching.take() else { return };
+        let found = fetching.asked.iter().enumerate().filter(|(n, _)| found & (1 << (n % 8)) != 0);
+        let found: BTreeSet<_> = found.map(|(_, number)| *number).collect();
+        match reading {
+            Reading::Whole => self.looked_for.extend(fetching.asked),
+            // Nobody can say anything of any of them.
+            Reading::Cut => self.looked_for.extend(&self.ever_sent),
+        }
+        self.feed(Input::HistoryRead(HistoryReply { found, reading, grant: None }));
+    }
+
     fn send(&mut self, number: MessageNumber) {
         assert!(self.open, "a send without a socket");
         assert_eq!(self.writing, None, "one write at a time");
         assert!(!self.finished.contains(&number), "{number:?} was final");
-        if self.ever_sent.insert(number) {
+        let is_first = self.ever_sent.insert(number);
+        assert!(self.looked_for.remove(&number) || is_first, "{number:?} was not looked for");
+        if is_first {
             self.first_sends.push(number);
             assert!(self.first_sends.is_sorted(), "first sends in order: {:?}", self.first_sends);
         } else {
@@ -264,6 +334,7 @@ impl World {
                 }
             }
             Event::UntilDue => self.until_due(),
+            Event::History(reading, found) => self.read_history(reading, found),
             Event::TellTheTime => self.feed(Input::TimePassed),
             Event::WallJump(millis) => {
                 let span = Duration::from_millis(millis.unsigned_abs());
@@ -298,7 +369,7 @@ impl World {
             Asked::Url => self.issue(),
             Asked::Open => {
                 self.open = true;
-                self.feed(Input::Opened);
+                self.feed(Input::Opened(Skew::default()));
             }
         }
     }
@@ -334,7 +405,7 @@ impl World {
         match which % 6 {
             0 if self.asked != Asked::Token => self.grant(),
             1 if self.asked != Asked::Url => self.issue(),
-            2 if self.asked != Asked::Open => self.feed(Input::Opened),
+            2 if self.asked != Asked::Open => self.feed(Input::Opened(Skew::default())),
             3 if self.asked != Asked::Token => self.feed(Input::GrantFailed(failure())),
             4 if self.asked != Asked::Url => self.feed(Input::StartFailed(failure())),
             5 => self.feed(Input::Sent(MessageNumber(u64::from(which)))),
@@ -356,6 +427,8 @@ impl World {
             self.finish_writes();
             if let Some(number) = self.unacked.first().copied() {
                 self.step(&Event::Ack(number.0, Some(true)));
+            } else if self.fetching.is_some() {
+                self.read_history(Reading::Whole, 0);
             } else if self.asked != Asked::Nothing {
                 self.succeed();
             } else {
@@ -388,6 +461,7 @@ proptest! {
         world.finish_writes();
         world.feed(Input::Stop);
         prop_assert!(!world.open, "the socket is closed");
+        prop_assert_eq!((world.held, world.fetching.take()), (0, None));
         world.stopped = true;
         for event in &events {
             world.step(event);

@@ -2,6 +2,7 @@
 
 mod connected;
 mod connecting;
+mod history;
 mod messages;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(super) fn settings() -> SessionSettings {
         max_attempts: 3,
         in_flight: 1,
         message_rate: None,
+        recover: true,
+        history_timeout: secs(30),
     }
 }
 
@@ -105,7 +108,7 @@ impl Rig {
         let at = self.now.mono;
         self.feed(Input::UrlIssued { url: url("s"), at });
         assert!(matches!(self.session.phase, Phase::Opening), "{:?}", self.session.phase);
-        self.feed(Input::Opened)
+        self.feed(Input::Opened(Skew::default()))
     }
 
     fn grant(&self) -> Grant {
@@ -132,8 +135,33 @@ impl Rig {
         until - self.now.mono
     }
 
-    /// Waits a backoff out and connects again.
+    /// The history was read, and nothing was found there.
+    fn nothing_found(&mut self) -> Vec<Action> {
+        self.found(&[])
+    }
+
+    /// These messages were found in the history.
+    fn found(&mut self, numbers: &[u64]) -> Vec<Action> {
+        let found = numbers.iter().copied().map(MessageNumber).collect();
+        self.feed(Input::HistoryRead(HistoryReply { found, reading: Reading::Whole, grant: None }))
+    }
+
+    /// The history could not be read.
+    fn history_fails(&mut self) -> Vec<Action> {
+        let found = Default::default();
+        self.feed(Input::HistoryRead(HistoryReply { found, reading: Reading::Cut, grant: None }))
+    }
+
+    /// Waits a backoff out and connects again; nothing was missed.
     fn reconnect(&mut self) -> Vec<Action> {
+        let mut actions = self.reconnect_only();
+        actions.retain(|action| !matches!(action, Action::FetchHistory(_)));
+        actions.extend(self.nothing_found().into_iter().filter(|action| *action != Action::Release));
+        actions
+    }
+
+    /// Waits a backoff out and connects again.
+    fn reconnect_only(&mut self) -> Vec<Action> {
         let backoff = self.backoff();
         self.wait(backoff);
         let began = self.feed(Input::TimePassed);
@@ -189,9 +217,10 @@ fn mark(number: u64) -> Action {
     Action::MarkSent { number: MessageNumber(number) }
 }
 
-/// The actions but for the status, which most tests aren't about.
+/// The actions but for the status and what is remembered, which most tests aren't about.
 fn deeds(actions: Vec<Action>) -> Vec<Action> {
-    actions.into_iter().filter(|action| !matches!(action, Action::StatusChanged(_))).collect()
+    let is_aside = |action: &Action| matches!(action, Action::StatusChanged(_) | Action::Remember);
+    actions.into_iter().filter(|action| !is_aside(action)).collect()
 }
 
 fn failure(step: Step, kind: FailureKind) -> Failure {

@@ -49,8 +49,19 @@ pub struct JournalEntry {
     pub size: u32,
     /// Half a fingerprint of the frame's identity; 0 for a frame without one.
     pub identity: u64,
-    /// Half a fingerprint of the frame's bytes.
+    /// Half a fingerprint of the frame's bytes; 0 if any bytes under this identity are its repeat.
     pub content: u64,
+    /// What was said and when, for a frame that the platform's history tells by nothing else.
+    pub said: Option<Said>,
+}
+
+/// Something that was said, told by its text and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Half a fingerprint of who said it and the text.
+    pub text: u64,
+    /// When, by the platform's clock.
+    pub at: Timestamp,
 }
 
 /// The events of one commit, numbered on from the number in the record's key.
@@ -84,9 +95,11 @@ mod tests {
             body: BodyPlace::Inline,
         };
         insta::assert_snapshot!(format!("{:02x?}", encode_with(EventRecord::VERSION, &event, b"{}")), @"[01, 80, d0, 95, ff, bc, 31, 01, 0c, 62, 6f, 74, 5f, 72, 65, 73, 70, 6f, 6e, 73, 65, 01, c0, a6, ba, ed, d7, 2a, 00, 01, 01, 03, ac, 02, 01, 00, 7b, 7d]");
-        let entry = JournalEntry { user: UserNumber(2), size: 600, identity: 5, content: u64::MAX };
-        let journal = JournalRecord { at: Timestamp::from_millis(1), entries: vec![entry] };
-        insta::assert_snapshot!(format!("{:02x?}", encode(JournalRecord::VERSION, &journal)), @"[01, 01, 01, 02, d8, 04, 05, ff, ff, ff, ff, ff, ff, ff, ff, ff, 01]");
+        let entry =
+            JournalEntry { user: UserNumber(2), size: 600, identity: 5, content: u64::MAX, said: None };
+        let told = JournalEntry { said: Some(Said { text: 7, at: Timestamp::from_millis(300) }), ..entry };
+        let journal = JournalRecord { at: Timestamp::from_millis(1), entries: vec![entry, told] };
+        insta::assert_snapshot!(format!("{:02x?}", encode(JournalRecord::VERSION, &journal)), @"[01, 01, 02, 02, d8, 04, 05, ff, ff, ff, ff, ff, ff, ff, ff, ff, 01, 00, 02, d8, 04, 05, ff, ff, ff, ff, ff, ff, ff, ff, ff, 01, 01, 07, ac, 02]");
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     config::Secret,
-    store::user_record::{Access, ConnectHistory, UserRecord},
+    store::user_record::{Access, ConnectHistory, Seen, UserRecord},
 };
 
 /// [`UserRecord`] as it is stored.
@@ -14,6 +14,7 @@ pub(in crate::store) struct UserRecordV1 {
     access: Option<(String, Timestamp, [u8; 16])>,
     platform_user_id: Option<String>,
     history: ConnectHistory,
+    seen: Option<Seen>,
 }
 
 impl UserRecordV1 {
@@ -27,6 +28,7 @@ impl From<&UserRecord> for UserRecordV1 {
             access: access.map(|a| (a.token.expose().to_owned(), a.expires_at, a.granted_for)),
             platform_user_id: record.platform_user_id.clone(),
             history: record.history,
+            seen: record.seen.clone(),
         }
     }
 }
@@ -38,14 +40,18 @@ impl From<UserRecordV1> for UserRecord {
             expires_at,
             granted_for,
         });
-        Self { access, platform_user_id: record.platform_user_id, history: record.history }
+        let UserRecordV1 { platform_user_id, history, seen, .. } = record;
+        Self { access, platform_user_id, history, seen }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::records::{decode, encode};
+    use crate::store::{
+        Hole,
+        records::{decode, encode},
+    };
 
     #[test]
     fn its_form_is_stable() {
@@ -57,9 +63,14 @@ mod tests {
             }),
             platform_user_id: Some("u-1".to_owned()),
             history: ConnectHistory::Before,
+            seen: Some(Seen {
+                up_to: Timestamp::from_millis(300),
+                holes: vec![Hole { from: Timestamp::from_millis(1), to: Timestamp::from_millis(2) }],
+                alive_at: Timestamp::from_millis(3),
+            }),
         };
         let bytes = encode(UserRecordV1::VERSION, &UserRecordV1::from(&record));
-        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 03, 74, 6f, 6b, 80, d0, 95, ff, bc, 31, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 01, 03, 75, 2d, 31, 01]");
+        insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 01, 03, 74, 6f, 6b, 80, d0, 95, ff, bc, 31, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 07, 01, 03, 75, 2d, 31, 01, 01, ac, 02, 01, 01, 02, 03]");
         let back: UserRecordV1 = decode(UserRecordV1::VERSION, "user", &bytes).unwrap();
         assert_eq!(UserRecord::from(back), record);
     }

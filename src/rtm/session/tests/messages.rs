@@ -91,7 +91,8 @@ fn without_an_ack_it_is_sent_again_and_then_given_up() {
         assert_eq!(rig.sent(1), [mark(1)], "{attempt}");
         rig.wait(secs(10));
         rig.feed(Input::Heard);
-        let due = deeds(rig.feed(Input::TimePassed));
+        rig.feed(Input::TimePassed);
+        let due = deeds(rig.nothing_found());
         if attempt < 3 {
             assert_eq!(due.last(), Some(&send(1)));
         } else {
@@ -107,7 +108,8 @@ fn an_ack_after_a_resend_counts_and_one_from_before_a_reconnect_too() {
     rig.post(1);
     rig.sent(1);
     rig.wait(secs(10));
-    assert!(rig.feed(Input::TimePassed).contains(&send(1)));
+    rig.feed(Input::TimePassed);
+    assert_eq!(rig.nothing_found(), [send(1)]);
     rig.sent(1);
     rig.drop_connection();
     // It is being written when the old ack comes.
@@ -182,7 +184,8 @@ fn a_message_too_large_to_write_ends_and_an_unreadable_one_is_tried_as_often_as_
         assert_eq!(rig.feed(Input::NotSent(MessageNumber(2), NotSent::Unreadable)), [], "{attempt}");
         rig.wait(secs(10));
         rig.feed(Input::Heard);
-        let due = deeds(rig.feed(Input::TimePassed));
+        rig.feed(Input::TimePassed);
+        let due = deeds(rig.nothing_found());
         let expected = match attempt {
             3 => finished(2, Verdict::Expired(FinalReason::NoAck)),
             _ => send(2),

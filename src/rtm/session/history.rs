@@ -1,0 +1,146 @@
+//! When the history is read, and what waits for it.
+//!
+//! A recovery belongs to no socket: it goes on if that one drops, and holds live events back until it
+//! ends. A look-up is for a message that may have arrived and is to be sent again.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Action, FetchPlan, HistoryReply, Phase, Purpose, Reading, Session};
+use crate::{
+    clock::{Now, Timestamp},
+    messages::MessageNumber,
+    store::{ConnectHistory, Seen, UserRecord},
+};
+
+/// A history that is being read.
+#[derive(Debug)]
+pub(super) enum Fetch {
+    /// Live events wait for it, until then at most.
+    Recovery { until: Instant, asked: BTreeSet<MessageNumber> },
+    /// Only these messages do.
+    LookUp { asked: BTreeSet<MessageNumber> },
+}
+
+impl UserRecord {
+    /// The user is connected for the first time, by the platform's clock.
+    pub(in crate::rtm) fn begin(&mut self, now: Timestamp) {
+        self.history = ConnectHistory::Before;
+        self.seen = Some(Seen::starting(now));
+    }
+}
+
+impl Session {
+    /// The socket is open again: asks for what was missed.
+    pub(super) fn recover(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Some(seen) = self.memory.seen.clone().filter(|_| self.settings.recover) else { return };
+        let until = match self.fetch {
+            // What is held back already waits no longer because of this.
+            Some(Fetch::Recovery { until, .. }) => until,
+            Some(Fetch::LookUp { .. }) | None => now.mono + self.settings.history_timeout,
+        };
+        let asked = self.ask(Purpose::Recovery(seen), until, now, out);
+        self.fetch = Some(Fetch::Recovery { until, asked });
+    }
+
+    /// A message may have arrived: looks before it is sent again.
+    pub(super) fn look_up(&mut self, now: Now, out: &mut Vec<Action>) {
+        let until = now.mono + self.settings.history_timeout;
+        let asked = self.ask(Purpose::LookUp, until, now, out);
+        self.fetch = Some(Fetch::LookUp { asked });
+    }
+
+    fn ask(
+        &self,
+        purpose: Purpose,
+        until: Instant,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) -> BTreeSet<MessageNumber> {
+        let doubtful = || self.outbox.in_doubt();
+        // However soon it ends: if it is refused, there will be a new one.
+        let access = self.memory.access.as_ref().filter(|access| access.expires_at > now.wall);
+        out.push(Action::FetchHistory(FetchPlan {
+            purpose,
+            token: access.map(|access| access.token.clone()),
+            look_up: doubtful().map(|message| message.id).collect(),
+            last_sent: self.outbox.last_sent(),
+            until,
+        }));
+        doubtful().map(|message| message.number).collect()
+    }
+
+    pub(super) fn history_read(&mut self, reply: HistoryReply, now: Now, out: &mut Vec<Action>) {
+        let Some(fetch) = self.fetch.take() else { return };
+        let HistoryReply { found, reading, grant } = reply;
+        if let Some(grant) = grant {
+            self.memory.access = Some(grant.access);
+            self.memory.platform_user_id = grant.platform_user_id.or(self.memory.platform_user_id.take());
+            out.push(Action::Remember);
+        }
+        let asked = match (&fetch, reading) {
+            (Fetch::Recovery { asked, .. } | Fetch::LookUp { asked }, Reading::Whole) => Some(asked),
+            (_, Reading::Cut) => None,
+        };
+        self.outbox.looked_up(&found, asked, out);
+        if matches!(fetch, Fetch::Recovery { .. }) {
+            out.push(Action::Release);
+        }
+        self.pump(now, out);
+    }
+
+    pub(super) fn released(
+        &mut self,
+        seen: Option<Seen>,
+        stalled: Duration,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        self.stalled(stalled);
+        if let (Some(new), Some(seen)) = (seen, &mut self.memory.seen) {
+            *seen = Seen { alive_at: seen.alive_at, ..new };
+        }
+        match self.phase {
+            Phase::Open(_) => self.note_alive(now, out),
+            _ => out.push(Action::Remember),
+        }
+    }
+
+    /// Notes until when the connection is known to have been up: what came before came on it.
+    pub(super) fn note_alive(&mut self, now: Now, out: &mut Vec<Action>) {
+        let (Phase::Open(link), Some(seen)) = (&self.phase, &mut self.memory.seen) else { return };
+        // While a gap is being closed, what came before it is still to be told from what did not.
+        if matches!(self.fetch, Some(Fetch::Recovery { .. })) {
+            return;
+        }
+        let heard = now.wall.minus(now.mono.saturating_duration_since(link.last_heard()));
+        seen.alive_at = seen.alive_at.max(self.skew.to_platform(heard));
+        out.push(Action::Remember);
+    }
+
+    /// Nobody waits for the history any more; what was held back is let go.
+    pub(super) fn stop_fetching(&mut self, out: &mut Vec<Action>) {
+        match self.fetch.take() {
+            Some(Fetch::Recovery { .. }) => out.extend([Action::StopFetching, Action::Release]),
+            Some(Fetch::LookUp { .. }) => out.push(Action::StopFetching),
+            None => {}
+        }
+    }
+
+    /// The socket is gone: a look-up begins anew on the next one. A recovery goes on.
+    pub(super) fn stop_looking_up(&mut self, out: &mut Vec<Action>) {
+        if matches!(self.fetch, Some(Fetch::LookUp { .. })) {
+            self.stop_fetching(out);
+        }
+    }
+
+    /// An ack, or the end of its time, may have answered what a look-up was for.
+    pub(super) fn end_idle_look_up(&mut self, out: &mut Vec<Action>) {
+        if let Some(Fetch::LookUp { asked }) = &self.fetch
+            && !self.outbox.in_doubt().any(|message| asked.contains(&message.number))
+        {
+            self.stop_fetching(out);
+        }
+    }
+}
