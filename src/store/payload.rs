@@ -57,6 +57,10 @@ pub(super) struct Payloads {
 impl Payloads {
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
+        if let Some(above) = path.parent() {
+            // A directory whose own name is not durable takes its files with it.
+            File::open(above)?.sync_all()?;
+        }
         Ok(Self { directory: File::open(&path)?, path })
     }
 
