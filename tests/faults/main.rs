@@ -5,6 +5,7 @@
 //! platform    each fault of the platform, in each state of a session
 //! messages    random faults while clients send
 //! politeness  many users in trouble, as the platform sees them
+//! repeats     what is taken for a repeat, and what never is
 //! webhook     each behaviour of a receiver, at each kind of attempt
 //! bounded     memory and disk of the real binary under a backlog
 //! ```
@@ -18,6 +19,7 @@ mod daemon;
 mod messages;
 mod platform;
 mod politeness;
+mod repeats;
 #[allow(dead_code, reason = "shared with the daemon's own tests, which need more of it")]
 #[path = "../bridge/support.rs"]
 mod support;
