@@ -25,8 +25,11 @@ use crate::{
     users::User,
 };
 
-/// About what an event takes in the store beside its frame.
-const EVENT_HEAD: usize = 256;
+/// About what an event with a frame of this length takes while it waits for its commit: the frame and its
+/// record, and what goes to the lanes.
+fn waiting_size(frame: usize) -> usize {
+    2 * frame + 768
+}
 
 /// A frame as its session hands it over.
 #[derive(Debug, Clone)]
@@ -161,7 +164,7 @@ impl Events {
             return Ok(Reception::Repeat);
         }
         // First what may be refused: a frame that was not stored must not count as known.
-        let reserved = self.shared.store.reserve(received.frame.len() + EVENT_HEAD).await?;
+        let reserved = self.shared.store.reserve(waiting_size(received.frame.len())).await?;
         let lanes = self.shared.lanes_of(user)?;
         let mark = match received.source {
             Source::Live | Source::Bridge => Mark::of(head.identity(), &received.frame),
@@ -247,9 +250,9 @@ impl Events {
 }
 
 impl Fresh {
-    /// About what it takes in the store.
+    /// About what it takes while it waits for its commit.
     pub(super) fn size(&self) -> usize {
-        self.frame.len() + EVENT_HEAD
+        waiting_size(self.frame.len())
     }
 }
 

@@ -138,7 +138,48 @@ fn json(data: &impl Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::users::ConnectionState;
+    use crate::{
+        config::{self, BodyFormat},
+        events::{Body, Event, Subscribers},
+        messages::Messages,
+        names::{BotName, UserName},
+        store::testing,
+        users::ConnectionState,
+    };
+
+    #[tokio::test]
+    async fn an_announced_gap_is_the_users_next_event() {
+        let (_directory, store) = testing::store();
+        let kept = testing::settings("unused".as_ref());
+        let messages = Messages::load(store.clone(), config::Messages::default(), &kept).unwrap();
+        let events = Events::load(store.clone(), messages, &kept, Subscribers::default()).unwrap();
+        let name = UserName::new("alice").unwrap();
+        let number = store.user_number(&name).unwrap();
+        let user = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));
+        let at = Timestamp::from_millis(1_466_692_440_896);
+        let gap = Gap { from: at, to: at, recovered: 3, complete: true, reason: None };
+        for _ in 0..2 {
+            // Announced twice, it is two events: nothing of the bridge's own is a repeat.
+            events.announce(&user, Report::Gap(gap.clone())).await.unwrap().await.unwrap();
+        }
+        let stored: Vec<_> = store.events_after(number, 0).map(Result::unwrap).collect();
+        assert_eq!(stored.iter().map(|event| event.number).collect::<Vec<_>>(), [1, 2]);
+        let event = Event {
+            id: store.event_id(1),
+            user: user.name.clone(),
+            bot: store.bot_name(stored[0].bot).unwrap(),
+            kind: stored[0].kind.clone(),
+            received_at: at,
+            in_reply_to: stored[0].in_reply_to,
+            source: stored[0].source,
+            speaker: stored[0].speaker,
+            frame: stored[0].frame.clone(),
+        };
+        let body = Body::render(&event, Some(7), BodyFormat::Envelope);
+        insta::assert_snapshot!(std::str::from_utf8(&body.bytes).unwrap(), @r#"{"type":"bridge.gap","timestamp":"2016-06-23T14:34:00.896Z","user":"alice","bot":"support","sequence":7,"inReplyTo":null,"source":"live","from":"platform","text":null,"data":{"from":"2016-06-23T14:34:00.896Z","to":"2016-06-23T14:34:00.896Z","recovered":3,"complete":true,"reason":null}}"#);
+        let frame = Body::render(&event, Some(7), BodyFormat::Frame);
+        assert_eq!(frame.bytes, stored[0].frame);
+    }
 
     #[test]
     fn reports_have_every_key() {

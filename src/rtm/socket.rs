@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     net::TcpStream,
@@ -44,6 +45,41 @@ pub(super) struct SocketLimits {
 pub(super) struct Socket {
     stream: Box<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     write_timeout: Duration,
+    outgrown: Outgrown,
+}
+
+/// Keeps a large frame from blowing up its socket's read buffer for good.
+///
+/// The buffer grows to the frame, which is then cut out of it without a copy; once nobody has the frame
+/// any more, all of that memory would be used to read into again, for as long as the socket lives. While
+/// somebody has it, the buffer gets new memory of its usual size as soon as it runs out of room. So the
+/// frame is held until a later one lies somewhere else.
+#[derive(Debug, Default)]
+struct Outgrown(Option<Bytes>);
+
+impl Outgrown {
+    fn note(&mut self, message: &Message) {
+        let bytes = match message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes,
+            Message::Close(_) | Message::Frame(_) => return,
+        };
+        if bytes.len() >= LARGE {
+            self.0 = match message {
+                Message::Text(text) => Some(text.clone().into()),
+                Message::Binary(bytes) => Some(bytes.clone()),
+                _ => None,
+            };
+        } else if !bytes.is_empty() && self.0.as_ref().is_some_and(|large| !lies_close_behind(bytes, large)) {
+            self.0 = None;
+        }
+    }
+}
+
+/// Whether these bytes were read into the same memory, after the large frame.
+fn lies_close_behind(bytes: &[u8], large: &Bytes) -> bool {
+    let start = large.as_ptr().addr();
+    (start..start + large.len() + 2 * READ_BUFFER).contains(&bytes.as_ptr().addr())
 }
 
 /// Why a frame was not written.
@@ -57,6 +93,8 @@ pub(super) enum WriteError {
 
 /// A small buffer to read into: it is allocated for each socket at once, busy or not.
 const READ_BUFFER: usize = 4 * 1024;
+/// A frame that the read buffer should not stay as large as.
+const LARGE: usize = 64 * 1024;
 /// How long the platform is given to answer a goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// So many messages are read behind a goodbye; whoever sends more doesn't listen.
@@ -92,14 +130,21 @@ impl Socket {
         match timeout_at(deadline, connecting).await {
             Err(_) => Err(failed(FailureKind::Timeout, "")),
             Ok(Err(error)) => Err(open_failure(&error)),
-            Ok(Ok((stream, _))) => Ok(Self { stream: Box::new(stream), write_timeout: limits.write_timeout }),
+            Ok(Ok((stream, _))) => Ok(Self {
+                stream: Box::new(stream),
+                write_timeout: limits.write_timeout,
+                outgrown: Outgrown::default(),
+            }),
         }
     }
 
     /// The next message, of whatever kind. Cancel-safe.
     pub(super) async fn read(&mut self) -> Result<Message, CloseCause> {
         match self.stream.next().await {
-            Some(Ok(message)) => Ok(message),
+            Some(Ok(message)) => {
+                self.outgrown.note(&message);
+                Ok(message)
+            }
             Some(Err(error)) => Err(close_cause(&error)),
             None => Err(CloseCause::Lost(String::new())),
         }

@@ -96,11 +96,15 @@ impl Process {
         }
     }
 
+    /// Its id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
     /// Asks it to end.
     pub fn terminate(&self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         // It may have ended by itself: whoever waits for it finds that out.
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(self.pid(), Signal::TERM);
     }
 
     /// SIGKILL, now. Answers with how it ended, which may have been earlier.

@@ -147,3 +147,30 @@ async fn a_silent_server_costs_no_more_than_the_urls_time() {
     let failure = Socket::open(&url, &tls(None), limits(), by).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Timeout);
 }
+
+#[tokio::test]
+async fn the_memory_of_a_large_frame_is_not_read_into_again() {
+    const SMALL: usize = 64;
+    let port = serve_one(|stream| {
+        let mut socket = tungstenite::accept(stream).unwrap();
+        socket.send(Message::text("x".repeat(4 * LARGE))).unwrap();
+        for _ in 0..SMALL {
+            socket.send(Message::text("x".repeat(600))).unwrap();
+        }
+        // Until the client goes.
+        let _ = socket.read();
+    });
+    let mut socket = open(&format!("ws://127.0.0.1:{port}/"), None).await.unwrap();
+    let large = socket.read().await.unwrap().into_data();
+    let memory = large.as_ptr().addr()..large.as_ptr().addr() + large.len();
+    assert!(socket.outgrown.0.is_some());
+    drop(large);
+    for _ in 0..SMALL {
+        let small = socket.read().await.unwrap().into_data();
+        assert!(!memory.contains(&small.as_ptr().addr()), "the large frame's memory is in use again");
+        if socket.outgrown.0.is_none() {
+            return;
+        }
+    }
+    panic!("the large frame is still held");
+}
