@@ -134,7 +134,7 @@ async fn hold(load: &Load) {
     scene.all_connected(&life).await;
 
     // Somebody takes the backlog.
-    let options = ReceiverOptions { listen: scene.receiver, keep: 16, ..ReceiverOptions::default() };
+    let options = ReceiverOptions { listen: scene.receiver, keep: 100, ..ReceiverOptions::default() };
     let receiver = Receiver::start(options).await.unwrap();
     let began = Instant::now();
     scene.enable(&life).await;
@@ -371,7 +371,7 @@ impl Scene {
             let is_frame = |event: &ReceivedEvent| {
                 event.body.strip_suffix(b"}").is_some_and(|body| body.ends_with(frame.as_bytes()))
             };
-            let arrived = receiver.wait_until(|events| events.last().is_some_and(|event| is_frame(event)));
+            let arrived = receiver.wait_until(|events| events.iter().rev().any(|event| is_frame(event)));
             self.within("the largest frame", arrived).await;
             self.within("the largest body to be acked", self.post(life, user, &body)).await;
         }
