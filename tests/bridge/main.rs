@@ -7,6 +7,7 @@ mod conversation;
 mod delivery;
 mod events;
 mod front;
+mod look_up;
 mod messages;
 mod platform;
 mod recovery;
