@@ -9,6 +9,7 @@ mod dead_letters;
 mod delivery;
 mod events;
 mod front;
+mod look_up;
 mod messages;
 mod platform;
 mod recovery;

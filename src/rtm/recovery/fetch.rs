@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Direction, End, Gathered, Halt, Knowledge, PAGE, Page, Record, SAME_MESSAGE, Wanted};
+use super::{Direction, End, Gathered, Halt, Knowledge, PAGE, Page, Record, Wanted};
 use crate::{
     clock::Timestamp,
     config::{self, Secret},
@@ -28,6 +28,8 @@ const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// So many times in a row the platform may refuse a request, or answer nonsense.
 const MOST_REFUSALS: u32 = 4;
+/// A message's record is not older than its send, but for what the clocks are apart unnoticed.
+const CLOCKS_APART: Duration = Duration::from_secs(3);
 /// In which messages a record without an id is looked for.
 const OWN_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -136,7 +138,7 @@ impl<R: Rooms> Reader<R> {
             .filter_map(Result::transpose)
             .collect::<Result<_, _>>()?;
         let skew = self.shared.platform.skew().unwrap_or_default();
-        let first = own.iter().map(|message| skew.to_platform(message.sent.0).minus(SAME_MESSAGE)).min();
+        let first = own.iter().map(|message| skew.to_platform(message.sent.0).minus(CLOCKS_APART)).min();
         let missed = match self.plan.purpose {
             Purpose::Recovery(_) => Some(self.shared.history.max_messages),
             Purpose::LookUp => None,

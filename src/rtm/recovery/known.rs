@@ -19,7 +19,7 @@ use crate::{
 /// Records and live frames of the same text are one event if they are no further apart.
 pub(super) const SAME_EVENT: Duration = Duration::from_secs(2);
 /// A record of the same text is a message of ours if it is no further from its send.
-pub const SAME_MESSAGE: Duration = Duration::from_secs(60);
+const SAME_MESSAGE: Duration = Duration::from_secs(60);
 /// How long it is remembered which events came.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -6,7 +6,7 @@
 //!  live frames, held back ──> likeness ─────────────┘
 //! ```
 //!
-//! Nothing here has I/O or a clock but [`fetch`], which reads the pages. All times are the platform's,
+//! Nothing here has I/O or a clock but `fetch`, which reads the pages. All times are the platform's,
 //! unless they are said to be ours.
 //!
 //! - `record`: a record, and the event it becomes. `likeness`: by what a live frame is recognised in the
@@ -28,7 +28,7 @@ mod shortfall;
 #[cfg(test)]
 mod tests;
 
-pub use known::{Knowledge, SAME_MESSAGE, Standing};
+pub use known::{Knowledge, Standing};
 pub use likeness::{Likeness, said};
 pub use merge::Step;
 pub use paging::{Added, End, Gathered, PAGE, Wanted};
