@@ -303,7 +303,7 @@ async fn a_connection_that_ends_between_a_message_and_its_ack() {
 async fn a_message_that_goes_wrong() {
     table([
         (Unacked, Once(FaultKind::LostAck), "acked"),
-        (Unacked, Times(FaultKind::LostAck, 2), "acked"),
+        (Unacked, Times(FaultKind::LostMessage, 2), "acked"),
         (Unacked, Once(FaultKind::LostMessage), "acked"),
         (Unacked, Once(FaultKind::DelayedAck { ms: 600 }), "acked"),
         (Unacked, Once(FaultKind::AckAfterReply), "acked"),
