@@ -10,7 +10,6 @@ pub const NOT_IN_FORCE: &[&str] = &[
     "history.timeout",
     "http.tls",
     "store.dead_letter_retention",
-    "store.max_size",
     "webhooks.*.rate",
     "webhooks.*.streaming",
 ];

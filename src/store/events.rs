@@ -7,6 +7,7 @@ use super::{
     BotNumber, JournalEntry, LaneRecord, LaneSlot, Reserved, Store, StoreError, UserNumber, WebhookNumber,
     WebhookRecord,
     commit::{JournalLine, Transaction, Write},
+    database::Database,
     keys,
     payload::PayloadId,
     records::{BodyPlace, EventRecord, JournalRecord, decode, decode_with, encode_with},
@@ -242,7 +243,7 @@ impl Store {
     }
 }
 
-fn read_journal(entry: sled::Result<(IVec, IVec)>) -> Result<Journal, StoreError> {
+fn read_journal(entry: Result<(IVec, IVec), StoreError>) -> Result<Journal, StoreError> {
     let (key, value) = entry?;
     let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
     Ok(Journal { first: number_of(&key)?, at: record.at, entries: record.entries })
@@ -253,7 +254,7 @@ fn number_of(key: &[u8]) -> Result<u64, StoreError> {
 }
 
 /// The number that the next event gets: after every number that the journal or the log has seen.
-pub(super) fn next_number(db: &sled::Db) -> Result<u64, StoreError> {
+pub(super) fn next_number(db: &Database) -> Result<u64, StoreError> {
     let Some(last) = db.scan_prefix([keys::kind::JOURNAL]).next_back() else { return Ok(1) };
     let (key, value) = last?;
     let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;

@@ -177,18 +177,19 @@ impl Store {
         record: &MessageRecord,
         on_durable: impl FnOnce() + Send + 'static,
     ) {
-        let content_is_a_file = match self.db.get(keys::queue(user, record.number)) {
+        let may_be_a_file = match self.db.get(keys::queue(user, record.number)) {
             Ok(Some(value)) => decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value)
                 .is_ok_and(|queue| queue.body == BodyPlace::File),
-            // A file that stays behind is swept at the next start.
-            Ok(None) | Err(_) => false,
+            Ok(None) => false,
+            // Can't be read now: to remove a file that isn't there does no harm.
+            Err(_) => true,
         };
         let transaction = Transaction {
             writes: vec![
                 Self::put(keys::message(user, id), MessageRecord::VERSION, record),
                 Write::Remove(keys::queue(user, record.number)),
             ],
-            dropped_payload: content_is_a_file.then_some(PayloadId::Message(user, record.number)),
+            dropped_payload: may_be_a_file.then_some(PayloadId::Message(user, record.number)),
             done: Some(Box::new(|result| {
                 if result.is_ok() {
                     on_durable();
@@ -281,7 +282,7 @@ impl Store {
     }
 }
 
-fn read_accepted(entry: sled::Result<(IVec, IVec)>) -> Result<AcceptedJournal, StoreError> {
+fn read_accepted(entry: Result<(IVec, IVec), StoreError>) -> Result<AcceptedJournal, StoreError> {
     let (key, value) = entry?;
     let damaged = || StoreError::Unreadable("an accepted record is damaged".to_owned());
     let record: AcceptedRecord = decode(AcceptedRecord::VERSION, "accepted", &value)?;

@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+/// How long to wait before a store that can't be read is asked again.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
 /// An event's failed attempts that the log tells of.
@@ -69,6 +71,8 @@ struct State {
     record: WebhookRecord,
     /// Started events that wait for their next attempt, by when it is due.
     due: BTreeMap<(Instant, u64), UserNumber>,
+    /// When the store is asked again for waiting events, after it could not be read.
+    load_again: Option<Instant>,
     rng: fastrand::Rng,
     last_outcome: Option<LastOutcome>,
     trouble: Trouble,
@@ -111,6 +115,7 @@ impl Dispatcher {
             gate,
             record,
             due: BTreeMap::new(),
+            load_again: None,
             rng: fastrand::Rng::new(),
             last_outcome: None,
             trouble: Trouble::None,
@@ -282,7 +287,7 @@ impl State {
             }
             let job = match self.take_due(now.mono) {
                 Some(job) => job,
-                None => self.take_fresh(shared)?,
+                None => self.take_fresh(shared, now.mono)?,
             };
             match self.gate.admission_of(job.user, now.mono) {
                 Admission::Go => return Some(job),
@@ -302,13 +307,19 @@ impl State {
         }
     }
 
-    fn take_fresh(&mut self, shared: &Shared) -> Option<Job> {
+    fn take_fresh(&mut self, shared: &Shared, now: Instant) -> Option<Job> {
+        self.load_again = None;
         loop {
             match self.lanes.next(shared.settings.format) {
                 Next::Nothing => return None,
                 Next::Start { user, started } => return Some(Job { user, started }),
                 Next::Load { user, after } => match shared.load(user, after) {
                     Ok((items, more_after)) => self.lanes.loaded(user, items, more_after),
+                    Err(StoreError::Unavailable(_)) => {
+                        // The store says so itself. The lane is asked first the next time.
+                        self.load_again = Some(now + STORE_PAUSE);
+                        return None;
+                    }
                     Err(error) => {
                         tracing::error!(webhook = %shared.name, user = user.0, %error, "waiting events can't be read; this lane stands still");
                         self.lanes.loaded(user, Vec::new(), None);
@@ -332,7 +343,10 @@ impl State {
         match self.gate.admission(now) {
             Admission::NotBefore(at) => Some(at),
             Admission::Wait => None,
-            Admission::Go => self.due.keys().next().map(|(at, _)| *at),
+            Admission::Go => {
+                let due = self.due.keys().next().map(|(at, _)| *at);
+                due.into_iter().chain(self.load_again).min()
+            }
         }
     }
 }
