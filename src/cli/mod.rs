@@ -17,6 +17,7 @@ mod sandbox;
 mod send;
 mod settings;
 mod status;
+mod store;
 mod table;
 
 #[cfg(test)]
@@ -85,6 +86,8 @@ enum Command {
     Reconnect(reconnect::Arguments),
     /// Put a webhook back to work that said it is gone, or is held
     Enable(enable::Arguments),
+    /// Check, save, restore or shrink the store of a stopped bridge
+    Store(store::Arguments),
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, &config),
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
         Command::Enable(arguments) => enable::run(&arguments, &config),
+        Command::Store(arguments) => store::run(&arguments, &config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

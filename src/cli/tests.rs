@@ -39,6 +39,7 @@ fn help_lists_commands_and_exit_codes() {
       status     Show the users and webhooks of a running bridge
       reconnect  Drop a user's connection and make it anew at once
       enable     Put a webhook back to work that said it is gone, or is held
+      store      Check, save, restore or shrink the store of a stopped bridge
       help       Print this message or the help of the given subcommand(s)
 
     Options:
@@ -240,5 +241,42 @@ fn help_of_demo() {
     connection, a webhook that fails, a restart. Every line shows what really
     happened. Then it stays up for curl until Ctrl-C. It needs no configuration
     and leaves nothing behind. RUST_LOG=info shows the logs, too.
+    ");
+}
+
+#[test]
+fn help_of_store() {
+    insta::assert_snapshot!(help(Some("store")), @"
+    Check, save, restore or shrink the store of a stopped bridge
+
+    Usage: rtm-bridge store [OPTIONS] <COMMAND>
+
+    Commands:
+      verify   Read everything, count it, and tell what is damaged
+      export   Save everything but access tokens as lines of JSON; of a damaged
+               store, what can be read
+      import   Make a store from an export, where there is none yet
+      compact  Give back the disk space that a backlog once took
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --path <DIR>     The store's directory [default: store.path of the
+                           configuration]
+      -h, --help           Print help
+
+    The bridge must be stopped: the store is locked while it runs.
+
+    Exit codes:
+      0  fine
+      1  failed: the store is in use, the disk is full, a file can't be written
+      2  the store is damaged, or isn't what the command needs
+
+    Examples:
+      rtm-bridge store verify
+      rtm-bridge store export backup.jsonl
+      rtm-bridge store import backup.jsonl --path /var/lib/rtm-bridge
+      rtm-bridge store export - | gzip > backup.jsonl.gz
     ");
 }

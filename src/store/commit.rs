@@ -75,6 +75,8 @@ pub(super) struct Transaction {
     pub writes: Vec<Write>,
     pub new_payload: Option<(PayloadId, bytes::Bytes)>,
     pub dropped_payload: Option<PayloadId>,
+    /// What it adds to the backlog, in bytes (`backlog`); of dead letters the commit itself finds out.
+    pub backlog: i64,
     pub journal: Option<JournalLine>,
     pub done: Option<Done>,
     /// Its share of the bytes that may wait.
@@ -111,7 +113,27 @@ pub struct Reserved {
 
 pub(super) enum Item {
     Transaction(Transaction),
-    Deferred(Write, Option<PayloadId>),
+    Deferred(Deferred),
+}
+
+/// A write that may be lost in a crash.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub write: Write,
+    /// A payload file that goes with it.
+    pub dropped_payload: Option<PayloadId>,
+    /// What it takes from the backlog, in bytes.
+    pub released: u64,
+}
+
+impl Item {
+    /// What it adds to the backlog.
+    pub(super) fn added(&self) -> i64 {
+        match self {
+            Self::Transaction(transaction) => transaction.backlog,
+            Self::Deferred(deferred) => -(deferred.released as i64),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -243,26 +265,32 @@ impl Committer {
         Ok(())
     }
 
-    /// Hands over a write that may be lost in a crash, and a payload file that goes with it.
-    pub(super) fn defer(&self, write: Write, dropped_payload: Option<PayloadId>) {
+    /// Hands over a write that may be lost in a crash.
+    pub(super) fn defer(&self, write: Write) {
+        self.defer_removal(Deferred { write, dropped_payload: None, released: 0 });
+    }
+
+    /// Hands over a removal that may be lost in a crash, with what goes with it.
+    pub(super) fn defer_removal(&self, deferred: Deferred) {
         let mut queue = self.shared.lock();
         if matches!(queue.state, State::Failed(_)) {
             return;
         }
-        let earlier = queue.replaceable.get(write.key()).copied();
+        let key = deferred.write.key().clone();
+        let earlier = queue.replaceable.get(&key).copied();
         if let Some(number) = earlier {
             let index = (number - queue.head) as usize;
-            if let Some(Item::Deferred(old, old_payload)) = queue.items.get_mut(index)
-                && old_payload.is_none()
+            if let Some(Item::Deferred(old)) = queue.items.get_mut(index)
+                && old.dropped_payload.is_none()
             {
-                *old = write;
-                *old_payload = dropped_payload;
+                let released = old.released.max(deferred.released);
+                *old = Deferred { released, ..deferred };
                 return;
             }
         }
         let number = queue.head + queue.items.len() as u64;
-        queue.replaceable.insert(write.key().clone(), number);
-        queue.items.push_back(Item::Deferred(write, dropped_payload));
+        queue.replaceable.insert(key, number);
+        queue.items.push_back(Item::Deferred(deferred));
         if queue.deferred_since.is_none() {
             queue.deferred_since = Some(Instant::now());
             drop(queue);
@@ -275,8 +303,8 @@ impl Committer {
         let queue = self.shared.lock();
         let index = (queue.replaceable.get(key)? - queue.head) as usize;
         match queue.items.get(index)? {
-            Item::Deferred(Write::Put(_, value), _) => Some(value.clone()),
-            Item::Deferred(Write::Remove(_), _) | Item::Transaction(_) => None,
+            Item::Deferred(Deferred { write: Write::Put(_, value), .. }) => Some(value.clone()),
+            Item::Deferred(_) | Item::Transaction(_) => None,
         }
     }
 
@@ -329,7 +357,7 @@ impl Queue {
         while let Some(item) = self.items.front() {
             let (count, size) = match item {
                 Item::Transaction(transaction) => (transaction.writes.len(), transaction.size()),
-                Item::Deferred(write, _) => (1, write.size()),
+                Item::Deferred(deferred) => (1, deferred.write.size()),
             };
             if !items.is_empty() && (writes + count > COMMIT_WRITES || bytes + size > COMMIT_BYTES) {
                 break;
@@ -340,7 +368,7 @@ impl Queue {
             let Some(item) = self.items.pop_front() else { break };
             match &item {
                 Item::Transaction(_) => self.transactions -= 1,
-                Item::Deferred(write, _) => {
+                Item::Deferred(Deferred { write, .. }) => {
                     if self.replaceable.get(write.key()) == Some(&number) {
                         self.replaceable.remove(write.key());
                     }
@@ -359,7 +387,7 @@ impl Queue {
             Item::Transaction(transaction) if transaction.accepts_message() => {
                 Some(std::mem::take(transaction))
             }
-            Item::Transaction(_) | Item::Deferred(..) => None,
+            Item::Transaction(_) | Item::Deferred(_) => None,
         });
         waiting.collect()
     }

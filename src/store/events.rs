@@ -5,8 +5,8 @@ use sled::IVec;
 
 use super::{
     BotNumber, JournalEntry, LaneRecord, LaneSlot, Reserved, Store, StoreError, UserNumber, WebhookNumber,
-    WebhookRecord,
-    commit::{JournalLine, Transaction, Write},
+    WebhookRecord, backlog,
+    commit::{Deferred, JournalLine, Transaction, Write},
     database::Database,
     keys,
     payload::PayloadId,
@@ -105,6 +105,7 @@ impl Store {
         };
         let inline: &[u8] = if body == BodyPlace::Inline { &event.frame } else { &[] };
         let value = IVec::from(encode_with(EventRecord::VERSION, &record, inline));
+        let weight = backlog::event(inline.len()) as i64;
         let (user, journal, frame) = (event.user, event.journal, event.frame);
         // A lane's first event makes its record: a lane without one has nothing to look for.
         let new_lanes = record.slots.iter().filter(|slot| slot.wanted && slot.sequence == 1);
@@ -116,6 +117,7 @@ impl Store {
         self.committer.submit_event(move |number| Transaction {
             writes: std::iter::once(Write::Put(keys::event(user, number), value)).chain(lanes).collect(),
             new_payload: (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame)),
+            backlog: weight,
             journal: Some(JournalLine::Event(number, journal)),
             done: Some(Box::new(move |result| {
                 if result.is_ok() {
@@ -168,9 +170,12 @@ impl Store {
 
     /// Forgets an event; a crash soon after may bring it back.
     pub fn remove_event(&self, user: UserNumber, number: u64, frame_length: usize) {
-        let payload =
-            (BodyPlace::of(frame_length) == BodyPlace::File).then_some(PayloadId::Event(user, number));
-        self.committer.defer(Write::Remove(keys::event(user, number)), payload);
+        let (dropped_payload, inline) = match BodyPlace::of(frame_length) {
+            BodyPlace::Inline => (None, frame_length),
+            BodyPlace::File => (Some(PayloadId::Event(user, number)), 0),
+        };
+        let (write, released) = (Write::Remove(keys::event(user, number)), backlog::event(inline));
+        self.committer.defer_removal(Deferred { write, dropped_payload, released });
     }
 
     /// The journal, oldest first.
@@ -188,7 +193,7 @@ impl Store {
 
     /// Forgets a part of the journal.
     pub fn remove_journal(&self, first: u64) {
-        self.committer.defer(Write::Remove(keys::journal(first)), None);
+        self.committer.defer(Write::Remove(keys::journal(first)));
     }
 
     fn read_event(&self, user: UserNumber, number: u64, value: IVec) -> Result<StoredEvent, StoreError> {
@@ -221,7 +226,7 @@ impl Store {
 
     /// Remembers how far a lane is; a crash soon after may forget it, and deliveries are repeated.
     pub fn save_lane(&self, webhook: WebhookNumber, user: UserNumber, lane: &LaneRecord) {
-        self.committer.defer(Self::put(keys::lane(webhook, user), LaneRecord::VERSION, lane), None);
+        self.committer.defer(Self::put(keys::lane(webhook, user), LaneRecord::VERSION, lane));
     }
 }
 

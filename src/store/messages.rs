@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::{
-    ClientNumber, Reserved, Store, StoreError, UserNumber,
+    ClientNumber, Reserved, Store, StoreError, UserNumber, backlog,
     commit::{JournalLine, Transaction, Write},
     keys,
     payload::PayloadId,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The meta record that holds the greatest id that the bridge chose among the forgotten messages.
-const CHOSEN_UP_TO: &str = "chosen-up-to";
+pub(super) const CHOSEN_UP_TO: &str = "chosen-up-to";
 
 /// An idempotency key as the store keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +125,10 @@ impl Store {
             BodyPlace::Inline => encode_with(QueueRecord::VERSION, &queue, &whole()),
             BodyPlace::File => encode_with(QueueRecord::VERSION, &queue, &[]),
         };
+        let key = keys::queue(user, number);
+        let weight = backlog::record(&key, &value) as i64;
         let mut writes = vec![
-            Write::Put(keys::queue(user, number), IVec::from(value)),
+            Write::Put(key, IVec::from(value)),
             Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
         ];
         if let Some(Idempotency { client, key }) = idempotency {
@@ -139,6 +141,7 @@ impl Store {
             writes,
             new_payload: (body == BodyPlace::File)
                 .then(|| (PayloadId::Message(user, number), Bytes::from(whole()))),
+            backlog: weight,
             journal: Some(JournalLine::Message(
                 number,
                 AcceptedEntry { user, id: id.get(), generated, idempotency },
@@ -165,7 +168,7 @@ impl Store {
 
     /// Remembers a message's new status; a crash soon after may forget it.
     pub fn save_message(&self, user: UserNumber, id: ClientMessageId, record: &MessageRecord) {
-        self.committer.defer(Self::put(keys::message(user, id), MessageRecord::VERSION, record), None);
+        self.committer.defer(Self::put(keys::message(user, id), MessageRecord::VERSION, record));
     }
 
     /// Remembers a message's final status and takes it out of the queue, on stable storage a moment
@@ -177,18 +180,22 @@ impl Store {
         record: &MessageRecord,
         on_durable: impl FnOnce() + Send + 'static,
     ) {
-        let may_be_a_file = match self.db.get(keys::queue(user, record.number)) {
-            Ok(Some(value)) => decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value)
-                .is_ok_and(|queue| queue.body == BodyPlace::File),
-            Ok(None) => false,
+        let key = keys::queue(user, record.number);
+        let (may_be_a_file, weight) = match self.db.get(&key) {
+            Ok(Some(value)) => {
+                let queue = decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value);
+                (queue.is_ok_and(|queue| queue.body == BodyPlace::File), backlog::record(&key, &value))
+            }
+            Ok(None) => (false, 0),
             // Can't be read now: to remove a file that isn't there does no harm.
-            Err(_) => true,
+            Err(_) => (true, 0),
         };
         let transaction = Transaction {
             writes: vec![
                 Self::put(keys::message(user, id), MessageRecord::VERSION, record),
-                Write::Remove(keys::queue(user, record.number)),
+                Write::Remove(key),
             ],
+            backlog: -(weight as i64),
             dropped_payload: may_be_a_file.then_some(PayloadId::Message(user, record.number)),
             done: Some(Box::new(|result| {
                 if result.is_ok() {

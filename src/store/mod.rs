@@ -11,8 +11,11 @@
 //! data/tip         the number of the last commit, by which a loss is noticed
 //! data/sled/       the database: one tree, keys as in `keys`, values as in `records`
 //! data/payloads/   one file per large body
+//! data/sled.new/   only while `store compact` or `store import` makes another database
+//! data/sled.old/   only for the moment in which that takes the first one's place
 //! ```
 
+mod backlog;
 mod commit;
 mod database;
 mod dead_letters;
@@ -23,6 +26,7 @@ mod messages;
 mod names;
 mod nudge;
 mod numbers;
+pub mod offline;
 mod open;
 mod payload;
 mod records;

@@ -19,7 +19,11 @@ use super::{
 use crate::config;
 
 /// The layout that this program writes.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
+/// The meta record of the layout's version.
+pub(super) const SCHEMA_NAME: &str = "schema";
+/// The meta record of the store's random number.
+pub(super) const NONCE: &str = "nonce";
 /// Fixed for ever by the first start: sled refuses to open with another. Far above what a leaf of the
 /// largest inline bodies takes, so that nothing ever becomes one of sled's blob files, which it never
 /// syncs; and small, because the log's garbage is counted in segments (docs/performance.md).
@@ -105,7 +109,7 @@ impl OpenError {
         if is_passing(&error) { Self::Unwritable { path, error } } else { Self::Io { path, error } }
     }
 
-    fn of_sled(path: &Path, error: sled::Error) -> Self {
+    pub(super) fn of_sled(path: &Path, error: sled::Error) -> Self {
         match error {
             sled::Error::Io(error) => Self::of_io(path, error),
             error => Self::Damaged { path: path.to_owned(), detail: error.to_string() },
@@ -135,6 +139,7 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
     make_private_directory(path).map_err(failed)?;
     let lock = lock(path)?;
     durability::choose(config.durability);
+    settle_swap(path).map_err(failed)?;
     let database = database_in(path);
     let before = Before::of(&database);
     let _ = fs::remove_file(path.join(PROBE));
@@ -153,6 +158,47 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
 /// Where sled's files are.
 pub(super) fn database_in(path: &Path) -> PathBuf {
     path.join("sled")
+}
+
+/// Where a database is made that is to take the place of another.
+pub(super) fn new_database_in(path: &Path) -> PathBuf {
+    path.join("sled.new")
+}
+
+/// Where a database is for the moment in which another takes its place.
+pub(super) fn old_database_in(path: &Path) -> PathBuf {
+    path.join("sled.old")
+}
+
+/// Takes up what a compaction or an import left that was cut short: the database that had the place
+/// has it again, unless the other one has it already.
+pub(super) fn settle_swap(path: &Path) -> io::Result<()> {
+    let (current, new, old) = (database_in(path), new_database_in(path), old_database_in(path));
+    if old.exists() && !current.exists() {
+        fs::rename(&old, &current)?;
+        fs::File::open(path)?.sync_all()?;
+    }
+    for left in [old, new] {
+        match fs::remove_dir_all(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty database in [`new_database_in`]'s place.
+pub(super) fn make_database(path: &Path, cache: u64) -> Result<Handle, OpenError> {
+    open_sled(&new_database_in(path), cache).map_err(|refusal| match refusal {
+        Refusal::Io(error) => OpenError::of_io(path, error),
+        Refusal::Damaged(detail) => OpenError::Damaged { path: path.to_owned(), detail },
+    })
+}
+
+/// Bytes of all files in a directory.
+pub(super) fn size_of(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// Opens the database of an open store anew, after its handle was dropped.
@@ -223,12 +269,12 @@ fn check_tip(handle: &Handle, path: &Path) -> Result<(Tip, u64), OpenError> {
     Ok((tip, found))
 }
 
-fn make_private_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
-fn lock(path: &Path) -> Result<fs::File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<fs::File, OpenError> {
     let file_path = path.join("lock");
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&file_path);
     let file = file.map_err(|error| OpenError::of_io(&file_path, error))?;
@@ -241,7 +287,11 @@ fn lock(path: &Path) -> Result<fs::File, OpenError> {
 
 /// A crash of the machine can leave a snapshot that sled can't read, though its log is whole: without
 /// the snapshot, it reads the log. The file is kept beside, under another name.
-fn open_or_set_snapshot_aside(database: &Path, cache: u64, path: &Path) -> Result<Handle, OpenError> {
+pub(super) fn open_or_set_snapshot_aside(
+    database: &Path,
+    cache: u64,
+    path: &Path,
+) -> Result<Handle, OpenError> {
     let first = match open_sled(database, cache) {
         Ok(handle) => return Ok(handle),
         Err(Refusal::Io(error)) => return Err(OpenError::of_io(path, error)),
@@ -327,8 +377,13 @@ fn set_snapshots_aside(database: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     Ok(moved)
 }
 
-/// sled syncs neither its `conf` nor the directory that names its files.
 fn make_creation_durable(path: &Path, database: &Path) -> io::Result<()> {
+    make_database_durable(database)?;
+    fs::File::open(path)?.sync_all()
+}
+
+/// sled syncs neither its `conf` nor the directory that names its files.
+pub(super) fn make_database_durable(database: &Path) -> io::Result<()> {
     for entry in fs::read_dir(database)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
@@ -338,8 +393,7 @@ fn make_creation_durable(path: &Path, database: &Path) -> io::Result<()> {
     for file in ["conf", "db"] {
         fs::File::open(database.join(file))?.sync_all()?;
     }
-    fs::File::open(database)?.sync_all()?;
-    fs::File::open(path)?.sync_all()
+    fs::File::open(database)?.sync_all()
 }
 
 /// Checks the layout's version, or writes it into a new store. Answers with the store's random number.
@@ -350,14 +404,14 @@ fn check_layout(db: &sled::Db, before: Before, path: &Path) -> Result<u32, OpenE
         let number = |bytes: sled::IVec| <[u8; 4]>::try_from(&*bytes).map(u32::from_be_bytes);
         value.map(number).transpose().map_err(|_| damaged(format!("its {name} is unreadable")))
     };
-    match (read("schema")?, read("nonce")?) {
+    match (read(SCHEMA_NAME)?, read(NONCE)?) {
         (Some(found), _) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found }),
         (Some(_), Some(nonce)) => Ok(nonce),
         (None, None) if before == Before::Nothing => {
             let nonce = fastrand::u32(..);
             let mut batch = sled::Batch::default();
-            batch.insert(keys::meta("schema"), &SCHEMA.to_be_bytes());
-            batch.insert(keys::meta("nonce"), &nonce.to_be_bytes());
+            batch.insert(keys::meta(SCHEMA_NAME), &SCHEMA.to_be_bytes());
+            batch.insert(keys::meta(NONCE), &nonce.to_be_bytes());
             db.apply_batch(batch)
                 .and_then(|()| db.flush())
                 .map_err(|error| OpenError::of_sled(path, error))?;

@@ -27,7 +27,8 @@ use sled::IVec;
 
 use super::{
     StoreError,
-    commit::{Done, Item, JournalLine, Queue, Shared, State, Transaction, Write},
+    backlog::{self, Removed},
+    commit::{Deferred, Done, Item, JournalLine, Queue, Shared, State, Transaction, Write},
     database::{Database, Handle, log_size},
     keys,
     nudge::Nudge,
@@ -42,7 +43,7 @@ use crate::clock::Timestamp;
 
 /// The meta record that counts commits.
 pub(super) const COMMITS: &str = "commits";
-/// The meta record that counts the bytes of records that wait for something: see [`Changes::backlog_after`].
+/// The meta record that counts the bytes of records that wait for something (`backlog`).
 pub(super) const BACKLOG_BYTES: &str = "backlog-bytes";
 
 /// How long a deferred write waits for company.
@@ -95,6 +96,7 @@ pub(super) struct Worker {
     disk: Disk,
     nudge: Nudge,
     measured_at: Instant,
+    removed: Removed,
 }
 
 /// What there is to do.
@@ -109,18 +111,17 @@ enum Work {
 #[derive(Default)]
 struct Changes(HashMap<IVec, Option<IVec>>);
 
-/// Whether a commit is tried for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Try {
-    First,
-    /// It failed before, and may be on disk all the same.
-    Again,
-}
-
 impl Worker {
     /// A thread's work; [`Worker::run`] is to be called on a thread of its own.
     pub(super) fn new(shared: Arc<Shared>, database: Arc<Database>, disk: Disk) -> std::io::Result<Self> {
-        let mut worker = Self { shared, database, disk, nudge: Nudge::start()?, measured_at: Instant::now() };
+        let mut worker = Self {
+            shared,
+            database,
+            disk,
+            nudge: Nudge::start()?,
+            measured_at: Instant::now(),
+            removed: Removed::default(),
+        };
         worker.measure();
         Ok(worker)
     }
@@ -177,9 +178,9 @@ impl Worker {
 
     /// Commits these, however long the disk takes nothing.
     fn settle(&mut self, mut items: Vec<Item>) -> ControlFlow<()> {
-        let mut try_ = Try::First;
+        self.count_removals_once(&mut items);
         loop {
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&items, try_)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&items)));
             let trouble = match outcome {
                 Ok(Ok(())) => break,
                 Ok(Err(trouble)) => trouble,
@@ -193,7 +194,7 @@ impl Worker {
                 Trouble::Fatal(why) => Err(why),
             }));
             match outcome {
-                Ok(Ok(())) => try_ = Try::Again,
+                Ok(Ok(())) => {}
                 Ok(Err(why)) => return self.fail(items, &why),
                 Err(_) => return self.fail(items, "a follow-up of a failed commit panicked"),
             }
@@ -211,7 +212,18 @@ impl Worker {
 
     // ---- One commit.
 
-    fn commit(&mut self, items: &[Item], try_: Try) -> Result<(), Trouble> {
+    fn count_removals_once(&mut self, items: &mut [Item]) {
+        for item in items {
+            if let Item::Deferred(deferred) = item
+                && deferred.released > 0
+                && !self.removed.is_first(deferred.write.key())
+            {
+                deferred.released = 0;
+            }
+        }
+    }
+
+    fn commit(&mut self, items: &[Item]) -> Result<(), Trouble> {
         let Disk { handle, payloads, tip, commits, backlog, sync, .. } = &mut self.disk;
         let durable = *sync == Sync::Disk;
         let Some(handle) = handle else {
@@ -221,7 +233,7 @@ impl Worker {
         let mut changes = Changes::default();
         for item in items {
             match item {
-                Item::Deferred(write, _) => changes.add(write),
+                Item::Deferred(deferred) => changes.add(&deferred.write),
                 Item::Transaction(transaction) => {
                     if let Some((id, body)) = &transaction.new_payload {
                         let written = payloads.write(*id, body, durable);
@@ -237,7 +249,10 @@ impl Worker {
             let synced = payloads.sync();
             synced.map_err(|error| Trouble::of_io("the directory of payload files", &error))?;
         }
-        let backlog_after = changes.backlog_after(handle.db(), *backlog, try_)?;
+        // Reckoned from the last commit that is known: what a failed try may have left is not in it.
+        let added: i64 = items.iter().map(|item| item.added()).sum();
+        let added = added.saturating_add(changes.dead_letters(handle.db())?);
+        let backlog_after = backlog.saturating_add_signed(added);
         let number = *commits + 1;
         let mut batch = changes.into_batch();
         batch.insert(keys::meta(COMMITS), &number.to_be_bytes());
@@ -259,7 +274,7 @@ impl Worker {
         self.shared.commits.send_modify(|count| *count += 1);
         for item in items {
             match item {
-                Item::Deferred(_, dropped) => self.drop_payload(dropped),
+                Item::Deferred(deferred) => self.drop_payload(deferred.dropped_payload),
                 Item::Transaction(transaction) => {
                     self.drop_payload(transaction.dropped_payload);
                     drop(transaction.reserved);
@@ -345,7 +360,6 @@ impl Worker {
                 "opened anew, the database has {found} commits instead of {expected}"
             )));
         }
-        self.disk.backlog = number(&handle, BACKLOG_BYTES)?;
         self.disk.handle = Some(Arc::new(handle));
         Ok(())
     }
@@ -455,7 +469,8 @@ fn withdraw_messages(items: &mut Vec<Item>) -> Vec<Done> {
         }
     }
     if let Some(first) = first {
-        items.push(Item::Deferred(Write::Remove(keys::accepted(first)), None));
+        let write = Write::Remove(keys::accepted(first));
+        items.push(Item::Deferred(Deferred { write, dropped_payload: None, released: 0 }));
     }
     refused
 }
@@ -509,7 +524,7 @@ impl Changes {
                     first_message.get_or_insert(*number);
                     messages.push(*entry);
                 }
-                Item::Transaction(_) | Item::Deferred(..) => {}
+                Item::Transaction(_) | Item::Deferred(_) => {}
             }
         }
         if let Some(first) = first_event {
@@ -526,26 +541,14 @@ impl Changes {
         self.0.insert(key, Some(IVec::from(value)));
     }
 
-    /// The bytes of all events, waiting messages and dead letters after these changes: what grows without
-    /// a backlog's end. Everything else is small, or has a bound of its own.
-    ///
-    /// What goes is looked up before, for its size. What comes is new, unless this was tried before: to
-    /// look up each new key as well makes sled's file grow without end (measured; its cleaning falls behind).
-    fn backlog_after(&self, db: &sled::Db, before: u64, try_: Try) -> Result<u64, sled::Error> {
-        let (mut more, mut less) = (0, 0);
-        for (key, value) in &self.0 {
-            let is_new = match key.first().copied() {
-                Some(keys::kind::EVENT | keys::kind::QUEUE) => value.is_some() && try_ == Try::First,
-                Some(keys::kind::DEAD) => false,
-                _ => continue,
-            };
-            let size = |value: &IVec| (key.len() + value.len()) as u64;
-            more += value.as_ref().map_or(0, size);
-            if !is_new {
-                less += db.get(key)?.as_ref().map_or(0, size);
-            }
+    /// What dead letters add to the backlog: few come and go, so what was there is looked up.
+    fn dead_letters(&self, db: &sled::Db) -> Result<i64, sled::Error> {
+        let mut added = 0;
+        for (key, value) in self.0.iter().filter(|(key, _)| key.first() == Some(&keys::kind::DEAD)) {
+            let weight = |value: &IVec| backlog::record(key, value) as i64;
+            added += value.as_ref().map_or(0, weight) - db.get(key)?.as_ref().map_or(0, weight);
         }
-        Ok((before + more).saturating_sub(less))
+        Ok(added)
     }
 
     fn into_batch(self) -> sled::Batch {

@@ -1,4 +1,5 @@
-//! The real binary on a disk that fails: full, over quota, read-only, broken, slow. Platform and receiver
+//! The real binary on a disk that fails: full, over quota, read-only, broken, slow; and the tools of its
+//! store. Platform and receiver
 //! live in this process; at the end every message and every confirmed event is accounted for.
 //!
 //! What is staged, and what came out: `docs/reliability.md`.
@@ -19,7 +20,7 @@ mod load;
 mod verdict;
 mod world;
 
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use faults::Failure;
 use tokio::{
@@ -214,5 +215,55 @@ async fn a_store_at_its_largest_size_refuses_what_is_new_until_its_backlog_is_de
     for user in (0..USERS).map(user_name) {
         assert_eq!(world.sandbox.control().connects(&user), 1, "{user} kept its socket");
     }
+    assert!(process.terminate(Duration::from_secs(10)).await.success());
+}
+
+/// Runs `rtm-bridge store` with these arguments; answers with the exit code and all that it said.
+fn store_command(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rtm-bridge"));
+    command.arg("store").args(arguments).arg("-c").arg(world.config_path());
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_exported_and_imported_goes_on_where_it_was() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let world = World::start("").await;
+    let (mut process, addresses) = world.launch().await;
+    let shift = world.load(addresses.api);
+    wait_counts(&world, 40, 0).await;
+    // From here on nothing is delivered, and so nothing noted late.
+    world.crm.fail(Some("503@100%".parse().unwrap()));
+    wait_counts(&world, 80, 0).await;
+    let (code, said) = store_command(&world, &["verify"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("in use by another rtm-bridge"), "{said}");
+    shift.end().await;
+    assert!(process.terminate(Duration::from_secs(10)).await.success());
+
+    let (store, export) = (world.store_path(), world.store_path().with_extension("jsonl"));
+    let export_name = export.to_str().unwrap();
+    for (arguments, says) in [
+        (&["verify"][..], "Everything can be read."),
+        (&["compact"], "bytes before"),
+        (&["export", export_name], "records exported"),
+    ] {
+        let (code, said) = store_command(&world, arguments);
+        assert!(code == Some(0) && said.contains(says), "{arguments:?}: {said}");
+    }
+    assert_eq!(std::fs::metadata(&export).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(store_command(&world, &["import", export_name]).0, Some(2), "there is a store");
+    std::fs::rename(&store, store.with_extension("before")).unwrap();
+    let (code, said) = store_command(&world, &["import", export_name]);
+    assert!(code == Some(0) && said.contains("records imported"), "{said}");
+
+    world.crm.fail(None);
+    let (mut process, addresses) = world.launch().await;
+    let shift = world.load(addresses.api);
+    wait_counts(&world, 40, 0).await;
+    shift.end().await;
+    judge(&world, addresses, Repeats::None).await;
     assert!(process.terminate(Duration::from_secs(10)).await.success());
 }
