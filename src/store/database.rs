@@ -90,7 +90,7 @@ impl Database {
 
     fn entries(&self, scan: impl FnOnce(&sled::Db) -> sled::Iter) -> Entries {
         match self.handle() {
-            Ok(handle) => Entries::Scan(scan(&handle.db), handle),
+            Ok(handle) => Entries::Scan(Box::new(scan(&handle.db)), handle),
             Err(refusal) => Entries::Refused(Some(refusal)),
         }
     }
@@ -107,7 +107,7 @@ impl Database {
 
 /// Records in order of their keys. A long look at it keeps the handle, and so holds up a new one.
 pub(super) enum Entries {
-    Scan(sled::Iter, Arc<Handle>),
+    Scan(Box<sled::Iter>, Arc<Handle>),
     /// Nothing but the reason why nothing can be read.
     Refused(Option<StoreError>),
 }

@@ -61,7 +61,7 @@ use self::{
     names::Directory,
     payload::{PayloadId, Payloads},
     records::{UserRecordV1, decode, encode},
-    worker::{BACKLOG_BYTES, Disk, Sync, Worker},
+    worker::{Disk, Sync, Worker},
 };
 use crate::config;
 
@@ -119,7 +119,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store, or makes a new one where there is none.
     pub fn open(config: &config::Store) -> Result<Arc<Self>, OpenError> {
-        let open::Opened { handle, lock, nonce, tip, commits } = open::open(config)?;
+        let open::Opened { handle, lock, nonce, tip, counters } = open::open(config)?;
         let io = |error| OpenError::Io { path: config.path.clone(), error };
         let damaged =
             |error: StoreError| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() };
@@ -142,11 +142,11 @@ impl Store {
             path: config.path.clone(),
             cache: config.cache,
             max_size: config.max_size,
-            backlog: worker::number(&handle, BACKLOG_BYTES).map_err(|error| damaged(error.into()))?,
+            backlog: counters.backlog,
             handle: Some(handle),
             payloads: Arc::clone(&payloads),
             tip,
-            commits,
+            commits: counters.commits,
             sync,
         };
         let readers = Arc::clone(&db);

@@ -14,7 +14,7 @@ use super::{
     keys,
     tip::Tip,
     trouble::{Trouble, is_passing},
-    worker::{COMMITS, number},
+    worker::Counters,
 };
 use crate::config;
 
@@ -129,8 +129,7 @@ pub(super) struct Opened {
     /// The store's random number.
     pub nonce: u32,
     pub tip: Tip,
-    /// How many commits the database has seen.
-    pub commits: u64,
+    pub counters: Counters,
 }
 
 pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
@@ -151,8 +150,8 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
         durability::self_test(handle.db(), &keys::meta("self-test"))
             .map_err(|error| self_test_failed(error, path))?;
     }
-    let (tip, commits) = check_tip(&handle, path)?;
-    Ok(Opened { handle, lock, nonce, tip, commits })
+    let (tip, counters) = check_tip(&handle, path)?;
+    Ok(Opened { handle, lock, nonce, tip, counters })
 }
 
 /// Where sled's files are.
@@ -257,16 +256,17 @@ impl Before {
 }
 
 /// Checks that no commit is missing that was on disk once.
-fn check_tip(handle: &Handle, path: &Path) -> Result<(Tip, u64), OpenError> {
+fn check_tip(handle: &Handle, path: &Path) -> Result<(Tip, Counters), OpenError> {
     let (tip, expected) =
         Tip::open(&path.join("tip")).map_err(|error| OpenError::of_io(&path.join("tip"), error))?;
     let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
-    let found = number(handle, COMMITS).map_err(|error| damaged(error.to_string()))?;
+    let counters = Counters::of(handle).map_err(|error| damaged(error.to_string()))?;
+    let found = counters.commits;
     if found < expected {
         let missing = expected - found;
         return Err(damaged(format!("its last {missing} commits (of {expected}) can't be read any more")));
     }
-    Ok((tip, found))
+    Ok((tip, counters))
 }
 
 pub(super) fn make_private_directory(path: &Path) -> io::Result<()> {

@@ -41,10 +41,8 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The meta record that counts commits.
-pub(super) const COMMITS: &str = "commits";
-/// The meta record that counts the bytes of records that wait for something (`backlog`).
-pub(super) const BACKLOG_BYTES: &str = "backlog-bytes";
+/// The meta record that each commit writes: [`Counters`].
+pub(super) const COUNTERS: &str = "commits";
 
 /// How long a deferred write waits for company.
 const DEFER_AT_MOST: Duration = Duration::from_millis(100);
@@ -250,13 +248,12 @@ impl Worker {
             synced.map_err(|error| Trouble::of_io("the directory of payload files", &error))?;
         }
         // Reckoned from the last commit that is known: what a failed try may have left is not in it.
-        let added: i64 = items.iter().map(|item| item.added()).sum();
+        let added: i64 = items.iter().map(Item::added).sum();
         let added = added.saturating_add(changes.dead_letters(handle.db())?);
         let backlog_after = backlog.saturating_add_signed(added);
         let number = *commits + 1;
         let mut batch = changes.into_batch();
-        batch.insert(keys::meta(COMMITS), &number.to_be_bytes());
-        batch.insert(keys::meta(BACKLOG_BYTES), &backlog_after.to_be_bytes());
+        batch.insert(keys::meta(COUNTERS), Counters { commits: number, backlog: backlog_after }.to_bytes());
         handle.db().apply_batch(batch)?;
         self.nudge.while_waiting(handle, || handle.db().flush())?;
         (*commits, *backlog) = (number, backlog_after);
@@ -352,7 +349,7 @@ impl Worker {
             return Ok(());
         }
         let handle = open::reopen(&self.disk.path, self.disk.cache)?;
-        let found = number(&handle, COMMITS)?;
+        let found = Counters::of(&handle)?.commits;
         // The commit that failed may be there or not; one that is missing was on disk once.
         if found != self.disk.commits && found != self.disk.commits + 1 {
             let expected = self.disk.commits;
@@ -491,10 +488,30 @@ fn disk_space(path: &std::path::Path) -> Option<DiskSpace> {
     })
 }
 
-/// A number among the meta records; 0 where there is none.
-pub(super) fn number(handle: &Handle, name: &str) -> Result<u64, sled::Error> {
-    let value = handle.db().get(keys::meta(name))?;
-    Ok(value.and_then(|value| <[u8; 8]>::try_from(&*value).ok()).map_or(0, u64::from_be_bytes))
+/// What each commit counts, in one record: 16 bytes, big-endian.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// The commits that the database has seen.
+    pub commits: u64,
+    /// Bytes of the records that wait for something (`backlog`).
+    pub backlog: u64,
+}
+
+impl Counters {
+    /// What the last commit of a database counted; nothing in a new one.
+    pub(super) fn of(handle: &Handle) -> Result<Self, sled::Error> {
+        let value = handle.db().get(keys::meta(COUNTERS))?;
+        let number = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).ok().map(u64::from_be_bytes);
+        let read = |value: IVec| {
+            let (commits, backlog) = value.split_at_checked(8)?;
+            Some(Self { commits: number(commits)?, backlog: number(backlog)? })
+        };
+        Ok(value.and_then(read).unwrap_or_default())
+    }
+
+    pub(super) fn to_bytes(self) -> IVec {
+        IVec::from([self.commits.to_be_bytes(), self.backlog.to_be_bytes()].as_flattened())
+    }
 }
 
 impl Changes {

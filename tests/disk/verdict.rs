@@ -69,7 +69,7 @@ async fn judge_messages(world: &World, addresses: Addresses, user: usize, wrong:
     let fates: HashMap<&str, Fate> = own.iter().map(|message| (&*message.text, message.fate)).collect();
     for text in &arrived {
         if fates.get(&**text).is_none_or(|fate| *fate == Fate::Refused) {
-            wrong.push(format!("{name}: the platform got what was refused: {:.40}", text));
+            wrong.push(format!("{name}: the platform got what was refused: {text:.40}"));
         }
     }
     let accepted: Vec<&str> =

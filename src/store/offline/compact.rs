@@ -8,7 +8,12 @@ use std::{fs, ops::ControlFlow, path::Path};
 use super::{Offline, OfflineError, sync_directory};
 use crate::{
     config,
-    store::{OpenError, backlog, database::Handle, keys, open, worker::BACKLOG_BYTES},
+    store::{
+        OpenError, backlog,
+        database::Handle,
+        keys, open,
+        worker::{COUNTERS, Counters},
+    },
 };
 
 /// So many bytes are copied at once.
@@ -118,7 +123,9 @@ fn copy_all(
         }
     }
     // Counted anew.
-    batch.insert(keys::meta(BACKLOG_BYTES), &waiting.to_be_bytes());
+    let commits =
+        Counters::of(&store.handle).map_err(|error| OfflineError::Damaged(error.to_string()))?.commits;
+    batch.insert(keys::meta(COUNTERS), Counters { commits, backlog: waiting }.to_bytes());
     flush(batch)?;
     Ok(Some(records))
 }

@@ -19,7 +19,7 @@ use crate::{
         database::Handle,
         keys, open,
         payload::Payloads,
-        worker::{BACKLOG_BYTES, COMMITS},
+        worker::{COUNTERS, Counters},
     },
 };
 
@@ -134,8 +134,8 @@ impl<'a> Import<'a> {
         self.flush()?;
         self.batch.insert(keys::meta(open::SCHEMA_NAME), &open::SCHEMA.to_be_bytes());
         self.batch.insert(keys::meta(open::NONCE), &head.nonce.to_be_bytes());
-        self.batch.insert(keys::meta(COMMITS), &1u64.to_be_bytes());
-        self.batch.insert(keys::meta(BACKLOG_BYTES), &self.backlog.to_be_bytes());
+        let counters = Counters { commits: 1, backlog: self.backlog };
+        self.batch.insert(keys::meta(COUNTERS), counters.to_bytes());
         if head.closed {
             self.batch.insert(keys::meta(CLOSED), &[1]);
         }

@@ -39,6 +39,9 @@ enum Part {
     Text(&'static str),
 }
 
+type Read = fn(&[u8]) -> Result<(Value, usize), StoreError>;
+type Write = fn(Value, &[u8]) -> Result<Vec<u8>, serde_json::Error>;
+
 /// What its values consist of.
 enum Form {
     /// A big-endian number.
@@ -46,8 +49,8 @@ enum Form {
     U64,
     Record {
         /// The fields, and where the body starts.
-        read: fn(&[u8]) -> Result<(Value, usize), StoreError>,
-        write: fn(Value, &[u8]) -> Result<Vec<u8>, serde_json::Error>,
+        read: Read,
+        write: Write,
         body: Body,
         /// Fields that no export shows.
         secret: &'static [&'static str],

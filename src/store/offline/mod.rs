@@ -21,12 +21,8 @@ pub use import::{Imported, import};
 pub use verify::{Verified, verify};
 
 use super::{
-    CLOSED, OpenError, StoreError,
-    database::Handle,
-    keys, open,
-    payload::Payloads,
-    tip::Tip,
-    worker::{COMMITS, number},
+    CLOSED, OpenError, StoreError, database::Handle, keys, open, payload::Payloads, tip::Tip,
+    worker::Counters,
 };
 use crate::config;
 
@@ -115,7 +111,7 @@ impl Offline {
         if nonce.is_none() {
             damage.push("its log has no layout version: the start of it can't be read".to_owned());
         }
-        let commits = number(&handle, COMMITS).map_err(unreadable)?;
+        let commits = Counters::of(&handle).map_err(unreadable)?.commits;
         let expected = Tip::open(&path.join("tip")).map_or(0, |(_, expected)| expected);
         if commits < expected {
             let missing = expected - commits;
