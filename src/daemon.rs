@@ -24,7 +24,7 @@ use crate::{
         platform::{Platform, PlatformError},
         supervisor::{self, SessionPanicked, Supervisor},
     },
-    store::{OpenError, Store, StoreError, UserNumber},
+    store::{OpenError, Standing, Store, StoreError, UserNumber},
     users::{ConnectionState, User, Users},
     webhook::{self, Dispatcher, RemovedWebhook},
 };
@@ -182,7 +182,8 @@ impl Daemon {
             tokio::spawn(api_server.serve(api::router(&api_state), Plain, limits, draining.clone())),
             tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone())),
         ];
-        health.set_store(StoreHealth::Writable);
+        tokio::spawn(follow_store(store.clone(), events.clone(), health.clone(), draining.clone()));
+        health.set_store(health_of(&store.standing().borrow()));
         health.set_progress(Progress::Moving);
         health.set_stage(Stage::Serving);
         tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = dispatchers.len(), "ready");
@@ -234,11 +235,12 @@ impl Daemon {
 
     /// Waits until the daemon can't go on, if ever.
     pub async fn failed(&self) -> Failure {
-        let mut failure = self.store.failure();
+        let mut standing = self.store.standing();
         let store_failed = async {
-            match failure.wait_for(Option::is_some).await {
-                Ok(why) => why.clone().unwrap_or_default(),
-                Err(_) => "its thread ended".to_owned(),
+            let failed = standing.wait_for(|standing| matches!(standing, Standing::Failed(_))).await;
+            match failed.as_deref() {
+                Ok(Standing::Failed(why)) => why.clone(),
+                Ok(_) | Err(_) => "its thread ended".to_owned(),
             }
         };
         tokio::select! {
@@ -281,6 +283,35 @@ impl Daemon {
             tracing::error!(%error, "the last commit failed");
         }
         tracing::info!("stopped");
+    }
+}
+
+/// Keeps readiness in step with the store; when it could not be written for a while, removes what could
+/// not be removed meanwhile.
+async fn follow_store(store: Arc<Store>, events: Events, health: Arc<Health>, draining: CancellationToken) {
+    let mut standing = store.standing();
+    let mut before = health_of(&standing.borrow_and_update());
+    loop {
+        tokio::select! {
+            changed = standing.changed() => if changed.is_err() { return },
+            () = draining.cancelled() => return,
+        }
+        let now = health_of(&standing.borrow_and_update());
+        health.set_store(now);
+        if before == StoreHealth::Unavailable && now != before {
+            let events = events.clone();
+            // Reads the log of events: not on a thread that others wait for.
+            tokio::task::spawn_blocking(move || events.tidy());
+        }
+        before = now;
+    }
+}
+
+fn health_of(standing: &Standing) -> StoreHealth {
+    match standing {
+        Standing::Writable => StoreHealth::Writable,
+        Standing::Full(_) => StoreHealth::Full,
+        Standing::Unwritable(_) | Standing::Failed(_) => StoreHealth::Unavailable,
     }
 }
 

@@ -317,7 +317,7 @@ impl From<StoreError> for Problem {
             // Spread, so that callers don't all come back at once.
             StoreError::Unavailable(_) => Self::new(Code::StoreUnavailable, error.to_string())
                 .retry_after(Duration::from_secs(fastrand::u64(1..=5))),
-            StoreError::Unreadable(_) => Self::internal(&error),
+            StoreError::Doubtful(_) | StoreError::Unreadable(_) => Self::internal(&error),
         }
     }
 }

@@ -18,6 +18,7 @@ mod sandbox;
 mod send;
 mod settings;
 mod status;
+mod store;
 mod table;
 
 #[cfg(test)]
@@ -88,6 +89,8 @@ enum Command {
     Enable(enable::Arguments),
     /// Look at events that webhooks did not get; replay or delete them
     DeadLetters(dead_letters::Arguments),
+    /// Check, save, restore or shrink the store of a stopped bridge
+    Store(store::Arguments),
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
         Command::Enable(arguments) => enable::run(&arguments, &config),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments, &config),
+        Command::Store(arguments) => store::run(&arguments, &config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -45,6 +45,7 @@ fn help_lists_commands_and_exit_codes() {
       reconnect     Drop a user's connection and make it anew at once
       enable        Put a webhook back to work that said it is gone, or is held
       dead-letters  Look at events that webhooks did not get; replay or delete them
+      store         Check, save, restore or shrink the store of a stopped bridge
       help          Print this message or the help of the given subcommand(s)
 
     Options:
@@ -333,5 +334,42 @@ fn help_of_dead_letters_replay() {
     Examples:
       rtm-bridge dead-letters replay dl_000000002a000001
       rtm-bridge dead-letters replay --all --webhook crm
+    ");
+}
+
+#[test]
+fn help_of_store() {
+    insta::assert_snapshot!(help(Some("store")), @"
+    Check, save, restore or shrink the store of a stopped bridge
+
+    Usage: rtm-bridge store [OPTIONS] <COMMAND>
+
+    Commands:
+      verify   Read everything, count it, and tell what is damaged
+      export   Save everything but access tokens as lines of JSON; of a damaged
+               store, what can be read
+      import   Make a store from an export, where there is none yet
+      compact  Give back the disk space that a backlog once took
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --path <DIR>     The store's directory [default: store.path of the
+                           configuration]
+      -h, --help           Print help
+
+    The bridge must be stopped: the store is locked while it runs.
+
+    Exit codes:
+      0  fine
+      1  failed: the store is in use, the disk is full, a file can't be written
+      2  the store is damaged, or isn't what the command needs
+
+    Examples:
+      rtm-bridge store verify
+      rtm-bridge store export backup.jsonl
+      rtm-bridge store import backup.jsonl --path /var/lib/rtm-bridge
+      rtm-bridge store export - | gzip > backup.jsonl.gz
     ");
 }

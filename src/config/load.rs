@@ -9,7 +9,7 @@ use std::{
 use wildmatch::WildMatchPattern;
 
 use super::{
-    ApiListener, Config, ConfigErrors, Environment, Warning,
+    ApiListener, Config, ConfigErrors, Environment, Store, Warning,
     reader::{Item, shown},
     report::{About, KeyPath, Problem, Report},
     source::{SourceFile, Span, Visibility},
@@ -45,6 +45,19 @@ impl ApiListener {
         let report = Report::default();
         let listener = read_all(path, &report).map(|root| tables::api_listener(&report, &root));
         report.conclude(listener).map(|(listener, _)| listener)
+    }
+}
+
+impl Store {
+    /// Reads the `[store]` table of a configuration, and checks nothing else: the rest may take secrets
+    /// that only the daemon has. It reads files, so it blocks.
+    ///
+    /// # Errors
+    /// The file, or one that it includes, can't be read, or the table can't.
+    pub fn load(path: &Path, env: &dyn Environment) -> Result<Self, ConfigErrors> {
+        let report = Report::default();
+        let store = read_all(path, &report).map(|root| tables::store(&report, &root, env));
+        report.conclude(store).map(|(store, _)| store)
     }
 }
 

@@ -243,6 +243,14 @@ impl Events {
         self.shared.passed(user, event, frame_length);
     }
 
+    /// Forgets what every lane is past and is not recent any more; for when the store could not be read
+    /// while lanes went on.
+    pub fn tidy(&self) {
+        if let Err(error) = self.shared.sweep() {
+            tracing::warn!(%error, "delivered events could not be forgotten");
+        }
+    }
+
     /// Lets go of the webhooks, at the end: they hold this as well.
     pub fn close(&self) {
         *self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner) = None;

@@ -440,6 +440,7 @@ impl Shared {
             Err(_) => {
                 let Some(live) = queue.live.remove(&number) else { return };
                 queue.by_id.remove(&live.id);
+                state.retention.withdrawn();
                 live.commit
             }
         };

@@ -48,6 +48,11 @@ impl Retention {
         self.last = self.last.max(MessageNumber(first.0 + count as u64 - 1));
     }
 
+    /// A message that was counted could not be stored. Its number is not given again.
+    pub(super) fn withdrawn(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
     /// The number that the next message gets.
     pub(super) fn next_number(&self) -> u64 {
         self.last.0 + 1

@@ -22,7 +22,9 @@ pub enum Stage {
 pub enum StoreHealth {
     /// It does.
     Writable,
-    /// It is full, or the disk fails.
+    /// It takes nothing new until there is room; deliveries go on.
+    Full,
+    /// It can't be written at all.
     Unavailable,
 }
 

@@ -36,6 +36,7 @@ async fn ready_means_serving_with_a_writable_store() {
     for (stage, store) in [
         (Stage::Starting, StoreHealth::Writable),
         (Stage::Serving, StoreHealth::Unavailable),
+        (Stage::Serving, StoreHealth::Full),
         (Stage::Serving, StoreHealth::Writable),
         (Stage::Draining, StoreHealth::Writable),
     ] {
@@ -46,7 +47,7 @@ async fn ready_means_serving_with_a_writable_store() {
         assert_eq!(get_from(&router, "/healthz").await.0, status);
         statuses.push(status);
     }
-    assert_eq!(statuses, [503, 503, 200, 503]);
+    assert_eq!(statuses, [503, 503, 503, 200, 503]);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ use crate::{
     clock::{Now, Timestamp},
     config::{self, Bot, ReconnectQuery, Secret},
     events::{Received, Reception, Report, Source},
-    messages::{BotInfo, ClientMessageId, MessageNumber, Verdict},
+    messages::{BotInfo, ClientMessageId, MessageContent, MessageNumber, Verdict},
     store::{ConnectHistory, StoreError},
     users::{Command, ConnectionState, User, UserStatus},
 };
@@ -322,7 +322,7 @@ impl<R: Rooms> Connection<R> {
         let (shared, who, url) = (self.shared.clone(), self.who.clone(), url.with(query));
         self.request = Some(Box::pin(async move {
             if let Some(announced) = announced {
-                // A store that can't write ends the daemon by itself.
+                // While the store can't be written this waits with it; one that fails ends the daemon.
                 let _ = announced.await;
             }
             match Socket::open(&url, shared.platform.tls(), shared.limits, by).await {
@@ -354,9 +354,9 @@ impl<R: Rooms> Connection<R> {
     // ---- Writing.
 
     async fn send(&mut self, number: MessageNumber, id: ClientMessageId) -> Option<Input<'static>> {
+        let content = self.content(number).await?;
         let user = &self.who.user;
         let bot = BotInfo { name: &self.who.bot.name, id: &self.who.bot.id };
-        let content = self.shared.rooms.content(user.number, number);
         let frame = content.map(|content| Utf8Bytes::try_from(content.to_frame(id, bot)));
         let frame = match frame {
             Ok(Ok(frame)) => frame,
@@ -374,6 +374,28 @@ impl<R: Rooms> Connection<R> {
             Ok(()) => Some(Input::Sent(number)),
             Err(WriteError::TooLarge) => Some(Input::NotSent(number, NotSent::TooLarge)),
             Err(WriteError::Closed(cause)) => Some(self.lost(cause)),
+        }
+    }
+
+    /// What a message says. While the store can't be read, nothing goes on here; none at the stop.
+    async fn content(&mut self, number: MessageNumber) -> Option<Result<MessageContent, StoreError>> {
+        let began = Instant::now();
+        loop {
+            match self.shared.rooms.content(self.who.user.number, number) {
+                Err(StoreError::Unavailable(_)) => {}
+                content => {
+                    let waited = began.elapsed();
+                    if waited >= STORE_PAUSE {
+                        // Nothing is to be done about it: only deadlines move.
+                        self.session.handle(Now::read(), Input::Stalled(waited), &mut Vec::new());
+                    }
+                    return Some(content);
+                }
+            }
+            tokio::select! {
+                () = sleep(STORE_PAUSE) => {}
+                () = self.stop.cancelled() => return None,
+            }
         }
     }
 
@@ -516,9 +538,8 @@ impl<R: Rooms> Connection<R> {
                 Ok(reception) => return Some(reception),
                 Err(error) => error,
             };
-            self.confirmations.distrust();
             if !refused {
-                tracing::error!(user = %user.name, %error, "an event can't be stored; nothing more is read until it is");
+                tracing::warn!(user = %user.name, %error, "an event can't be stored; nothing more is read until it is");
             }
             refused = true;
             if matches!(error, StoreError::Unreadable(_)) {

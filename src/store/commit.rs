@@ -9,35 +9,33 @@
 //! along with the next commit, or go [`DEFER_AT_MOST`] later on their own. Deferred writes of one
 //! key replace each other, so they are bounded by the number of keys, whatever their rate. Writes
 //! of one key always reach the disk in the order in which they were handed over.
+//!
+//! This is the way to the thread; what the thread does is in `worker`.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use sled::IVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    StoreError, keys,
-    payload::{PayloadId, Payloads},
-    records::{AcceptedEntry, AcceptedRecord, JournalEntry, JournalRecord, encode},
-    tip::Tip,
+    StoreError,
+    payload::PayloadId,
+    records::{AcceptedEntry, JournalEntry},
+    room::Standing,
+    worker::Worker,
 };
-use crate::{clock::Timestamp, messages::MessageNumber};
+use crate::messages::MessageNumber;
 
-/// How long a deferred write waits for company.
-const DEFER_AT_MOST: Duration = Duration::from_millis(100);
 /// A commit takes at most this many writes...
 const COMMIT_WRITES: usize = 1024;
 /// ... and this many bytes (a single larger transaction goes alone).
 const COMMIT_BYTES: usize = 4 << 20;
 /// Bytes that may wait for their commit.
 const QUEUE_BYTES: usize = 16 << 20;
-
-/// The meta record that counts commits.
-pub(super) const COMMITS: &str = "commits";
 
 /// Runs on the commit thread once its transaction is on disk, or has failed.
 pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -50,7 +48,7 @@ pub(super) enum Write {
 }
 
 impl Write {
-    fn key(&self) -> &IVec {
+    pub(super) fn key(&self) -> &IVec {
         match self {
             Self::Put(key, _) | Self::Remove(key) => key,
         }
@@ -77,6 +75,8 @@ pub(super) struct Transaction {
     pub writes: Vec<Write>,
     pub new_payload: Option<(PayloadId, bytes::Bytes)>,
     pub dropped_payload: Option<PayloadId>,
+    /// What it adds to the backlog, in bytes (`backlog`); of dead letters the commit itself finds out.
+    pub backlog: i64,
     pub journal: Option<JournalLine>,
     pub done: Option<Done>,
     /// Its share of the bytes that may wait.
@@ -84,6 +84,21 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// Whether it accepts a message: its caller can be told to come back, so it is not kept for later
+    /// when the disk takes nothing.
+    pub(super) fn accepts_message(&self) -> bool {
+        matches!(self.journal, Some(JournalLine::Message(..)))
+    }
+
+    /// What undoes it, should it be on disk in spite of all.
+    pub(super) fn undone(&self) -> Self {
+        Self {
+            writes: self.writes.iter().map(|write| Write::Remove(write.key().clone())).collect(),
+            dropped_payload: self.new_payload.as_ref().map(|(id, _)| *id),
+            ..Self::default()
+        }
+    }
+
     fn size(&self) -> usize {
         let payload = self.new_payload.as_ref().map_or(0, |(_, body)| body.len());
         self.writes.iter().map(Write::size).sum::<usize>() + payload
@@ -96,42 +111,64 @@ pub struct Reserved {
     _permit: OwnedSemaphorePermit,
 }
 
-enum Item {
+pub(super) enum Item {
     Transaction(Transaction),
-    Deferred(Write, Option<PayloadId>),
+    Deferred(Deferred),
+}
+
+/// A write that may be lost in a crash.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub write: Write,
+    /// A payload file that goes with it.
+    pub dropped_payload: Option<PayloadId>,
+    /// What it takes from the backlog, in bytes.
+    pub released: u64,
+}
+
+impl Item {
+    /// What it adds to the backlog.
+    pub(super) fn added(&self) -> i64 {
+        match self {
+            Self::Transaction(transaction) => transaction.backlog,
+            Self::Deferred(deferred) => -(deferred.released as i64),
+        }
+    }
 }
 
 #[derive(Default)]
-struct Queue {
-    items: VecDeque<Item>,
+pub(super) struct Queue {
+    pub(super) items: VecDeque<Item>,
     /// The number of the item at the front.
     head: u64,
     /// Deferred writes that may still be replaced, by key: the number of their item.
     replaceable: HashMap<IVec, u64>,
-    transactions: usize,
-    deferred_since: Option<Instant>,
+    pub(super) transactions: usize,
+    pub(super) deferred_since: Option<Instant>,
     next_event: u64,
-    state: State,
+    pub(super) state: State,
 }
 
-#[derive(Default, Clone, PartialEq, Eq)]
-enum State {
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) enum State {
     #[default]
     Open,
+    /// The disk takes nothing for now: no new messages, the rest waits. And why.
+    Waiting(String),
     Closing,
     Failed(String),
 }
 
-struct Shared {
+pub(super) struct Shared {
     queue: Mutex<Queue>,
-    wake: Condvar,
-    space: Arc<Semaphore>,
-    failure: watch::Sender<Option<String>>,
-    commits: watch::Sender<u64>,
+    pub(super) wake: Condvar,
+    pub(super) space: Arc<Semaphore>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) commits: watch::Sender<u64>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,28 +180,50 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread. The next event gets the number `next_event`.
-    pub(super) fn start(disk: Disk, next_event: u64) -> std::io::Result<Self> {
+    /// Starts the thread that `worker` makes. The next event gets the number `next_event`.
+    pub(super) fn start(
+        worker: impl FnOnce(Arc<Shared>) -> std::io::Result<Worker>,
+        next_event: u64,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { next_event, ..Queue::default() }),
             wake: Condvar::new(),
             space: Arc::new(Semaphore::new(QUEUE_BYTES)),
-            failure: watch::Sender::new(None),
+            standing: watch::Sender::new(Standing::Writable),
             commits: watch::Sender::new(0),
         });
-        let mut worker = Worker { shared: Arc::clone(&shared), disk };
+        let worker = worker(Arc::clone(&shared))?;
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || worker.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Waits until `bytes` more may wait for their commit. Larger requests than may ever wait count
-    /// as the whole: they go alone.
+    /// Waits until `bytes` more may wait for their commit; refused at once while the store is full or
+    /// can't be written. Larger requests than may ever wait count as the whole: they go alone.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
+        let refusal = self.wait_for(|standing| *standing != Standing::Writable);
+        tokio::select! {
+            biased;
+            refusal = refusal => Err(match refusal {
+                Standing::Full(why) | Standing::Unwritable(why) | Standing::Failed(why) => StoreError::Unavailable(why),
+                Standing::Writable => self.unavailable(),
+            }),
+            reserved = self.reserve_to_move(bytes) => reserved,
+        }
+    }
+
+    /// Waits until `bytes` more may wait for their commit, whether or not the store takes what is new.
+    pub(super) async fn reserve_to_move(&self, bytes: usize) -> Result<Reserved, StoreError> {
         let permits = bytes.clamp(64, QUEUE_BYTES) as u32;
         match Arc::clone(&self.shared.space).acquire_many_owned(permits).await {
             Ok(permit) => Ok(Reserved { _permit: permit }),
             Err(_) => Err(self.unavailable()),
         }
+    }
+
+    async fn wait_for(&self, is_it: impl FnMut(&Standing) -> bool) -> Standing {
+        let mut standing = self.shared.standing.subscribe();
+        let found = standing.wait_for(is_it).await.map(|standing| standing.clone());
+        found.unwrap_or_else(|_| Standing::Failed("its thread ended".to_owned()))
     }
 
     /// Hands a transaction over.
@@ -186,11 +245,15 @@ impl Committer {
 
     fn submit_with(&self, build: impl FnOnce(&mut Queue) -> Transaction) -> Result<(), StoreError> {
         let mut queue = self.shared.lock();
-        if queue.state != State::Open {
+        if matches!(queue.state, State::Closing | State::Failed(_)) {
             drop(queue);
             return Err(self.unavailable());
         }
         let transaction = build(&mut queue);
+        if transaction.accepts_message() && queue.state != State::Open {
+            drop(queue);
+            return Err(self.unavailable());
+        }
         for write in &transaction.writes {
             // A later deferral of this key must not move in front of this write.
             queue.replaceable.remove(write.key());
@@ -202,26 +265,32 @@ impl Committer {
         Ok(())
     }
 
-    /// Hands over a write that may be lost in a crash, and a payload file that goes with it.
-    pub(super) fn defer(&self, write: Write, dropped_payload: Option<PayloadId>) {
+    /// Hands over a write that may be lost in a crash.
+    pub(super) fn defer(&self, write: Write) {
+        self.defer_removal(Deferred { write, dropped_payload: None, released: 0 });
+    }
+
+    /// Hands over a removal that may be lost in a crash, with what goes with it.
+    pub(super) fn defer_removal(&self, deferred: Deferred) {
         let mut queue = self.shared.lock();
         if matches!(queue.state, State::Failed(_)) {
             return;
         }
-        let earlier = queue.replaceable.get(write.key()).copied();
+        let key = deferred.write.key().clone();
+        let earlier = queue.replaceable.get(&key).copied();
         if let Some(number) = earlier {
             let index = (number - queue.head) as usize;
-            if let Some(Item::Deferred(old, old_payload)) = queue.items.get_mut(index)
-                && old_payload.is_none()
+            if let Some(Item::Deferred(old)) = queue.items.get_mut(index)
+                && old.dropped_payload.is_none()
             {
-                *old = write;
-                *old_payload = dropped_payload;
+                let released = old.released.max(deferred.released);
+                *old = Deferred { released, ..deferred };
                 return;
             }
         }
         let number = queue.head + queue.items.len() as u64;
-        queue.replaceable.insert(write.key().clone(), number);
-        queue.items.push_back(Item::Deferred(write, dropped_payload));
+        queue.replaceable.insert(key, number);
+        queue.items.push_back(Item::Deferred(deferred));
         if queue.deferred_since.is_none() {
             queue.deferred_since = Some(Instant::now());
             drop(queue);
@@ -234,14 +303,14 @@ impl Committer {
         let queue = self.shared.lock();
         let index = (queue.replaceable.get(key)? - queue.head) as usize;
         match queue.items.get(index)? {
-            Item::Deferred(Write::Put(_, value), _) => Some(value.clone()),
-            Item::Deferred(Write::Remove(_), _) | Item::Transaction(_) => None,
+            Item::Deferred(Deferred { write: Write::Put(_, value), .. }) => Some(value.clone()),
+            Item::Deferred(_) | Item::Transaction(_) => None,
         }
     }
 
-    /// Why the thread failed, once it has: nothing is stored any more.
-    pub(super) fn failure(&self) -> watch::Receiver<Option<String>> {
-        self.shared.failure.subscribe()
+    /// Whether writes are taken.
+    pub(super) fn standing(&self) -> watch::Receiver<Standing> {
+        self.shared.standing.subscribe()
     }
 
     /// Counts commits: a sign of life.
@@ -253,7 +322,7 @@ impl Committer {
     pub(super) fn close(&self) {
         {
             let mut queue = self.shared.lock();
-            if queue.state == State::Open {
+            if matches!(queue.state, State::Open | State::Waiting(_)) {
                 queue.state = State::Closing;
             }
         }
@@ -269,7 +338,7 @@ impl Committer {
 
     fn unavailable(&self) -> StoreError {
         match &self.shared.lock().state {
-            State::Failed(why) => StoreError::Unavailable(why.clone()),
+            State::Failed(why) | State::Waiting(why) => StoreError::Unavailable(why.clone()),
             State::Closing | State::Open => StoreError::Unavailable("it is shutting down".to_owned()),
         }
     }
@@ -281,201 +350,45 @@ impl Drop for Committer {
     }
 }
 
-/// What the thread does to the disk after each batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sync {
-    /// Payload files are synced, as sled's log is.
-    Disk,
-    /// Left to the operating system.
-    System,
-}
-
-/// What the thread writes to.
-pub(super) struct Disk {
-    pub db: sled::Db,
-    pub payloads: Arc<Payloads>,
-    pub tip: Tip,
-    /// How many commits the database has seen.
-    pub commits: u64,
-    pub sync: Sync,
-}
-
-struct Worker {
-    shared: Arc<Shared>,
-    disk: Disk,
-}
-
-impl Worker {
-    fn run(&mut self) {
-        while let Some(items) = self.take() {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(&items)));
-            let result = match outcome {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(why)) => Err(why),
-                Err(_) => Err("sled panicked while committing".to_owned()),
+impl Queue {
+    /// Takes as much as one commit may hold, from the front.
+    pub(super) fn take_front(&mut self) -> Vec<Item> {
+        let (mut items, mut writes, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(item) = self.items.front() {
+            let (count, size) = match item {
+                Item::Transaction(transaction) => (transaction.writes.len(), transaction.size()),
+                Item::Deferred(deferred) => (1, deferred.write.size()),
             };
-            if let Err(why) = result {
-                return self.fail(items, &why);
-            }
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.finish(items)));
-            if told.is_err() {
-                // Someone was not told of what is on disk: only a restart puts that right.
-                return self.fail(Vec::new(), "a follow-up of a commit panicked");
-            }
-        }
-    }
-
-    /// Waits for something to commit, and takes as much of it as one commit may hold.
-    fn take(&self) -> Option<Vec<Item>> {
-        let mut queue = self.shared.lock();
-        loop {
-            if queue.transactions > 0 || (queue.state == State::Closing && !queue.items.is_empty()) {
+            if !items.is_empty() && (writes + count > COMMIT_WRITES || bytes + size > COMMIT_BYTES) {
                 break;
             }
-            if queue.state == State::Closing {
-                return None;
-            }
-            match queue.deferred_since.map(|since| DEFER_AT_MOST.saturating_sub(since.elapsed())) {
-                None => queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => break,
-                Some(rest) => {
-                    let waited = self.shared.wake.wait_timeout(queue, rest);
-                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
-        }
-        Some(take_front(&mut queue))
-    }
-
-    fn commit(&mut self, items: &[Item]) -> Result<(), String> {
-        let Disk { db, payloads, tip, commits, sync } = &mut self.disk;
-        let durable = *sync == Sync::Disk;
-        let mut wrote_payload = false;
-        let mut batch = sled::Batch::default();
-        for item in items {
-            match item {
-                Item::Deferred(write, _) => add(&mut batch, write),
-                Item::Transaction(transaction) => {
-                    if let Some((id, body)) = &transaction.new_payload {
-                        payloads.write(*id, body, durable).map_err(|e| format!("a payload file: {e}"))?;
-                        wrote_payload = true;
-                    }
-                    for write in &transaction.writes {
-                        add(&mut batch, write);
+            (writes, bytes) = (writes + count, bytes + size);
+            let number = self.head;
+            self.head += 1;
+            let Some(item) = self.items.pop_front() else { break };
+            match &item {
+                Item::Transaction(_) => self.transactions -= 1,
+                Item::Deferred(Deferred { write, .. }) => {
+                    if self.replaceable.get(write.key()) == Some(&number) {
+                        self.replaceable.remove(write.key());
                     }
                 }
             }
+            items.push(item);
         }
-        add_journals(&mut batch, items);
-        *commits += 1;
-        batch.insert(keys::meta(COMMITS), &commits.to_be_bytes());
-        if wrote_payload && durable {
-            payloads.sync().map_err(|e| format!("the directory of payload files: {e}"))?;
-        }
-        db.apply_batch(batch).map_err(|e| e.to_string())?;
-        db.flush().map_err(|e| e.to_string())?;
-        tip.advance(*commits).map_err(|e| format!("the file of the last commit's number: {e}"))
+        self.deferred_since = if self.items.is_empty() { None } else { self.deferred_since };
+        items
     }
 
-    fn finish(&self, items: Vec<Item>) {
-        self.shared.commits.send_modify(|count| *count += 1);
-        for item in items {
-            match item {
-                Item::Deferred(_, dropped) => self.drop_payload(dropped),
-                Item::Transaction(transaction) => {
-                    self.drop_payload(transaction.dropped_payload);
-                    drop(transaction.reserved);
-                    if let Some(done) = transaction.done {
-                        done(Ok(()));
-                    }
-                }
+    /// Takes the messages out that wait for their commit, and leaves everything else where it is.
+    pub(super) fn take_messages(&mut self) -> Vec<Transaction> {
+        let waiting = self.items.iter_mut().filter_map(|item| match item {
+            // An empty one in its place: the others keep their numbers.
+            Item::Transaction(transaction) if transaction.accepts_message() => {
+                Some(std::mem::take(transaction))
             }
-        }
-    }
-
-    fn drop_payload(&self, id: Option<PayloadId>) {
-        if let Some(id) = id {
-            self.disk.payloads.remove(id);
-        }
-    }
-
-    /// After a failed write the handle must not be used again: everyone is told, and the daemon ends.
-    fn fail(&self, items: Vec<Item>, why: &str) {
-        tracing::error!(error = why, "the store could not write; nothing more is accepted");
-        let waiting = {
-            let mut queue = self.shared.lock();
-            queue.state = State::Failed(why.to_owned());
-            std::mem::take(&mut queue.items)
-        };
-        self.shared.space.close();
-        self.shared.failure.send_replace(Some(why.to_owned()));
-        for item in items.into_iter().chain(waiting) {
-            if let Item::Transaction(Transaction { done: Some(done), .. }) = item {
-                done(Err(StoreError::Unavailable(why.to_owned())));
-            }
-        }
-    }
-}
-
-fn take_front(queue: &mut Queue) -> Vec<Item> {
-    let (mut items, mut writes, mut bytes) = (Vec::new(), 0, 0);
-    while let Some(item) = queue.items.front() {
-        let (count, size) = match item {
-            Item::Transaction(transaction) => (transaction.writes.len(), transaction.size()),
-            Item::Deferred(write, _) => (1, write.size()),
-        };
-        if !items.is_empty() && (writes + count > COMMIT_WRITES || bytes + size > COMMIT_BYTES) {
-            break;
-        }
-        (writes, bytes) = (writes + count, bytes + size);
-        let number = queue.head;
-        queue.head += 1;
-        let Some(item) = queue.items.pop_front() else { break };
-        match &item {
-            Item::Transaction(_) => queue.transactions -= 1,
-            Item::Deferred(write, _) => {
-                if queue.replaceable.get(write.key()) == Some(&number) {
-                    queue.replaceable.remove(write.key());
-                }
-            }
-        }
-        items.push(item);
-    }
-    queue.deferred_since = if queue.items.is_empty() { None } else { queue.deferred_since };
-    items
-}
-
-fn add(batch: &mut sled::Batch, write: &Write) {
-    match write {
-        Write::Put(key, value) => batch.insert(key.clone(), value.clone()),
-        Write::Remove(key) => batch.remove(key.clone()),
-    }
-}
-
-/// One journal record for all events of the commit, one for all messages.
-fn add_journals(batch: &mut sled::Batch, items: &[Item]) {
-    let at = Timestamp::now();
-    let (mut events, mut messages) = (Vec::new(), Vec::new());
-    let (mut first_event, mut first_message) = (None, None);
-    for item in items {
-        match item {
-            Item::Transaction(Transaction { journal: Some(JournalLine::Event(number, entry)), .. }) => {
-                first_event.get_or_insert(*number);
-                events.push(*entry);
-            }
-            Item::Transaction(Transaction { journal: Some(JournalLine::Message(number, entry)), .. }) => {
-                first_message.get_or_insert(*number);
-                messages.push(*entry);
-            }
-            Item::Transaction(_) | Item::Deferred(..) => {}
-        }
-    }
-    if let Some(first) = first_event {
-        let record = JournalRecord { at, entries: events };
-        batch.insert(keys::journal(first), encode(JournalRecord::VERSION, &record));
-    }
-    if let Some(first) = first_message {
-        let record = AcceptedRecord { at, entries: messages };
-        batch.insert(keys::accepted(first), encode(AcceptedRecord::VERSION, &record));
+            Item::Transaction(_) | Item::Deferred(_) => None,
+        });
+        waiting.collect()
     }
 }

@@ -124,7 +124,7 @@ impl Store {
     /// Notes how far a replay is; a crash soon after may forget it.
     pub fn save_replay(&self, letter: &DeadLetter, mark: ReplayMark) {
         let key = keys::replay(letter.webhook, letter.user, letter.id().0);
-        self.committer.defer(Self::put(key, ReplayMark::VERSION, &mark), None);
+        self.committer.defer(Self::put(key, ReplayMark::VERSION, &mark));
     }
 
     /// How far a dead letter's replay is, if one was asked for.
@@ -159,7 +159,7 @@ impl Store {
             // From each user's first straight on to the next user's.
             let first = match self.db.range(from.take()?..=last.clone()).keys().next()? {
                 Ok(key) => key,
-                Err(error) => return Some(Err(error.into())),
+                Err(error) => return Some(Err(error)),
             };
             let user = keys::user_of_replay(&first).ok_or_else(damaged);
             from = user
@@ -187,12 +187,12 @@ impl Store {
 
     /// Remembers an event's failed attempts; a crash soon after may forget them.
     pub fn save_history(&self, user: UserNumber, id: DeadLetterId, history: &History) {
-        self.committer.defer(Self::put(keys::history(user, id.0), History::VERSION, history), None);
+        self.committer.defer(Self::put(keys::history(user, id.0), History::VERSION, history));
     }
 
     /// Forgets an event's failed attempts; a crash soon after may bring them back.
     pub fn remove_history(&self, user: UserNumber, id: DeadLetterId) {
-        self.committer.defer(Write::Remove(keys::history(user, id.0)), None);
+        self.committer.defer(Write::Remove(keys::history(user, id.0)));
     }
 
     /// Which events have failed attempts to remember, after this one, in order of user and event.
@@ -212,7 +212,7 @@ impl Store {
     }
 }
 
-fn read_letter(entry: sled::Result<(IVec, IVec)>) -> Result<DeadLetter, StoreError> {
+fn read_letter(entry: Result<(IVec, IVec), StoreError>) -> Result<DeadLetter, StoreError> {
     decode(DeadLetter::VERSION, "dead letter", &entry?.1)
 }
 

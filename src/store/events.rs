@@ -5,8 +5,9 @@ use sled::IVec;
 
 use super::{
     BotNumber, JournalEntry, LaneRecord, LaneSlot, Reserved, Store, StoreError, UserNumber, WebhookNumber,
-    WebhookRecord,
-    commit::{JournalLine, Transaction, Write},
+    WebhookRecord, backlog,
+    commit::{Deferred, JournalLine, Transaction, Write},
+    database::Database,
     keys,
     payload::PayloadId,
     records::{BodyPlace, EventRecord, JournalRecord, decode, decode_with, encode_with},
@@ -115,6 +116,7 @@ impl Store {
         };
         let inline: &[u8] = if body == BodyPlace::Inline { &event.frame } else { &[] };
         let value = IVec::from(encode_with(EventRecord::VERSION, &record, inline));
+        let weight = backlog::event(inline.len()) as i64;
         let (user, journal, frame) = (event.user, event.journal, event.frame);
         // A lane's first event makes its record: a lane without one has nothing to look for.
         let new_lanes = record.slots.iter().filter(|slot| slot.wanted && slot.sequence == 1);
@@ -122,6 +124,7 @@ impl Store {
             Self::put(keys::lane(slot.webhook, user), LaneRecord::VERSION, &LaneRecord::default())
         }));
         transaction.reserved = Some(reserved);
+        transaction.backlog += weight;
         self.committer.submit_event(move |number| {
             transaction.writes.push(Write::Put(keys::event(user, number), value));
             transaction.new_payload =
@@ -177,9 +180,12 @@ impl Store {
 
     /// Forgets an event; a crash soon after may bring it back.
     pub fn remove_event(&self, user: UserNumber, number: u64, frame_length: usize) {
-        let payload =
-            (BodyPlace::of(frame_length) == BodyPlace::File).then_some(PayloadId::Event(user, number));
-        self.committer.defer(Write::Remove(keys::event(user, number)), payload);
+        let (dropped_payload, inline) = match BodyPlace::of(frame_length) {
+            BodyPlace::Inline => (None, frame_length),
+            BodyPlace::File => (Some(PayloadId::Event(user, number)), 0),
+        };
+        let (write, released) = (Write::Remove(keys::event(user, number)), backlog::event(inline));
+        self.committer.defer_removal(Deferred { write, dropped_payload, released });
     }
 
     /// The journal, oldest first.
@@ -197,7 +203,7 @@ impl Store {
 
     /// Forgets a part of the journal.
     pub fn remove_journal(&self, first: u64) {
-        self.committer.defer(Write::Remove(keys::journal(first)), None);
+        self.committer.defer(Write::Remove(keys::journal(first)));
     }
 
     fn read_event(&self, user: UserNumber, number: u64, value: IVec) -> Result<StoredEvent, StoreError> {
@@ -230,7 +236,7 @@ impl Store {
 
     /// Remembers how far a lane is; a crash soon after may forget it, and deliveries are repeated.
     pub fn save_lane(&self, webhook: WebhookNumber, user: UserNumber, lane: &LaneRecord) {
-        self.committer.defer(Self::put(keys::lane(webhook, user), LaneRecord::VERSION, lane), None);
+        self.committer.defer(Self::put(keys::lane(webhook, user), LaneRecord::VERSION, lane));
     }
 }
 
@@ -252,7 +258,7 @@ impl Store {
     }
 }
 
-fn read_journal(entry: sled::Result<(IVec, IVec)>) -> Result<Journal, StoreError> {
+fn read_journal(entry: Result<(IVec, IVec), StoreError>) -> Result<Journal, StoreError> {
     let (key, value) = entry?;
     let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
     Ok(Journal { first: number_of(&key)?, at: record.at, entries: record.entries })
@@ -263,7 +269,7 @@ fn number_of(key: &[u8]) -> Result<u64, StoreError> {
 }
 
 /// The number that the next event gets: after every number that the journal or the log has seen.
-pub(super) fn next_number(db: &sled::Db) -> Result<u64, StoreError> {
+pub(super) fn next_number(db: &Database) -> Result<u64, StoreError> {
     let Some(last) = db.scan_prefix([keys::kind::JOURNAL]).next_back() else { return Ok(1) };
     let (key, value) = last?;
     let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;

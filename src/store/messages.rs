@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::{
-    ClientNumber, NewEvent, Reserved, Store, StoreError, UserNumber,
+    ClientNumber, NewEvent, Reserved, Store, StoreError, UserNumber, backlog,
     commit::{JournalLine, Transaction, Write},
     keys,
     payload::PayloadId,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The meta record that holds the greatest id that the bridge chose among the forgotten messages.
-const CHOSEN_UP_TO: &str = "chosen-up-to";
+pub(super) const CHOSEN_UP_TO: &str = "chosen-up-to";
 
 /// An idempotency key as the store keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,8 +137,10 @@ impl Store {
             BodyPlace::Inline => encode_with(QueueRecord::VERSION, &queue, &whole()),
             BodyPlace::File => encode_with(QueueRecord::VERSION, &queue, &[]),
         };
+        let key = keys::queue(user, number);
+        let weight = backlog::record(&key, &value) as i64;
         let mut writes = vec![
-            Write::Put(keys::queue(user, number), IVec::from(value)),
+            Write::Put(key, IVec::from(value)),
             Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
         ];
         if let Some(Idempotency { client, key }) = idempotency {
@@ -151,6 +153,7 @@ impl Store {
             writes,
             new_payload: (body == BodyPlace::File)
                 .then(|| (PayloadId::Message(user, number), Bytes::from(whole()))),
+            backlog: weight,
             journal: Some(JournalLine::Message(
                 number,
                 AcceptedEntry { user, id: id.get(), generated, idempotency },
@@ -188,7 +191,7 @@ impl Store {
 
     /// Remembers a message's new status; a crash soon after may forget it.
     pub fn save_message(&self, user: UserNumber, id: ClientMessageId, record: &MessageRecord) {
-        self.committer.defer(Self::put(keys::message(user, id), MessageRecord::VERSION, record), None);
+        self.committer.defer(Self::put(keys::message(user, id), MessageRecord::VERSION, record));
     }
 
     /// Remembers a message's final status and takes it out of the queue, on stable storage a moment
@@ -222,18 +225,23 @@ impl Store {
 
     fn ending(&self, end: MessageEnd) -> (Transaction, Box<dyn FnOnce() + Send>) {
         let MessageEnd { user, id, record, on_durable } = end;
-        let content_is_a_file = match self.db.get(keys::queue(user, record.number)) {
-            Ok(Some(value)) => decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value)
-                .is_ok_and(|queue| queue.body == BodyPlace::File),
-            // A file that stays behind is swept at the next start.
-            Ok(None) | Err(_) => false,
+        let key = keys::queue(user, record.number);
+        let (may_be_a_file, weight) = match self.db.get(&key) {
+            Ok(Some(value)) => {
+                let queue = decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value);
+                (queue.is_ok_and(|queue| queue.body == BodyPlace::File), backlog::record(&key, &value))
+            }
+            Ok(None) => (false, 0),
+            // Can't be read now: to remove a file that isn't there does no harm.
+            Err(_) => (true, 0),
         };
         let transaction = Transaction {
             writes: vec![
                 Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
-                Write::Remove(keys::queue(user, record.number)),
+                Write::Remove(key),
             ],
-            dropped_payload: content_is_a_file.then_some(PayloadId::Message(user, record.number)),
+            backlog: -(weight as i64),
+            dropped_payload: may_be_a_file.then_some(PayloadId::Message(user, record.number)),
             ..Transaction::default()
         };
         (transaction, on_durable)
@@ -320,7 +328,7 @@ impl Store {
     }
 }
 
-fn read_accepted(entry: sled::Result<(IVec, IVec)>) -> Result<AcceptedJournal, StoreError> {
+fn read_accepted(entry: Result<(IVec, IVec), StoreError>) -> Result<AcceptedJournal, StoreError> {
     let (key, value) = entry?;
     let damaged = || StoreError::Unreadable("an accepted record is damaged".to_owned());
     let record: AcceptedRecord = decode(AcceptedRecord::VERSION, "accepted", &value)?;

@@ -1,7 +1,7 @@
 //! The store: the only place that knows sled.
 //!
 //! It speaks of messages, events, lanes and dead letters, never of trees and keys. Everything that
-//! must be durable goes through one commit thread (`commit`); bodies above 8 KiB are files beside
+//! must be durable goes through one commit thread (`commit`); bodies above 4 KiB are files beside
 //! sled (`payload`); `durability` makes sled's flush what it claims to be.
 //!
 //! On disk:
@@ -11,25 +11,34 @@
 //! data/tip         the number of the last commit, by which a loss is noticed
 //! data/sled/       the database: one tree, keys as in `keys`, values as in `records`
 //! data/payloads/   one file per large body
+//! data/sled.new/   only while `store compact` or `store import` makes another database
+//! data/sled.old/   only for the moment in which that takes the first one's place
 //! ```
 
+mod backlog;
 mod commit;
+mod database;
 mod dead_letters;
 mod durability;
 mod events;
 mod keys;
 mod messages;
 mod names;
+mod nudge;
 mod numbers;
+pub mod offline;
 mod open;
 mod payload;
 mod records;
+mod room;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tip;
+mod trouble;
 mod user_record;
+mod worker;
 
 pub use commit::Reserved;
 pub use events::{Journal, NewEvent, StoredEvent};
@@ -42,18 +51,21 @@ pub use records::{
     Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
     ReplayMark, Said, WebhookRecord,
 };
+pub use room::Standing;
 pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};
 
-use std::{fs, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use sled::IVec;
 use tokio::sync::{oneshot, watch};
 
 use self::{
-    commit::{Committer, Disk, Sync, Transaction, Write},
+    commit::{Committer, Transaction, Write},
+    database::Database,
     names::Directory,
     payload::{PayloadId, Payloads},
     records::{UserRecordV1, decode, encode},
+    worker::{Disk, Sync, Worker},
 };
 use crate::config;
 
@@ -63,6 +75,9 @@ pub enum StoreError {
     /// It takes nothing more for now (disk full or failing, shutting down).
     #[error("the store can't take it now: {0}")]
     Unavailable(String),
+    /// Nobody knows whether it took it: its disk failed in between, and only the next start finds out.
+    #[error("the store failed while it took it, and may have it or not: {0}")]
+    Doubtful(String),
     /// What it holds can't be read.
     #[error("the store holds something unreadable: {0}")]
     Unreadable(String),
@@ -89,7 +104,8 @@ pub enum LastRun {
 /// The store. One process at a time has it open.
 pub struct Store {
     committer: Committer,
-    db: sled::Db,
+    path: PathBuf,
+    db: Arc<Database>,
     payloads: Arc<Payloads>,
     names: Directory,
     nonce: u32,
@@ -107,12 +123,14 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store, or makes a new one where there is none.
     pub fn open(config: &config::Store) -> Result<Arc<Self>, OpenError> {
-        let open::Opened { db, lock, nonce, tip, commits } = open::open(config)?;
+        let open::Opened { handle, lock, nonce, tip, counters } = open::open(config)?;
         let io = |error| OpenError::Io { path: config.path.clone(), error };
         let damaged =
             |error: StoreError| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() };
+        let handle = Arc::new(handle);
+        let db = Arc::new(Database::new(Arc::clone(&handle)));
         let payloads = Arc::new(Payloads::open(config.path.join("payloads")).map_err(io)?);
-        let swept = payloads.sweep(|id| Ok(db.contains_key(record_of(id))?)).map_err(damaged)?;
+        let swept = payloads.sweep(|id| db.contains_key(record_of(id))).map_err(damaged)?;
         if swept > 0 {
             tracing::info!(files = swept, "payload files that a crash left behind were removed");
         }
@@ -122,11 +140,24 @@ impl Store {
             config::Durability::Fsync => Sync::Disk,
             config::Durability::Os => Sync::System,
         };
-        let closed = db.contains_key(keys::meta(CLOSED)).map_err(|error| damaged(error.into()))?;
+        let closed = db.contains_key(keys::meta(CLOSED)).map_err(damaged)?;
         let past = if closed { LastRun::Closed } else { LastRun::Cut };
-        let disk = Disk { db: db.clone(), payloads: Arc::clone(&payloads), tip, commits, sync };
-        let committer = Committer::start(disk, next_event).map_err(io)?;
-        let store = Self { committer, db, payloads, names, nonce, past, _lock: lock };
+        let disk = Disk {
+            path: config.path.clone(),
+            cache: config.cache,
+            max_size: config.max_size,
+            backlog: counters.backlog,
+            handle: Some(handle),
+            payloads: Arc::clone(&payloads),
+            tip,
+            commits: counters.commits,
+            sync,
+        };
+        let readers = Arc::clone(&db);
+        let committer =
+            Committer::start(|shared| Worker::new(shared, readers, disk), next_event).map_err(io)?;
+        let path = config.path.clone();
+        let store = Self { committer, path, db, payloads, names, nonce, past, _lock: lock };
         let reopened = vec![Write::Remove(keys::meta(CLOSED))];
         store
             .committer
@@ -148,14 +179,20 @@ impl Store {
         self.past
     }
 
-    /// Waits until `bytes` more may wait for their commit.
+    /// Waits until `bytes` more may wait for their commit; refused at once while the store is full or
+    /// can't be written.
     pub async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
         self.committer.reserve(bytes).await
     }
 
-    /// Why nothing is stored any more, once that is so: the daemon must end.
-    pub fn failure(&self) -> watch::Receiver<Option<String>> {
-        self.committer.failure()
+    /// As [`Store::reserve`], for what replaces something that is there: a full store must not refuse it.
+    pub async fn reserve_to_move(&self, bytes: usize) -> Result<Reserved, StoreError> {
+        self.committer.reserve_to_move(bytes).await
+    }
+
+    /// Whether the store takes writes: changes by itself when a disk fills up and has space again.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.committer.standing()
     }
 
     /// Counts commits: a sign of life.
@@ -165,9 +202,7 @@ impl Store {
 
     /// Bytes on disk.
     pub fn size_on_disk(&self) -> u64 {
-        let files = fs::read_dir(self.payloads.path()).into_iter().flatten().flatten();
-        let payloads: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-        self.db.size_on_disk().unwrap_or(0) + payloads
+        database::log_size(&open::database_in(&self.path)) + self.payloads.bytes()
     }
 
     fn put<T: serde::Serialize>(key: IVec, version: u8, record: &T) -> Write {

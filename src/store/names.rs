@@ -8,8 +8,9 @@ use std::{
 use sled::IVec;
 
 use super::{
-    BotNumber, ClientNumber, Store, StoreError, Transaction, UserNumber, WebhookNumber, Write, keys,
-    keys::Named,
+    BotNumber, ClientNumber, Store, StoreError, Transaction, UserNumber, WebhookNumber, Write,
+    database::Database,
+    keys::{self, Named},
 };
 use crate::names::{BotName, ClientName, Kind, Name, UserName, WebhookName};
 
@@ -28,7 +29,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn load(db: &sled::Db) -> Result<Self, StoreError> {
+    pub(super) fn load(db: &Database) -> Result<Self, StoreError> {
         let directory = Self { books: Default::default() };
         for what in KINDS {
             let mut book = directory.book(what);

@@ -9,19 +9,30 @@ use std::{
 };
 
 use super::{
-    commit::COMMITS,
+    database::Handle,
     durability::{self, SelfTestError},
     keys,
     tip::Tip,
+    trouble::{Trouble, is_passing},
+    worker::Counters,
 };
 use crate::config;
 
 /// The layout that this program writes.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
+/// The meta record of the layout's version.
+pub(super) const SCHEMA_NAME: &str = "schema";
+/// The meta record of the store's random number.
+pub(super) const NONCE: &str = "nonce";
 /// Fixed for ever by the first start: sled refuses to open with another. Far above what a leaf of the
 /// largest inline bodies takes, so that nothing ever becomes one of sled's blob files, which it never
 /// syncs; and small, because the log's garbage is counted in segments (docs/performance.md).
 const SEGMENT_SIZE: usize = 2 << 20;
+
+/// The file that finds out whether a disk takes something.
+pub(super) const PROBE: &str = "probe";
+/// What the names of sled's snapshots end with until they are whole.
+const SNAPSHOT_IN_THE_MAKING: &str = ".in___motion";
 
 /// How often, and how far apart, sled's own lock is tried.
 const LOCK_TRIES: u32 = 500;
@@ -48,10 +59,21 @@ pub enum OpenError {
         /// What the system said.
         error: io::Error,
     },
+    /// The disk takes nothing, and even to open the store something must be written.
+    #[error(
+        "the store {path} can't be opened: {error}. Opening it needs some space to write to: make room on that disk (nothing in the store itself \
+         may be deleted), or make it writable for the daemon's user; then start again. Nothing is lost"
+    )]
+    Unwritable {
+        /// The store's directory.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// What it holds can't be read as a store.
     #[error(
         "the store {path} is damaged: {detail}. The bridge wrote nothing to it. Copy the directory away before anything else; then either restore a \
-         backup, or start with an empty directory (undelivered events and unsent messages of the damaged store are then missing)"
+         backup, or save what can be read with `rtm-bridge store export FILE`, and import it into an empty directory with `rtm-bridge store import FILE`"
     )]
     Damaged {
         /// The store's directory.
@@ -82,6 +104,18 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    fn of_io(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        if is_passing(&error) { Self::Unwritable { path, error } } else { Self::Io { path, error } }
+    }
+
+    pub(super) fn of_sled(path: &Path, error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) => Self::of_io(path, error),
+            error => Self::Damaged { path: path.to_owned(), detail: error.to_string() },
+        }
+    }
+
     /// Whether a person must act before a restart can help.
     pub fn needs_a_person(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::Newer { .. } | Self::NotDurable { .. })
@@ -90,38 +124,117 @@ impl OpenError {
 
 /// An opened directory.
 pub(super) struct Opened {
-    pub db: sled::Db,
+    pub handle: Handle,
     pub lock: fs::File,
     /// The store's random number.
     pub nonce: u32,
     pub tip: Tip,
-    /// How many commits the database has seen.
-    pub commits: u64,
+    pub counters: Counters,
 }
 
 pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
     let path = &config.path;
-    let failed = |error| OpenError::Io { path: path.clone(), error };
+    let failed = |error| OpenError::of_io(path, error);
     make_private_directory(path).map_err(failed)?;
     let lock = lock(path)?;
     durability::choose(config.durability);
-    let database = path.join("sled");
+    settle_swap(path).map_err(failed)?;
+    let database = database_in(path);
     let before = Before::of(&database);
-    let db = open_or_set_snapshot_aside(&database, config.cache, path)?;
+    let _ = fs::remove_file(path.join(PROBE));
+    remove_unfinished_snapshots(&database);
+    let handle = open_or_set_snapshot_aside(&database, config.cache, path)?;
     make_creation_durable(path, &database).map_err(failed)?;
-    let nonce = check_layout(&db, before, path)?;
+    let nonce = check_layout(handle.db(), before, path)?;
     if config.durability == config::Durability::Fsync {
-        durability::self_test(&db, &keys::meta("self-test"))
+        durability::self_test(handle.db(), &keys::meta("self-test"))
             .map_err(|error| self_test_failed(error, path))?;
     }
-    let (tip, commits) = check_tip(&db, path)?;
-    Ok(Opened { db, lock, nonce, tip, commits })
+    let (tip, counters) = check_tip(&handle, path)?;
+    Ok(Opened { handle, lock, nonce, tip, counters })
+}
+
+/// Where sled's files are.
+pub(super) fn database_in(path: &Path) -> PathBuf {
+    path.join("sled")
+}
+
+/// Where a database is made that is to take the place of another.
+pub(super) fn new_database_in(path: &Path) -> PathBuf {
+    path.join("sled.new")
+}
+
+/// Where a database is for the moment in which another takes its place.
+pub(super) fn old_database_in(path: &Path) -> PathBuf {
+    path.join("sled.old")
+}
+
+/// Takes up what a compaction or an import left that was cut short: the database that had the place
+/// has it again, unless the other one has it already.
+pub(super) fn settle_swap(path: &Path) -> io::Result<()> {
+    let (current, new, old) = (database_in(path), new_database_in(path), old_database_in(path));
+    if old.exists() && !current.exists() {
+        fs::rename(&old, &current)?;
+        fs::File::open(path)?.sync_all()?;
+    }
+    for left in [old, new] {
+        match fs::remove_dir_all(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty database in [`new_database_in`]'s place.
+pub(super) fn make_database(path: &Path, cache: u64) -> Result<Handle, OpenError> {
+    open_sled(&new_database_in(path), cache).map_err(|refusal| match refusal {
+        Refusal::Io(error) => OpenError::of_io(path, error),
+        Refusal::Damaged(detail) => OpenError::Damaged { path: path.to_owned(), detail },
+    })
+}
+
+/// Bytes of all files in a directory.
+pub(super) fn size_of(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// Opens the database of an open store anew, after its handle was dropped.
+pub(super) fn reopen(path: &Path, cache: u64) -> Result<Handle, Trouble> {
+    let database = database_in(path);
+    remove_unfinished_snapshots(&database);
+    forget_cached(&database).map_err(|error| Trouble::of_io("the database", &error))?;
+    match open_or_set_snapshot_aside(&database, cache, path) {
+        Ok(handle) => Ok(handle),
+        Err(OpenError::Unwritable { error, .. }) => Err(Trouble::of_io("the database", &error)),
+        // Somebody still looks at records with the old handle.
+        Err(OpenError::Io { error, .. }) if is_lock(&error) => Err(Trouble::Passing(error.to_string())),
+        Err(error) => Err(Trouble::Fatal(error.to_string())),
+    }
+}
+
+/// After a failed sync, the system shows pages that it could not write, and calls them clean. What
+/// counts is what is on the disk.
+fn forget_cached(database: &Path) -> io::Result<()> {
+    let log = fs::File::open(database.join("db"))?;
+    Ok(rustix::fs::fadvise(&log, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+/// On a full disk each try to open would leave one.
+fn remove_unfinished_snapshots(database: &Path) {
+    for entry in fs::read_dir(database).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(SNAPSHOT_IN_THE_MAKING) {
+            // sled ignores one that stays.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A disk that is full says nothing about its syncs: there may be space at the next try.
 fn self_test_failed(error: SelfTestError, path: &Path) -> OpenError {
     match error {
-        SelfTestError::Sled(sled::Error::Io(error)) => OpenError::Io { path: path.to_owned(), error },
+        SelfTestError::Sled(sled::Error::Io(error)) => OpenError::of_io(path, error),
         error => OpenError::NotDurable { path: path.to_owned(), detail: error.to_string() },
     }
 }
@@ -143,28 +256,28 @@ impl Before {
 }
 
 /// Checks that no commit is missing that was on disk once.
-fn check_tip(db: &sled::Db, path: &Path) -> Result<(Tip, u64), OpenError> {
+fn check_tip(handle: &Handle, path: &Path) -> Result<(Tip, Counters), OpenError> {
     let (tip, expected) =
-        Tip::open(&path.join("tip")).map_err(|error| OpenError::Io { path: path.join("tip"), error })?;
+        Tip::open(&path.join("tip")).map_err(|error| OpenError::of_io(&path.join("tip"), error))?;
     let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
-    let value = db.get(keys::meta(COMMITS)).map_err(|error| damaged(error.to_string()))?;
-    let found = value.and_then(|value| <[u8; 8]>::try_from(&*value).ok()).map_or(0, u64::from_be_bytes);
+    let counters = Counters::of(handle).map_err(|error| damaged(error.to_string()))?;
+    let found = counters.commits;
     if found < expected {
         let missing = expected - found;
         return Err(damaged(format!("its last {missing} commits (of {expected}) can't be read any more")));
     }
-    Ok((tip, found))
+    Ok((tip, counters))
 }
 
-fn make_private_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
-fn lock(path: &Path) -> Result<fs::File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<fs::File, OpenError> {
     let file_path = path.join("lock");
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&file_path);
-    let file = file.map_err(|error| OpenError::Io { path: file_path.clone(), error })?;
+    let file = file.map_err(|error| OpenError::of_io(&file_path, error))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path: path.to_owned() }),
@@ -174,21 +287,24 @@ fn lock(path: &Path) -> Result<fs::File, OpenError> {
 
 /// A crash of the machine can leave a snapshot that sled can't read, though its log is whole: without
 /// the snapshot, it reads the log. The file is kept beside, under another name.
-fn open_or_set_snapshot_aside(database: &Path, cache: u64, path: &Path) -> Result<sled::Db, OpenError> {
+pub(super) fn open_or_set_snapshot_aside(
+    database: &Path,
+    cache: u64,
+    path: &Path,
+) -> Result<Handle, OpenError> {
     let first = match open_sled(database, cache) {
-        Ok(db) => return Ok(db),
-        Err(Refusal::Io(error)) => return Err(OpenError::Io { path: path.to_owned(), error }),
+        Ok(handle) => return Ok(handle),
+        Err(Refusal::Io(error)) => return Err(OpenError::of_io(path, error)),
         Err(Refusal::Damaged(detail)) => detail,
     };
-    let aside =
-        set_snapshots_aside(database).map_err(|error| OpenError::Io { path: database.to_owned(), error })?;
+    let aside = set_snapshots_aside(database).map_err(|error| OpenError::of_io(database, error))?;
     if aside.is_empty() {
         return Err(OpenError::Damaged { path: path.to_owned(), detail: first });
     }
     match open_sled(database, cache) {
-        Ok(db) => {
+        Ok(handle) => {
             tracing::warn!(path = %path.display(), ?aside, "a damaged snapshot was set aside; the store was read from its log");
-            Ok(db)
+            Ok(handle)
         }
         Err(refusal) => {
             for (from, to) in &aside {
@@ -209,7 +325,12 @@ enum Refusal {
     Io(io::Error),
 }
 
-fn open_sled(database: &Path, cache: u64) -> Result<sled::Db, Refusal> {
+/// sled has no error of its own for this.
+fn is_lock(error: &io::Error) -> bool {
+    error.to_string().contains("acquire lock")
+}
+
+fn open_sled(database: &Path, cache: u64) -> Result<Handle, Refusal> {
     let config = sled::Config::new()
         .path(database)
         .segment_size(SEGMENT_SIZE)
@@ -223,7 +344,7 @@ fn open_sled(database: &Path, cache: u64) -> Result<sled::Db, Refusal> {
             match config.open() {
                 // Ours is the store's own lock: whoever has sled's is this process's last handle, on its
                 // way out on another thread.
-                Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") && patience > 0 => {
+                Err(sled::Error::Io(error)) if is_lock(&error) && patience > 0 => {
                     patience -= 1;
                     std::thread::sleep(LOCK_PAUSE);
                 }
@@ -231,7 +352,7 @@ fn open_sled(database: &Path, cache: u64) -> Result<sled::Db, Refusal> {
             }
         }
     })) {
-        Ok(Ok(db)) => Ok(db),
+        Ok(Ok(db)) => Ok(Handle::new(db, config)),
         Ok(Err(sled::Error::Io(error))) if error.kind() != io::ErrorKind::NotFound => Err(Refusal::Io(error)),
         Ok(Err(error)) => Err(Refusal::Damaged(error.to_string())),
         Err(panic) => {
@@ -256,8 +377,13 @@ fn set_snapshots_aside(database: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     Ok(moved)
 }
 
-/// sled syncs neither its `conf` nor the directory that names its files.
 fn make_creation_durable(path: &Path, database: &Path) -> io::Result<()> {
+    make_database_durable(database)?;
+    fs::File::open(path)?.sync_all()
+}
+
+/// sled syncs neither its `conf` nor the directory that names its files.
+pub(super) fn make_database_durable(database: &Path) -> io::Result<()> {
     for entry in fs::read_dir(database)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
@@ -267,8 +393,7 @@ fn make_creation_durable(path: &Path, database: &Path) -> io::Result<()> {
     for file in ["conf", "db"] {
         fs::File::open(database.join(file))?.sync_all()?;
     }
-    fs::File::open(database)?.sync_all()?;
-    fs::File::open(path)?.sync_all()
+    fs::File::open(database)?.sync_all()
 }
 
 /// Checks the layout's version, or writes it into a new store. Answers with the store's random number.
@@ -279,15 +404,17 @@ fn check_layout(db: &sled::Db, before: Before, path: &Path) -> Result<u32, OpenE
         let number = |bytes: sled::IVec| <[u8; 4]>::try_from(&*bytes).map(u32::from_be_bytes);
         value.map(number).transpose().map_err(|_| damaged(format!("its {name} is unreadable")))
     };
-    match (read("schema")?, read("nonce")?) {
+    match (read(SCHEMA_NAME)?, read(NONCE)?) {
         (Some(found), _) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found }),
         (Some(_), Some(nonce)) => Ok(nonce),
         (None, None) if before == Before::Nothing => {
             let nonce = fastrand::u32(..);
             let mut batch = sled::Batch::default();
-            batch.insert(keys::meta("schema"), &SCHEMA.to_be_bytes());
-            batch.insert(keys::meta("nonce"), &nonce.to_be_bytes());
-            db.apply_batch(batch).and_then(|()| db.flush()).map_err(|error| damaged(error.to_string()))?;
+            batch.insert(keys::meta(SCHEMA_NAME), &SCHEMA.to_be_bytes());
+            batch.insert(keys::meta(NONCE), &nonce.to_be_bytes());
+            db.apply_batch(batch)
+                .and_then(|()| db.flush())
+                .map_err(|error| OpenError::of_sled(path, error))?;
             Ok(nonce)
         }
         // sled reads a log up to the first damage, and takes what is behind it for never written.
@@ -302,7 +429,8 @@ mod tests {
     #[test]
     fn a_full_disk_at_the_self_test_is_tried_again_and_a_missing_sync_is_not() {
         let full = sled::Error::Io(io::ErrorKind::StorageFull.into());
-        assert!(!self_test_failed(full.into(), Path::new("data")).needs_a_person());
+        let error = self_test_failed(full.into(), Path::new("data"));
+        assert!(matches!(error, OpenError::Unwritable { .. }) && !error.needs_a_person(), "{error}");
         assert!(self_test_failed(SelfTestError::NotInForce, Path::new("data")).needs_a_person());
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use crate::{
         DeadLetter, LaneRecord, LaneSlot, Position, Store, StoreError, StoredEvent, UserNumber, WebhookNumber,
     },
 };
+
+/// How long to wait before a store that can't be read is asked again.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A webhook that is no longer configured and has a backlog. Cloning it is cheap.
 #[derive(Debug, Clone)]
@@ -87,9 +91,16 @@ impl RemovedWebhook {
         for user in self.users() {
             loop {
                 let done = self.lock().get(&user).map_or(0, |lane| lane.done.event);
-                let Some(event) = self.next_after(user, done)? else { break };
+                let next = match self.next_after(user, done) {
+                    Err(StoreError::Unavailable(_)) => {
+                        tokio::time::sleep(STORE_PAUSE).await;
+                        continue;
+                    }
+                    next => next?,
+                };
+                let Some(event) = next else { break };
                 // The store's room is the pace.
-                let _room = self.store.reserve(event.frame.len() + 512).await?;
+                let _room = self.store.reserve_to_move(event.frame.len() + 512).await?;
                 letters += u64::from(self.bury_one(user, &event));
                 events.passed(user, event.number, event.frame.len());
             }

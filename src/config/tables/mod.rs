@@ -8,7 +8,7 @@ mod urls;
 mod users;
 mod webhooks;
 
-pub(super) use settings::api_listener;
+pub(super) use settings::{api_listener, store};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -199,7 +199,7 @@ fn check_listeners(table: &TableReader<'_>, http: &Http, open_to_all: bool) {
     }
 }
 
-pub(super) fn store(report: &Report, root: &Table, env: &dyn Environment) -> Store {
+pub(in crate::config) fn store(report: &Report, root: &Table, env: &dyn Environment) -> Store {
     let mut table = TableReader::settings(report, root, "store");
     let default = Store::default();
     let without_path = env.state_dir().unwrap_or(default.path);

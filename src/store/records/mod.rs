@@ -32,7 +32,7 @@ pub(super) enum BodyPlace {
 
 /// Bodies above this are files: larger values leak disk space in sled (it never gives back the
 /// space of leaves that held a mix of large and small values).
-pub(super) const MAX_INLINE: usize = 8 * 1024;
+pub(super) const MAX_INLINE: usize = 4 * 1024;
 
 impl BodyPlace {
     pub(super) const fn of(length: usize) -> Self {

@@ -1,6 +1,6 @@
 //! What is to be delivered next.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -12,12 +12,15 @@ use crate::{
         lanes::{LaneEvent, Lanes, Next, Started},
     },
     letters::Replay,
-    store::{DeadLetter, DeadLetterId, ReplayMark, UserNumber, WebhookRecord},
+    store::{DeadLetter, DeadLetterId, ReplayMark, StoreError, UserNumber, WebhookRecord},
     webhook::{
         gate::{Admission, Gate},
         replays::Replays,
     },
 };
+
+/// How long to wait before a store that can't be read is asked again.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a webhook has to deliver, and what it may.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(super) struct State {
     pub(super) record: WebhookRecord,
     /// Started events that wait for their next attempt, by when it is due.
     due: BTreeMap<(Instant, u64), UserNumber>,
+    /// When the store is asked again for waiting events, after it could not be read.
+    load_again: Option<Instant>,
     pub(super) rng: fastrand::Rng,
     pub(super) last_outcome: Option<LastOutcome>,
     pub(super) trouble: Trouble,
@@ -102,6 +107,7 @@ impl State {
             replays: Replays::new(max_in_flight),
             record,
             due: BTreeMap::new(),
+            load_again: None,
             rng: fastrand::Rng::new(),
             last_outcome: None,
             trouble: Trouble::None,
@@ -140,7 +146,7 @@ impl State {
         {
             return Some(job);
         }
-        let live = self.take_due(now).or_else(|| self.take_fresh(shared));
+        let live = self.take_due(now).or_else(|| self.take_fresh(shared, now));
         live.or_else(|| self.take_replay(shared, now))
     }
 
@@ -154,13 +160,19 @@ impl State {
         }
     }
 
-    fn take_fresh(&mut self, shared: &Shared) -> Option<Job> {
+    fn take_fresh(&mut self, shared: &Shared, now: Instant) -> Option<Job> {
+        self.load_again = None;
         loop {
             match self.lanes.next(shared.settings.format) {
                 Next::Nothing => return None,
                 Next::Start { user, started } => return Some(Job { user, started, errand: Errand::Lane }),
                 Next::Load { user, after } => match shared.load(user, after) {
                     Ok((items, more_after)) => self.lanes.loaded(user, items, more_after),
+                    Err(StoreError::Unavailable(_)) => {
+                        // The store says so itself. The lane is asked first the next time.
+                        self.load_again = Some(now + STORE_PAUSE);
+                        return None;
+                    }
                     Err(error) => {
                         tracing::error!(webhook = %shared.name, user = user.0, %error, "waiting events can't be read; this lane stands still");
                         self.lanes.loaded(user, Vec::new(), None);
@@ -176,6 +188,7 @@ impl State {
             match shared.letters.next_replay(shared.number, user) {
                 Ok(Some(replay)) => return Some(Job::replay(user, replay)),
                 Ok(None) => self.replays.nothing_left(user),
+                Err(StoreError::Unavailable(_)) => self.replays.wait(user, now + STORE_PAUSE),
                 Err(error) => {
                     tracing::error!(webhook = %shared.name, user = user.0, %error, "a dead letter can't be read; the user's replays stand still");
                     self.replays.nothing_left(user);
@@ -207,7 +220,7 @@ impl State {
             Admission::Wait => None,
             Admission::Go => {
                 let live = self.due.keys().next().map(|(at, _)| *at);
-                live.into_iter().chain(self.replays.next_due()).min()
+                live.into_iter().chain(self.load_again).chain(self.replays.next_due()).min()
             }
         }
     }

@@ -1,0 +1,583 @@
+//! The commit thread.
+//!
+//! When a commit fails for a reason that can pass (`trouble`), the thread waits for it to pass:
+//!
+//! 1. Readers lose sled's handle, which is poisoned and shows what may not be on disk.
+//! 2. Messages that wait for their commit are refused: their callers are told to come back, and what
+//!    the failed commit may have left of them on disk is removed with the next commit. Everything else
+//!    that was handed over (events, final statuses, lanes) has nobody to give it back to, and is kept.
+//! 3. When a probe can be written, sled is opened anew, and the same commit is tried again. It may be
+//!    on disk already, wholly or (its payload files) in part; every write of it sets a key to a value
+//!    or removes it, so the second time changes nothing.
+//! 4. Only then readers get the new handle, and messages and events are taken again.
+//!
+//! Memory stays bounded meanwhile: what waits has its share of the bytes that may wait.
+
+use std::{
+    collections::HashMap,
+    fs,
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sled::IVec;
+
+use super::{
+    StoreError,
+    backlog::{self, Removed},
+    commit::{Deferred, Done, Item, JournalLine, Queue, Shared, State, Transaction, Write},
+    database::{Database, Handle, log_size},
+    keys,
+    nudge::Nudge,
+    open,
+    payload::{PayloadId, Payloads},
+    records::{AcceptedRecord, JournalRecord, encode},
+    room::{Before, DiskSpace, Measured, Standing, fullness},
+    tip::Tip,
+    trouble::Trouble,
+};
+use crate::clock::Timestamp;
+
+/// The meta record that each commit writes: [`Counters`].
+pub(super) const COUNTERS: &str = "commits";
+
+/// How long a deferred write waits for company.
+const DEFER_AT_MOST: Duration = Duration::from_millis(100);
+/// Room is measured at most so often while commits go on...
+const MEASURE_EVERY: Duration = Duration::from_millis(50);
+/// ... so often while nothing happens here (others fill a disk, too)...
+const MEASURE_IDLE: Duration = Duration::from_secs(5);
+/// ... and so often while there is none: nobody tells when a disk has space again.
+const MEASURE_FULL: Duration = Duration::from_millis(500);
+/// The pause between two probes of a disk that takes nothing.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// What must fit on the disk before the database is opened anew: it writes a snapshot, and then the
+/// commit that failed.
+const PROBE_BYTES: usize = 8 << 20;
+
+/// What the thread does to the disk after each batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// Payload files are synced, as sled's log is.
+    Disk,
+    /// Left to the operating system.
+    System,
+}
+
+/// What the thread writes to.
+pub(super) struct Disk {
+    /// The store's directory.
+    pub path: PathBuf,
+    /// sled's cache in bytes.
+    pub cache: u64,
+    /// `store.max_size`.
+    pub max_size: u64,
+    /// None while it is not open.
+    pub handle: Option<Arc<Handle>>,
+    pub payloads: Arc<Payloads>,
+    pub tip: Tip,
+    /// How many commits the database has seen.
+    pub commits: u64,
+    /// Bytes of the records that wait for something.
+    pub backlog: u64,
+    pub sync: Sync,
+}
+
+/// See the [module](self).
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    /// What readers see.
+    database: Arc<Database>,
+    disk: Disk,
+    nudge: Nudge,
+    measured_at: Instant,
+    removed: Removed,
+}
+
+/// What there is to do.
+enum Work {
+    Commit(Vec<Item>),
+    /// Nothing, for so long that it is time to look how much room there is.
+    Measure,
+    End,
+}
+
+/// The changes of one commit, the last of each key.
+#[derive(Default)]
+struct Changes(HashMap<IVec, Option<IVec>>);
+
+impl Worker {
+    /// A thread's work; [`Worker::run`] is to be called on a thread of its own.
+    pub(super) fn new(shared: Arc<Shared>, database: Arc<Database>, disk: Disk) -> std::io::Result<Self> {
+        let mut worker = Self {
+            shared,
+            database,
+            disk,
+            nudge: Nudge::start()?,
+            measured_at: Instant::now(),
+            removed: Removed::default(),
+        };
+        worker.measure();
+        Ok(worker)
+    }
+
+    /// Commits what is handed over, until the store is closed or fails.
+    pub(super) fn run(mut self) {
+        loop {
+            let over = match self.take() {
+                Work::Commit(items) => self.settle(items),
+                Work::Measure => {
+                    self.measure();
+                    ControlFlow::Continue(())
+                }
+                Work::End => ControlFlow::Break(()),
+            };
+            if over.is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to commit, and takes as much of it as one commit may hold.
+    fn take(&self) -> Work {
+        let measure_at = self.measured_at + self.measure_pause();
+        let mut queue = self.shared.lock();
+        loop {
+            let closing = queue.state == State::Closing;
+            if queue.transactions > 0 || (closing && !queue.items.is_empty()) {
+                return Work::Commit(queue.take_front());
+            }
+            if closing {
+                return Work::End;
+            }
+            let deferred = queue.deferred_since.map(|since| since + DEFER_AT_MOST);
+            let now = Instant::now();
+            if deferred.is_some_and(|at| at <= now) {
+                return Work::Commit(queue.take_front());
+            }
+            if measure_at <= now {
+                return Work::Measure;
+            }
+            let until = deferred.map_or(measure_at, |at| at.min(measure_at));
+            queue = self.wait(queue, until - now);
+        }
+    }
+
+    fn wait<'a>(
+        &self,
+        queue: std::sync::MutexGuard<'a, Queue>,
+        limit: Duration,
+    ) -> std::sync::MutexGuard<'a, Queue> {
+        self.shared.wake.wait_timeout(queue, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Commits these, however long the disk takes nothing.
+    fn settle(&mut self, mut items: Vec<Item>) -> ControlFlow<()> {
+        self.count_removals_once(&mut items);
+        loop {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&items)));
+            let trouble = match outcome {
+                Ok(Ok(())) => break,
+                Ok(Err(trouble)) => trouble,
+                Err(_) => Trouble::Fatal("sled panicked while committing".to_owned()),
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| match trouble {
+                Trouble::Passing(why) => {
+                    self.step_back(&why, &mut items);
+                    self.wait_for_disk().map_err(|trouble| trouble.to_string())
+                }
+                Trouble::Fatal(why) => Err(why),
+            }));
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => return self.fail(items, &why),
+                Err(_) => return self.fail(items, "a follow-up of a failed commit panicked"),
+            }
+        }
+        self.come_back();
+        if catch_unwind(AssertUnwindSafe(|| self.finish(items))).is_err() {
+            // Someone was not told of what is on disk: only a restart puts that right.
+            return self.fail(Vec::new(), "a follow-up of a commit panicked");
+        }
+        if self.measured_at.elapsed() >= MEASURE_EVERY {
+            self.measure();
+        }
+        ControlFlow::Continue(())
+    }
+
+    // ---- One commit.
+
+    fn count_removals_once(&mut self, items: &mut [Item]) {
+        for item in items {
+            if let Item::Deferred(deferred) = item
+                && deferred.released > 0
+                && !self.removed.is_first(deferred.write.key())
+            {
+                deferred.released = 0;
+            }
+        }
+    }
+
+    fn commit(&mut self, items: &[Item]) -> Result<(), Trouble> {
+        let Disk { handle, payloads, tip, commits, backlog, sync, .. } = &mut self.disk;
+        let durable = *sync == Sync::Disk;
+        let Some(handle) = handle else {
+            return Err(Trouble::Fatal("there is no database to commit to".to_owned()));
+        };
+        let mut wrote_payload = false;
+        let mut changes = Changes::default();
+        for item in items {
+            match item {
+                Item::Deferred(deferred) => changes.add(&deferred.write),
+                Item::Transaction(transaction) => {
+                    if let Some((id, body)) = &transaction.new_payload {
+                        let written = payloads.write(*id, body, durable);
+                        written.map_err(|error| Trouble::of_io("a payload file", &error))?;
+                        wrote_payload = true;
+                    }
+                    transaction.writes.iter().for_each(|write| changes.add(write));
+                }
+            }
+        }
+        changes.add_journals(items);
+        if wrote_payload && durable {
+            let synced = payloads.sync();
+            synced.map_err(|error| Trouble::of_io("the directory of payload files", &error))?;
+        }
+        // Reckoned from the last commit that is known: what a failed try may have left is not in it.
+        let added: i64 = items.iter().map(Item::added).sum();
+        let added = added.saturating_add(changes.dead_letters(handle.db())?);
+        let backlog_after = backlog.saturating_add_signed(added);
+        let number = *commits + 1;
+        let mut batch = changes.into_batch();
+        batch.insert(keys::meta(COUNTERS), Counters { commits: number, backlog: backlog_after }.to_bytes());
+        handle.db().apply_batch(batch)?;
+        self.nudge.while_waiting(handle, || handle.db().flush())?;
+        (*commits, *backlog) = (number, backlog_after);
+        match tip
+            .advance(number)
+            .map_err(|error| Trouble::of_io("the file of the last commit's number", &error))
+        {
+            // The commit is on disk, and this number may lag behind: the next commit writes it anew.
+            Ok(()) | Err(Trouble::Passing(_)) => Ok(()),
+            Err(fatal) => Err(fatal),
+        }
+    }
+
+    fn finish(&self, items: Vec<Item>) {
+        self.shared.commits.send_modify(|count| *count += 1);
+        for item in items {
+            match item {
+                Item::Deferred(deferred) => self.drop_payload(deferred.dropped_payload),
+                Item::Transaction(transaction) => {
+                    self.drop_payload(transaction.dropped_payload);
+                    drop(transaction.reserved);
+                    if let Some(done) = transaction.done {
+                        done(Ok(()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn drop_payload(&self, id: Option<PayloadId>) {
+        if let Some(id) = id {
+            self.disk.payloads.remove(id);
+        }
+    }
+
+    // ---- A disk that takes nothing.
+
+    /// Nothing can be committed for now: takes the database away from readers, and refuses the messages
+    /// that wait for their commit.
+    fn step_back(&mut self, why: &str, items: &mut Vec<Item>) {
+        self.database.take_away(why);
+        // Payload files alone don't poison sled. It is let go of only with its failure noted: in good
+        // health it would sync once more at its end, and panic where that fails.
+        self.disk.handle = self.disk.handle.take().filter(|handle| handle.failed().is_none());
+        let mut refused: Vec<Done> = withdraw_messages(items);
+        {
+            let mut queue = self.shared.lock();
+            if queue.state == State::Open {
+                queue.state = State::Waiting(why.to_owned());
+            }
+            refused.extend(queue.take_messages().into_iter().filter_map(|message| message.done));
+        }
+        let before = self.shared.standing.send_replace(Standing::Unwritable(why.to_owned()));
+        if !matches!(before, Standing::Unwritable(_)) {
+            tracing::error!(error = why, "the store can't be written; nothing new is accepted until it can");
+        }
+        for done in refused {
+            done(Err(StoreError::Unavailable(why.to_owned())));
+        }
+    }
+
+    /// Waits until the disk takes something, and opens the database anew. Gives up when the store is
+    /// closed meanwhile.
+    fn wait_for_disk(&mut self) -> Result<(), Trouble> {
+        loop {
+            let closing = self.pause(PROBE_EVERY);
+            match self.reopen() {
+                Ok(()) => return Ok(()),
+                Err(Trouble::Passing(why)) if !closing => {
+                    tracing::debug!(error = why, "the store still can't be written");
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+
+    /// Waits so long, or until the store is closed; tells whether it is.
+    fn pause(&self, span: Duration) -> bool {
+        let until = Instant::now() + span;
+        let mut queue = self.shared.lock();
+        loop {
+            let rest = until.saturating_duration_since(Instant::now());
+            if queue.state == State::Closing || rest.is_zero() {
+                return queue.state == State::Closing;
+            }
+            queue = self.wait(queue, rest);
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), Trouble> {
+        self.probe()?;
+        if self.disk.handle.is_some() {
+            return Ok(());
+        }
+        let handle = open::reopen(&self.disk.path, self.disk.cache)?;
+        let found = Counters::of(&handle)?.commits;
+        // The commit that failed may be there or not; one that is missing was on disk once.
+        if found != self.disk.commits && found != self.disk.commits + 1 {
+            let expected = self.disk.commits;
+            return Err(Trouble::Fatal(format!(
+                "opened anew, the database has {found} commits instead of {expected}"
+            )));
+        }
+        self.disk.handle = Some(Arc::new(handle));
+        Ok(())
+    }
+
+    /// Finds out whether the disk takes something, which is cheaper than to open the database.
+    fn probe(&self) -> Result<(), Trouble> {
+        let path = self.disk.path.join(open::PROBE);
+        let written =
+            fs::write(&path, vec![0; PROBE_BYTES]).and_then(|()| fs::File::open(&path)?.sync_data());
+        let removed = fs::remove_file(&path);
+        written.and(removed).map_err(|error| Trouble::of_io("a probe", &error))
+    }
+
+    /// The commit is on disk. If the disk took nothing before it, all is as it was.
+    fn come_back(&mut self) {
+        if !matches!(*self.shared.standing.borrow(), Standing::Unwritable(_)) {
+            return;
+        }
+        if let Some(handle) = &self.disk.handle {
+            self.database.give_back(Arc::clone(handle));
+        }
+        {
+            let mut queue = self.shared.lock();
+            if matches!(queue.state, State::Waiting(_)) {
+                queue.state = State::Open;
+            }
+        }
+        self.shared.standing.send_replace(Standing::Writable);
+        tracing::info!("the store can be written again");
+        self.measure();
+    }
+
+    /// After this the handle must not be used again: everyone is told, and the daemon ends.
+    fn fail(&mut self, items: Vec<Item>, why: &str) -> ControlFlow<()> {
+        tracing::error!(error = why, "the store could not write; nothing more is accepted");
+        self.database.take_away(why);
+        // Not even dropped: sled would sync once more.
+        std::mem::forget(self.disk.handle.take());
+        let waiting = {
+            let mut queue = self.shared.lock();
+            queue.state = State::Failed(why.to_owned());
+            std::mem::take(&mut queue.items)
+        };
+        self.shared.space.close();
+        self.shared.standing.send_replace(Standing::Failed(why.to_owned()));
+        // What was being committed may be on disk; what waited behind it is not.
+        tell(items, &StoreError::Doubtful(why.to_owned()));
+        tell(waiting, &StoreError::Unavailable(why.to_owned()));
+        ControlFlow::Break(())
+    }
+
+    // ---- Room.
+
+    fn measure_pause(&self) -> Duration {
+        match *self.shared.standing.borrow() {
+            Standing::Writable => MEASURE_IDLE,
+            Standing::Full(_) | Standing::Unwritable(_) | Standing::Failed(_) => MEASURE_FULL,
+        }
+    }
+
+    /// Looks how much room there is, and lets new messages and events in or not.
+    fn measure(&mut self) {
+        self.measured_at = Instant::now();
+        let before = match *self.shared.standing.borrow() {
+            Standing::Writable => Before::Usable,
+            Standing::Full(_) => Before::Full,
+            Standing::Unwritable(_) | Standing::Failed(_) => return,
+        };
+        let measured = Measured {
+            backlog: self.disk.backlog,
+            payloads: self.disk.payloads.bytes(),
+            file: log_size(&open::database_in(&self.disk.path)),
+            disk: disk_space(&self.disk.path),
+        };
+        match (fullness(self.disk.max_size, &measured, before), before) {
+            (Some(why), before) => {
+                if before == Before::Usable {
+                    tracing::error!(
+                        reason = why,
+                        "the store is full; nothing new is accepted until there is room"
+                    );
+                }
+                self.shared.standing.send_replace(Standing::Full(why));
+            }
+            (None, Before::Full) => {
+                tracing::info!("the store has room again");
+                self.shared.standing.send_replace(Standing::Writable);
+            }
+            (None, Before::Usable) => {}
+        }
+    }
+}
+
+/// Puts in the place of each message what removes it, and answers with those to tell. What the
+/// journal says of them is removed as well.
+fn withdraw_messages(items: &mut Vec<Item>) -> Vec<Done> {
+    let mut refused = Vec::new();
+    let mut first = None;
+    for item in items.iter_mut() {
+        if let Item::Transaction(transaction) = item
+            && let Some(JournalLine::Message(number, _)) = &transaction.journal
+        {
+            first.get_or_insert(*number);
+            let undone = transaction.undone();
+            let message = std::mem::replace(transaction, undone);
+            refused.extend(message.done);
+        }
+    }
+    if let Some(first) = first {
+        let write = Write::Remove(keys::accepted(first));
+        items.push(Item::Deferred(Deferred { write, dropped_payload: None, released: 0 }));
+    }
+    refused
+}
+
+fn tell(items: impl IntoIterator<Item = Item>, error: &StoreError) {
+    for item in items {
+        if let Item::Transaction(Transaction { done: Some(done), .. }) = item {
+            done(Err(error.clone()));
+        }
+    }
+}
+
+fn disk_space(path: &std::path::Path) -> Option<DiskSpace> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(DiskSpace {
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+        total: found.f_blocks.saturating_mul(found.f_frsize),
+    })
+}
+
+/// What each commit counts, in one record: 16 bytes, big-endian.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// The commits that the database has seen.
+    pub commits: u64,
+    /// Bytes of the records that wait for something (`backlog`).
+    pub backlog: u64,
+}
+
+impl Counters {
+    /// What the last commit of a database counted; nothing in a new one.
+    pub(super) fn of(handle: &Handle) -> Result<Self, sled::Error> {
+        let value = handle.db().get(keys::meta(COUNTERS))?;
+        let number = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).ok().map(u64::from_be_bytes);
+        let read = |value: IVec| {
+            let (commits, backlog) = value.split_at_checked(8)?;
+            Some(Self { commits: number(commits)?, backlog: number(backlog)? })
+        };
+        Ok(value.and_then(read).unwrap_or_default())
+    }
+
+    pub(super) fn to_bytes(self) -> IVec {
+        IVec::from([self.commits.to_be_bytes(), self.backlog.to_be_bytes()].as_flattened())
+    }
+}
+
+impl Changes {
+    fn add(&mut self, write: &Write) {
+        match write {
+            Write::Put(key, value) => self.0.insert(key.clone(), Some(value.clone())),
+            Write::Remove(key) => self.0.insert(key.clone(), None),
+        };
+    }
+
+    /// One journal record for all events of the commit, one for all messages.
+    fn add_journals(&mut self, items: &[Item]) {
+        let at = Timestamp::now();
+        let (mut events, mut messages) = (Vec::new(), Vec::new());
+        let (mut first_event, mut first_message) = (None, None);
+        for item in items {
+            match item {
+                Item::Transaction(Transaction {
+                    journal: Some(JournalLine::Event(number, entry)), ..
+                }) => {
+                    first_event.get_or_insert(*number);
+                    events.push(*entry);
+                }
+                Item::Transaction(Transaction {
+                    journal: Some(JournalLine::Message(number, entry)), ..
+                }) => {
+                    first_message.get_or_insert(*number);
+                    messages.push(*entry);
+                }
+                Item::Transaction(_) | Item::Deferred(_) => {}
+            }
+        }
+        if let Some(first) = first_event {
+            let record = JournalRecord { at, entries: events };
+            self.put(keys::journal(first), encode(JournalRecord::VERSION, &record));
+        }
+        if let Some(first) = first_message {
+            let record = AcceptedRecord { at, entries: messages };
+            self.put(keys::accepted(first), encode(AcceptedRecord::VERSION, &record));
+        }
+    }
+
+    fn put(&mut self, key: IVec, value: Vec<u8>) {
+        self.0.insert(key, Some(IVec::from(value)));
+    }
+
+    /// What dead letters add to the backlog: few come and go, so what was there is looked up.
+    fn dead_letters(&self, db: &sled::Db) -> Result<i64, sled::Error> {
+        let mut added = 0;
+        let is_dead_letter =
+            |key: &IVec| matches!(key.first(), Some(&(keys::kind::DEAD | keys::kind::DEAD_FRAME)));
+        for (key, value) in self.0.iter().filter(|(key, _)| is_dead_letter(key)) {
+            let weight = |value: &IVec| backlog::record(key, value) as i64;
+            added += value.as_ref().map_or(0, weight) - db.get(key)?.as_ref().map_or(0, weight);
+        }
+        Ok(added)
+    }
+
+    fn into_batch(self) -> sled::Batch {
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.0 {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        batch
+    }
+}
