@@ -266,7 +266,10 @@ async fn disk_use_stays_flat_under_churn_of_all_sizes() {
     }
     last.unwrap().await.unwrap();
     let mut sizes = Vec::new();
-    for _ in 0..32 {
+    // It grows until as much has passed as the log's garbage may hold, and then no more; when that is depends
+    // on how large the commits get on a busy machine.
+    while !has_settled(&sizes) {
+        assert!(sizes.len() < 96, "disk use grows: {sizes:?}");
         let mut numbers = Vec::new();
         for index in 0..4_000usize {
             let length = match index % 50 {
@@ -283,12 +286,15 @@ async fn disk_use_stays_flat_under_churn_of_all_sizes() {
         append(&store, Bytes::from_static(b"{}")).await;
         sizes.push(store.size_on_disk());
     }
-    // It grows until as much has passed as the log's garbage may hold, and then no more.
-    let (settled, end) = (sizes[23], sizes[31]);
-    assert!(end <= settled + settled / 10, "disk use grows: {sizes:?}");
     assert_eq!(fs::read_dir(directory.path().join("payloads")).unwrap().count(), 0);
     let blobs = directory.path().join("sled/blobs");
     assert_eq!(fs::read_dir(blobs).map_or(0, Iterator::count), 0, "sled never syncs its blob files");
+}
+
+/// Whether the last rounds added next to nothing.
+fn has_settled(sizes: &[u64]) -> bool {
+    let Some([before, .., after]) = sizes.len().checked_sub(8).map(|from| &sizes[from..]) else { return false };
+    *after <= before + before / 200
 }
 
 async fn append_later(store: &Store, frame: Bytes) -> tokio::sync::oneshot::Receiver<u64> {
