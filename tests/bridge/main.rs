@@ -11,6 +11,7 @@ mod look_up;
 mod messages;
 mod platform;
 mod recovery;
+mod renewal;
 mod reports;
 mod shutdown;
 mod support;
