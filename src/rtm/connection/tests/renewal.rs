@@ -80,6 +80,9 @@ async fn what_comes_on_both_sockets_is_one_event_and_in_the_old_ones_order() {
     world.expect_events(&[&a, &b, TYPING]).await;
     part(old).await;
     world.expect_events(&[&c, TYPING, TYPING]).await;
+    // It came once on each, and now once more.
+    say(&mut new, &b).await;
+    world.expect_event(&b).await;
     world.and_nothing_else(&mut new).await;
     assert_eq!(world.user.status().state, ConnectionState::Connected);
 }
