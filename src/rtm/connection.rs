@@ -4,36 +4,42 @@
 //! One task per user. It waits for whatever comes first: the request under way, the socket, a
 //! command, the session's deadline, an event that became durable, the stop. Everything it does in
 //! between is done in order, so the session sees one thing after the other.
+//!
+//! While one socket replaces another, there are two, and both are read.
 
+mod holding;
+mod overlap;
+mod reading;
 mod recovering;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
-use recovering::Recovery;
+use holding::Holding;
+use overlap::Overlap;
+use reading::Incoming;
 
 use super::{
-    confirmations::{Confirmation, Confirmations},
+    confirmations::Confirmations,
     counters::RtmCounters,
     failure::{Failure, FailureKind},
-    frame::{FrameClass, FrameHead},
     outgoing,
     pace::Pace,
     platform::Platform,
-    recovery::{self, fetch::Fetched},
+    recovery::fetch::Fetched,
     rooms::Rooms,
-    session::{Action, Answer, CloseCause, Input, NotSent, Session, SocketUrl},
-    socket::{Socket, SocketLimits, WriteError, close_frame_cause},
+    session::{Action, CloseCause, Input, Line, NotSent, Session, SocketUrl},
+    socket::{Socket, SocketLimits, WriteError},
 };
 use crate::{
     clock::{Now, Timestamp},
     config::{self, Bot, ReconnectQuery, Secret},
-    events::{Received, Reception, Report, Source},
+    events::Report,
     messages::{BotInfo, ClientMessageId, MessageContent, MessageNumber, Verdict},
     store::{ConnectHistory, StoreError},
     users::{Command, ConnectionState, User, UserStatus},
@@ -73,20 +79,25 @@ pub(super) struct Connection<R> {
     who: Identity,
     session: Session,
     stop: CancellationToken,
+    /// The main socket.
     socket: Option<Socket>,
+    /// The one beside it.
+    beside: Option<Socket>,
+    /// What came on which of the two, while copies are to be told from frames of their own.
+    overlap: Option<Box<Overlap>>,
     /// The request under way. Boxed, so that a task that waits for frames is small.
     request: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
     /// The history that is being read.
     fetch: Option<Pin<Box<dyn Future<Output = Fetched> + Send>>>,
-    /// What waits for it, while a recovery is under way.
-    recovery: Option<Box<Recovery>>,
+    /// What waits for it, or for what an old socket still says.
+    holding: Option<Box<Holding>>,
     confirmations: Confirmations,
 }
 
 /// How a request ended.
 enum Reply {
     Told(Input<'static>),
-    Opened(Socket),
+    Opened(Line, Socket),
     NotOpened(Failure),
 }
 
@@ -95,17 +106,10 @@ enum Wake {
     Stop,
     Reply(Reply),
     History(Fetched),
-    Socket(Result<Message, CloseCause>),
+    Socket(Line, Result<Message, CloseCause>),
     Command(Command),
     Confirm(String),
     Deadline,
-}
-
-/// A frame that is being handled.
-struct Incoming<'a> {
-    bytes: &'a Bytes,
-    head: &'a FrameHead<'a>,
-    at: Timestamp,
 }
 
 /// How long to wait before an event is offered again to a store that can't take it.
@@ -126,9 +130,11 @@ impl<R: Rooms> Connection<R> {
             session,
             stop,
             socket: None,
+            beside: None,
+            overlap: None,
             request: None,
             fetch: None,
-            recovery: None,
+            holding: None,
             confirmations: Confirmations::default(),
         }
     }
@@ -141,7 +147,7 @@ impl<R: Rooms> Connection<R> {
                 Wake::Stop => break,
                 Wake::Reply(reply) => self.replied(reply).await,
                 Wake::History(fetched) => self.history_read(fetched).await,
-                Wake::Socket(read) => self.read(read).await,
+                Wake::Socket(line, read) => self.read(line, read).await,
                 Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
                 Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
                 Wake::Confirm(frame) => self.confirm(frame).await,
@@ -154,7 +160,8 @@ impl<R: Rooms> Connection<R> {
 
     async fn wake(&mut self) -> Wake {
         let deadline = self.session.deadline();
-        let (read_on, began) = (self.reads_on(), Instant::now());
+        let (main, beside) = (self.reads_on(Line::Main), self.reads_on(Line::Beside));
+        let began = Instant::now();
         let wake = tokio::select! {
             () = self.stop.cancelled() => Wake::Stop,
             reply = async { self.request.as_mut().expect("checked by the branch").await }, if self.request.is_some() => {
@@ -165,14 +172,17 @@ impl<R: Rooms> Connection<R> {
                 self.fetch = None;
                 Wake::History(fetched)
             }
-            read = async { self.socket.as_mut().expect("checked by the branch").read().await }, if read_on && self.socket.is_some() => {
-                Wake::Socket(read)
+            read = async { self.socket.as_mut().expect("checked by the branch").read().await }, if main && self.socket.is_some() => {
+                Wake::Socket(Line::Main, read)
+            }
+            read = async { self.beside.as_mut().expect("checked by the branch").read().await }, if beside && self.beside.is_some() => {
+                Wake::Socket(Line::Beside, read)
             }
             command = self.who.user.mailbox.take() => Wake::Command(command),
             frame = self.confirmations.next() => Wake::Confirm(frame),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
         };
-        if !read_on {
+        if !main && !beside {
             self.tell(Input::Stalled(began.elapsed()), None).await;
         }
         wake
@@ -182,21 +192,33 @@ impl<R: Rooms> Connection<R> {
     /// one), what came meanwhile lies in the socket: it is read first, or every connection would be
     /// taken for dead at once.
     async fn deadline(&mut self) {
-        for _ in 0..MOST_READ_FIRST {
-            if !self.reads_on() {
-                break;
+        for line in [Line::Main, Line::Beside] {
+            for _ in 0..MOST_READ_FIRST {
+                if !self.reads_on(line) {
+                    break;
+                }
+                let Some(read) = self.on(line).as_mut().and_then(|socket| socket.read().now_or_never())
+                else {
+                    break;
+                };
+                self.read(line, read).await;
             }
-            let Some(read) = self.socket.as_mut().and_then(|socket| socket.read().now_or_never()) else {
-                break;
-            };
-            self.read(read).await;
         }
         self.tell(Input::TimePassed, None).await;
     }
 
     /// Whether there is room for what would be read.
-    fn reads_on(&self) -> bool {
-        !self.confirmations.is_full() && self.recovery.as_ref().is_none_or(|recovery| !recovery.is_full())
+    fn reads_on(&self, line: Line) -> bool {
+        let is_held_enough = || self.holding.as_ref().is_some_and(|holding| holding.is_full());
+        !(self.confirmations.is_full() || self.holds(line) && is_held_enough())
+    }
+
+    /// The socket of a line.
+    fn on(&mut self, line: Line) -> &mut Option<Socket> {
+        match line {
+            Line::Main => &mut self.socket,
+            Line::Beside => &mut self.beside,
+        }
     }
 
     // ---- Telling the session, and doing what it says.
@@ -226,15 +248,20 @@ impl<R: Rooms> Connection<R> {
         match action {
             Action::RequestToken => self.request_token(),
             Action::RequestUrl { token } => self.request_url(token),
-            Action::Open { url, query, by } => self.open(&url, query, by),
+            Action::DropRequest => self.request = None,
+            Action::Open { line, url, query, by } => self.open(line, &url, query, by),
             Action::Send { number, id } => return self.send(number, id).await,
-            Action::SendWsPing => return self.write(Message::Ping(Bytes::new())).await,
+            Action::SendWsPing(line) => return self.write(line, Message::Ping(Bytes::new())).await,
             Action::SendJsonPing { id } => {
-                return self.write(Message::text(outgoing::ping(id, &self.who.bot))).await;
+                return self.write(Line::Main, Message::text(outgoing::ping(id, &self.who.bot))).await;
             }
             Action::Close { code } => self.close(code).await,
+            Action::Promote { code } => self.promote(code).await,
+            Action::LetGo { by } => self.let_go(by).await,
+            Action::EndOverlap => self.overlap = None,
             Action::MarkSent { number } => self.shared.rooms.sent(user, number, Timestamp::now()),
             Action::Finished { number, verdict } => return self.finish(number, verdict).await,
+            Action::StoreEvent { .. } | Action::HoldEvent { .. } if self.is_copy(incoming?) => {}
             Action::StoreEvent { in_reply_to, answer } => {
                 return self.store_event(incoming?, in_reply_to, answer).await;
             }
@@ -260,6 +287,7 @@ impl<R: Rooms> Connection<R> {
     async fn set_status(&mut self, status: UserStatus) -> Option<Input<'static>> {
         let before = self.who.user.set_status(status.clone());
         if before.state == status.state {
+            self.log_trouble(&before, &status);
             return None;
         }
         self.log_state(&status);
@@ -269,6 +297,14 @@ impl<R: Rooms> Connection<R> {
             tracing::warn!(user = %self.who.user.name, "the connection's new state could not be stored as an event");
         }
         stalled_since(began)
+    }
+
+    /// Something failed, and the state is what it was.
+    fn log_trouble(&self, before: &UserStatus, status: &UserStatus) {
+        let (user, bot) = (&self.who.user.name, &self.who.user.bot);
+        if let Some(cause) = status.last_error.as_deref().filter(|_| before.last_error != status.last_error) {
+            tracing::warn!(%user, %bot, state = ?status.state, cause, "trying again later");
+        }
     }
 
     fn log_state(&self, status: &UserStatus) {
@@ -311,7 +347,10 @@ impl<R: Rooms> Connection<R> {
         }));
     }
 
-    fn open(&mut self, url: &SocketUrl, query: Option<ReconnectQuery>, by: Instant) {
+    fn open(&mut self, line: Line, url: &SocketUrl, query: Option<ReconnectQuery>, by: Instant) {
+        if line == Line::Beside {
+            self.overlap = Some(Box::default());
+        }
         // A user's first connect is what the platform greets. That it was made is on disk before it is:
         // a crash right after it must not bring a second welcome.
         let announced = query.is_none().then(|| {
@@ -326,7 +365,7 @@ impl<R: Rooms> Connection<R> {
                 let _ = announced.await;
             }
             match Socket::open(&url, shared.platform.tls(), shared.limits, by).await {
-                Ok(socket) => Reply::Opened(socket),
+                Ok(socket) => Reply::Opened(line, socket),
                 Err(failure) => Reply::NotOpened(noted(failure, &who, &shared.counters)),
             }
         }));
@@ -342,9 +381,9 @@ impl<R: Rooms> Connection<R> {
                 }
                 Input::OpenFailed(failure)
             }
-            Reply::Opened(socket) => {
+            Reply::Opened(line, socket) => {
                 self.shared.counters.connects.opened.add_one();
-                self.socket = Some(socket);
+                *self.on(line) = Some(socket);
                 Input::Opened(self.shared.platform.skew().unwrap_or_default())
             }
         };
@@ -373,7 +412,7 @@ impl<R: Rooms> Connection<R> {
         match self.socket.as_mut()?.write(Message::Text(frame)).await {
             Ok(()) => Some(Input::Sent(number)),
             Err(WriteError::TooLarge) => Some(Input::NotSent(number, NotSent::TooLarge)),
-            Err(WriteError::Closed(cause)) => Some(self.lost(cause)),
+            Err(WriteError::Closed(cause)) => Some(self.lost(Line::Main, cause)),
         }
     }
 
@@ -400,163 +439,51 @@ impl<R: Rooms> Connection<R> {
     }
 
     /// Writes what is no message; says what came of it if that matters.
-    async fn write(&mut self, message: Message) -> Option<Input<'static>> {
-        match self.socket.as_mut()?.write(message).await {
+    async fn write(&mut self, line: Line, message: Message) -> Option<Input<'static>> {
+        match self.on(line).as_mut()?.write(message).await {
             Ok(()) | Err(WriteError::TooLarge) => None,
-            Err(WriteError::Closed(cause)) => Some(self.lost(cause)),
+            Err(WriteError::Closed(cause)) => Some(self.lost(line, cause)),
         }
     }
 
     /// Forgets a socket that is no good any more.
-    fn lost(&mut self, cause: CloseCause) -> Input<'static> {
-        self.socket = None;
-        self.confirmations.forget();
+    fn lost(&mut self, line: Line, cause: CloseCause) -> Input<'static> {
+        *self.on(line) = None;
+        if line == Line::Main {
+            self.confirmations.forget();
+        }
         if cause == CloseCause::FrameTooLarge {
             self.shared.counters.frames_rejected.too_large.add_one();
         }
-        Input::Closed(cause)
+        Input::Closed(line, cause)
     }
 
     async fn close(&mut self, code: u16) {
         self.confirmations.forget();
         let Some(socket) = self.socket.take() else { return };
         let late = socket.close(code).await;
-        // A store that is stuck must not hold the end up.
-        if timeout(STORE_PAUSE, self.store_late(late)).await.is_err() {
-            tracing::warn!(user = %self.who.user.name, "events that came behind a goodbye were not stored");
+        self.store_late(Line::Main, late).await;
+    }
+
+    // ---- Replacing one socket by another.
+
+    /// The new socket takes over; the old one is told goodbye, and read on.
+    async fn promote(&mut self, code: u16) {
+        let old = std::mem::replace(&mut self.socket, self.beside.take());
+        if let Some(overlap) = &mut self.overlap {
+            overlap.promoted();
         }
-    }
-
-    /// What is read is stored, even behind a goodbye.
-    async fn store_late(&mut self, late: Vec<Message>) {
-        for frame in late.into_iter().filter_map(bytes_of) {
-            let Ok(head) = FrameHead::parse(&frame) else { continue };
-            if head.class() != FrameClass::Event {
-                continue;
-            }
-            let (user, at) = (&self.who.user, Timestamp::now());
-            let incoming = Incoming { bytes: &frame, head: &head, at };
-            if self.recovery.is_some() {
-                self.hold(&incoming, None, Answer::No);
-                continue;
-            }
-            let received = self.received(&incoming, None);
-            if let Err(error) = self.shared.rooms.receive(user, &head, received).await {
-                tracing::warn!(user = %user.name, %error, "an event that came behind a goodbye was not stored");
-            }
+        if let Some(mut old) = old {
+            old.say_goodbye(code).await;
+            self.beside = Some(old);
         }
+        tracing::info!(user = %self.who.user.name, bot = %self.who.user.bot, "another socket took over");
     }
 
-    // ---- Reading.
-
-    async fn read(&mut self, read: Result<Message, CloseCause>) {
-        match read {
-            Ok(Message::Close(frame)) => {
-                if let Some(socket) = &mut self.socket {
-                    socket.answer_goodbye().await;
-                }
-                let lost = self.lost(close_frame_cause(frame));
-                self.tell(lost, None).await;
-            }
-            Err(cause) => {
-                let lost = self.lost(cause);
-                self.tell(lost, None).await;
-            }
-            Ok(message) => match bytes_of(message) {
-                Some(bytes) => self.frame(&bytes).await,
-                None => self.tell(Input::Heard, None).await,
-            },
-        }
-    }
-
-    async fn frame(&mut self, bytes: &Bytes) {
-        match FrameHead::parse(bytes) {
-            Ok(head) => {
-                let incoming = Incoming { bytes, head: &head, at: Timestamp::now() };
-                let text = std::str::from_utf8(bytes).expect("it was parsed from UTF-8");
-                self.tell(Input::Frame { head: &head, text }, Some(&incoming)).await;
-            }
-            Err(why) => {
-                self.shared.counters.frames_rejected.add(why);
-                tracing::warn!(user = %self.who.user.name, bytes = bytes.len(), %why, "skipped a frame");
-                self.tell(Input::Heard, None).await;
-            }
-        }
-    }
-
-    /// Hands an event to the store. Until it is taken nothing more is read, which is what holds the
-    /// platform back; the session is told how long that was.
-    async fn store_event(
-        &mut self,
-        incoming: &Incoming<'_>,
-        in_reply_to: Option<ClientMessageId>,
-        answer: Answer,
-    ) -> Option<Input<'static>> {
-        let received = self.received(incoming, in_reply_to);
-        let began = Instant::now();
-        let taken = self.offer(incoming.head, received).await;
-        if self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
-            let frame = outgoing::delivery_ack(incoming.head, incoming.at);
-            match taken {
-                Some(Reception::Event { durable, .. }) => {
-                    self.confirmations.push(Confirmation { durable: Some(durable), frame });
-                }
-                // It is in the store already, or about to be: confirmed again, as each frame is.
-                Some(Reception::Repeat) => self.confirmations.push(Confirmation { durable: None, frame }),
-                None => {}
-            }
-        }
-        stalled_since(began)
-    }
-
-    /// A live event as it is handed over.
-    fn received(&self, incoming: &Incoming<'_>, in_reply_to: Option<ClientMessageId>) -> Received {
-        let said = recovery::said(incoming.head, incoming.bytes, self.platform_time(incoming.at));
-        let frame = incoming.bytes.clone();
-        Received { frame, at: incoming.at, in_reply_to, source: Source::Live, said }
-    }
-
-    /// The platform's time of a moment of ours.
-    fn platform_time(&self, at: Timestamp) -> Timestamp {
-        self.shared.platform.skew().unwrap_or_default().to_platform(at)
-    }
-
-    /// Offers an event until the store takes it, or it is clear that it never will: at the stop, or
-    /// when the store can't read itself. Then the frame is not confirmed, and history has it.
-    async fn offer(&mut self, head: &FrameHead<'_>, received: Received) -> Option<Reception> {
-        let mut refused = false;
-        loop {
-            let user = &self.who.user;
-            let taken = tokio::select! {
-                biased;
-                taken = self.shared.rooms.receive(user, head, received.clone()) => taken,
-                () = self.stop.cancelled() => return None,
-            };
-            let error = match taken {
-                // Known only because it was offered before? Then nobody can say that it is stored.
-                Ok(Reception::Repeat) if refused => return None,
-                Ok(reception) => return Some(reception),
-                Err(error) => error,
-            };
-            if !refused {
-                tracing::warn!(user = %user.name, %error, "an event can't be stored; nothing more is read until it is");
-            }
-            refused = true;
-            if matches!(error, StoreError::Unreadable(_)) {
-                return None;
-            }
-            tokio::select! {
-                () = sleep(STORE_PAUSE) => {}
-                () = self.stop.cancelled() => return None,
-            }
-        }
-    }
-
-    /// Confirms an event that is on stable storage now.
-    async fn confirm(&mut self, frame: String) {
-        if let Some(lost) = self.write(Message::text(frame)).await {
-            self.tell(lost, None).await;
-        }
+    async fn let_go(&mut self, by: Instant) {
+        let Some(socket) = self.beside.take() else { return };
+        let late = socket.rest(by).await;
+        self.store_late(Line::Beside, late).await;
     }
 }
 
@@ -586,15 +513,6 @@ fn noted(failure: Failure, who: &Identity, counters: &RtmCounters) -> Failure {
         who.pace.hold(told);
     }
     failure
-}
-
-/// The bytes of a frame, text or binary.
-fn bytes_of(message: Message) -> Option<Bytes> {
-    match message {
-        Message::Text(text) => Some(text.into()),
-        Message::Binary(bytes) => Some(bytes),
-        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => None,
-    }
 }
 
 #[cfg(test)]

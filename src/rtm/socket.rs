@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -167,22 +167,35 @@ impl Socket {
         let _ = timeout(GOODBYE, self.stream.flush()).await;
     }
 
+    /// Says goodbye, without waiting for the answer: whoever reads on hears it, or that the socket broke.
+    pub(super) async fn say_goodbye(&mut self, code: u16) {
+        let goodbye = CloseFrame { code: CloseCode::from(code), reason: Default::default() };
+        let _ = timeout(GOODBYE, self.stream.send(Message::Close(Some(goodbye)))).await;
+    }
+
     /// Says goodbye and waits a moment for the answer, so that the platform hears it. Answers with
     /// the messages that came before that.
     pub(super) async fn close(mut self, code: u16) -> Vec<Message> {
-        let goodbye = CloseFrame { code: CloseCode::from(code), reason: Default::default() };
+        let by = Instant::now() + GOODBYE;
+        self.say_goodbye(code).await;
+        self.read_late(by).await
+    }
+
+    /// The messages that lie there, and those that come until then or until the platform's goodbye.
+    /// That is the socket's end.
+    pub(super) async fn rest(mut self, by: Instant) -> Vec<Message> {
+        let late = self.read_late(by).await;
+        // If it was not said before, and can be said at once.
+        let _ = self.say_goodbye(CloseCode::Away.into()).now_or_never();
+        late
+    }
+
+    async fn read_late(&mut self, by: Instant) -> Vec<Message> {
         let mut late = Vec::new();
-        let closing = async {
-            if self.stream.send(Message::Close(Some(goodbye))).await.is_err() {
-                return;
-            }
-            while late.len() < MOST_LATE {
-                let Some(Ok(message)) = self.stream.next().await else { return };
-                late.push(message);
-            }
-        };
-        // Its end is the socket's end either way.
-        let _ = timeout(GOODBYE, closing).await;
+        while late.len() < MOST_LATE {
+            let Ok(Some(Ok(message))) = timeout_at(by, self.stream.next()).await else { break };
+            late.push(message);
+        }
         late
     }
 }

@@ -293,7 +293,9 @@ async fn disk_use_stays_flat_under_churn_of_all_sizes() {
 
 /// Whether the last rounds added next to nothing.
 fn has_settled(sizes: &[u64]) -> bool {
-    let Some([before, .., after]) = sizes.len().checked_sub(8).map(|from| &sizes[from..]) else { return false };
+    let Some([before, .., after]) = sizes.len().checked_sub(8).map(|from| &sizes[from..]) else {
+        return false;
+    };
     *after <= before + before / 200
 }
 

@@ -1,14 +1,10 @@
-//! The part of a connection that recovers what was missed: holds live events back, has the history read,
-//! and stores everything in order.
+//! The part of a connection that recovers what was missed: has the history read, and stores what it says
+//! together with what was held back, in order.
 
-use bytes::Bytes;
-use tokio::time::Instant;
-
-use super::{Connection, Incoming, unless_stopped};
+use super::{Connection, holding::Held, unless_stopped};
 use crate::{
     clock::Timestamp,
     events::{Gap, Received, Reception, Report, Source},
-    messages::ClientMessageId,
     rtm::{
         frame::FrameHead,
         recovery::{
@@ -16,21 +12,14 @@ use crate::{
             fetch::{Fetched, fetch, knowledge},
         },
         rooms::Rooms,
-        session::{Answer, FetchPlan, HistoryReply, Input, Purpose, Reading},
+        session::{FetchPlan, HistoryReply, Input, Purpose, Reading},
     },
     store::Seen,
 };
 
-/// So many bytes of live events are held back, and at least one event; then the socket is not read.
-const MOST_HELD: usize = 1024 * 1024;
-/// What a held event costs beside its frame.
-const HELD_BESIDE: usize = 128;
-
 /// A recovery that is under way.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    held: Vec<Held>,
-    bytes: usize,
     /// When the socket opened behind the gap, by our clock.
     opened: Timestamp,
     /// What was seen before.
@@ -38,49 +27,16 @@ pub(super) struct Recovery {
     conclusion: Option<Conclusion>,
 }
 
-/// A live event that is held back.
-#[derive(Debug)]
-struct Held {
-    frame: Bytes,
-    at: Timestamp,
-    in_reply_to: Option<ClientMessageId>,
-    answer: Answer,
-}
-
-impl Recovery {
-    /// Whether no more may be held back.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= MOST_HELD
-    }
-}
-
 impl<R: Rooms> Connection<R> {
     pub(super) fn fetch_history(&mut self, plan: FetchPlan) {
         if let Purpose::Recovery(seen) = &plan.purpose {
-            self.recovery.get_or_insert_with(|| {
-                Box::new(Recovery {
-                    held: Vec::new(),
-                    bytes: 0,
-                    opened: Timestamp::now(),
-                    before: seen.clone(),
-                    conclusion: None,
-                })
+            self.holding.get_or_insert_default().recovery.get_or_insert_with(|| Recovery {
+                opened: Timestamp::now(),
+                before: seen.clone(),
+                conclusion: None,
             });
         }
         self.fetch = Some(Box::pin(fetch(self.shared.clone(), self.who.clone(), plan)));
-    }
-
-    /// Keeps a live event for later.
-    pub(super) fn hold(
-        &mut self,
-        incoming: &Incoming<'_>,
-        in_reply_to: Option<ClientMessageId>,
-        answer: Answer,
-    ) {
-        let Some(recovery) = &mut self.recovery else { return };
-        let frame = incoming.bytes.clone();
-        recovery.bytes += frame.len() + HELD_BESIDE;
-        recovery.held.push(Held { frame, at: incoming.at, in_reply_to, answer });
     }
 
     /// The history was read, as far as that was possible.
@@ -94,7 +50,7 @@ impl<R: Rooms> Connection<R> {
                 let most = self.shared.history.max_messages;
                 let conclusion = conclude(gathered, halt, &known, most, plan.last_sent);
                 let found = conclusion.found.clone();
-                if let Some(recovery) = &mut self.recovery
+                if let Some(recovery) = self.holding.as_mut().and_then(|holding| holding.recovery.as_mut())
                     && matches!(plan.purpose, Purpose::Recovery(_))
                 {
                     recovery.conclusion = Some(conclusion);
@@ -109,19 +65,9 @@ impl<R: Rooms> Connection<R> {
         self.tell(Input::HistoryRead(reply), None).await;
     }
 
-    /// Stores what was missed and what was held back, each event once, in order.
-    pub(super) async fn release(&mut self) -> Input<'static> {
-        let began = Instant::now();
-        let seen = match self.recovery.take() {
-            Some(recovery) => self.store_all(*recovery).await,
-            None => None,
-        };
-        Input::Released { seen, stalled: began.elapsed() }
-    }
-
     /// Answers with what of the history is seen now, if all of it is stored.
-    async fn store_all(&mut self, recovery: Recovery) -> Option<Seen> {
-        let Recovery { held, opened, before, conclusion, .. } = recovery;
+    pub(super) async fn store_all(&mut self, held: Vec<Held>, recovery: Recovery) -> Option<Seen> {
+        let Recovery { opened, before, conclusion } = recovery;
         let Some(conclusion) = conclusion else {
             for held in &held {
                 self.store_held(held).await;
@@ -151,12 +97,6 @@ impl<R: Rooms> Connection<R> {
             |_| Likeness::default(),
             |head| Likeness::of(&head, &held.frame, self.platform_time(held.at)),
         )
-    }
-
-    async fn store_held(&mut self, held: &Held) {
-        let Ok(head) = FrameHead::parse(&held.frame) else { return };
-        let incoming = Incoming { bytes: &held.frame, head: &head, at: held.at };
-        self.store_event(&incoming, held.in_reply_to, held.answer).await;
     }
 
     async fn store_missed(&mut self, missed: &Missed) -> Option<Reception> {

@@ -10,24 +10,28 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async,
     tungstenite::handshake::server::{Request, Response},
 };
 
+mod renewal;
+
 use super::*;
 use crate::{
     config,
-    events::EventId,
+    events::{EventId, Received, Reception},
     messages::{Certainty, Expectation, MessageContent, OwnMessage, QueuedMessage, Verdict},
     names::{BotName, UserName},
     rtm::{
         counters::Counter,
+        frame::FrameHead,
         session::{Beginnings, SessionSettings},
         testing::{bot, platform_settings, read_request},
     },
-    store::{ConnectHistory, Said, UserNumber, UserRecord},
+    store::{ConnectHistory, Said, StoreError, UserNumber, UserRecord},
 };
 
 /// What the rooms were told.
@@ -135,8 +139,16 @@ impl World {
     }
 
     async fn with(change: impl FnOnce(&mut config::Platform, &mut SessionSettings)) -> Self {
+        Self::with_tokens_of(Duration::from_secs(86_400), change).await
+    }
+
+    /// With tokens that live so long.
+    async fn with_tokens_of(
+        life: Duration,
+        change: impl FnOnce(&mut config::Platform, &mut SessionSettings),
+    ) -> Self {
         let (sign_ins, ws) = (Arc::new(AtomicU32::new(0)), TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let url = serve_api(ws.local_addr().unwrap().to_string(), sign_ins.clone()).await;
+        let url = serve_api(ws.local_addr().unwrap().to_string(), life, sign_ins.clone()).await;
         let sockets = accept_sockets(ws);
         let mut settings = platform_settings(&url);
         let mut session = session_settings();
@@ -269,7 +281,7 @@ fn session_settings() -> SessionSettings {
 }
 
 /// jwtgrant, rtm/start, which points to the socket's address, and a history without records.
-async fn serve_api(ws: String, sign_ins: Arc<AtomicU32>) -> String {
+async fn serve_api(ws: String, life: Duration, sign_ins: Arc<AtomicU32>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -278,7 +290,8 @@ async fn serve_api(ws: String, sign_ins: Arc<AtomicU32>) -> String {
             let request = read_request(&mut socket).await;
             let body = if request.contains("/jwtgrant ") {
                 sign_ins.fetch_add(1, Ordering::Relaxed);
-                json!({"authorization": {"accessToken": "tok", "expiresDate": "2100-01-01T00:00:00Z"}})
+                let expires = Timestamp::now().plus(life).to_string();
+                json!({"authorization": {"accessToken": "tok", "expiresDate": expires}})
             } else if request.contains("/botmessages/rtm?") {
                 json!({"total": 0, "moreAvailable": false, "messages": []})
             } else {

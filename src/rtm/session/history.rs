@@ -32,6 +32,11 @@ impl UserRecord {
 }
 
 impl Session {
+    /// Whether live events wait for the history.
+    pub(super) fn is_recovering(&self) -> bool {
+        matches!(self.fetch, Some(Fetch::Recovery { .. }))
+    }
+
     /// The socket is open again: asks for what was missed.
     pub(super) fn recover(&mut self, now: Now, out: &mut Vec<Action>) {
         let Some(seen) = self.memory.seen.clone().filter(|_| self.settings.recover) else { return };
@@ -109,11 +114,11 @@ impl Session {
 
     /// Notes until when the connection is known to have been up: what came before came on it.
     pub(super) fn note_alive(&mut self, now: Now, out: &mut Vec<Action>) {
-        let (Phase::Open(link), Some(seen)) = (&self.phase, &mut self.memory.seen) else { return };
         // While a gap is being closed, what came before it is still to be told from what did not.
-        if matches!(self.fetch, Some(Fetch::Recovery { .. })) {
+        if self.is_recovering() {
             return;
         }
+        let (Phase::Open(link), Some(seen)) = (&self.phase, &mut self.memory.seen) else { return };
         let heard = now.wall.minus(now.mono.saturating_duration_since(link.last_heard()));
         seen.alive_at = seen.alive_at.max(self.skew.to_platform(heard));
         out.push(Action::Remember);

@@ -26,6 +26,15 @@ impl fmt::Debug for SocketUrl {
     }
 }
 
+/// Which of a user's sockets. There are two only while one replaces the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// The one that messages go out on.
+    Main,
+    /// The one beside it: its successor, and once that was promoted, its predecessor.
+    Beside,
+}
+
 /// What jwtgrant gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
@@ -59,17 +68,19 @@ pub enum Input<'a> {
     OpenFailed(Failure),
     /// A frame that is a JSON object came.
     Frame {
+        /// On which socket.
+        line: Line,
         /// What of it was read.
         head: &'a FrameHead<'a>,
         /// The whole of it.
         text: &'a str,
     },
     /// Anything else came: a ping, a pong, a frame that can't be read.
-    Heard,
-    /// The socket stood unread for so long, because nobody could take what was read.
+    Heard(Line),
+    /// The sockets stood unread for so long, because nobody could take what was read.
     Stalled(Duration),
-    /// The socket is closed, or broke.
-    Closed(CloseCause),
+    /// A socket is closed, or broke.
+    Closed(Line, CloseCause),
     /// A message was accepted for this user.
     Message(QueuedMessage),
     /// [`Action::Send`] succeeded: the frame went out.
@@ -182,8 +193,8 @@ impl fmt::Display for CloseCause {
 }
 
 /// What is to be done, in this order. Whoever carries the actions out has at most one request under
-/// way and one socket: a new [`Action::RequestToken`], [`Action::RequestUrl`] or [`Action::Open`]
-/// replaces what went before.
+/// way and one socket on each [`Line`]: a new [`Action::RequestToken`], [`Action::RequestUrl`] or
+/// [`Action::Open`] replaces what went before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Mint a new JWT and ask jwtgrant; answer with `TokenGranted` or `GrantFailed`.
@@ -193,8 +204,13 @@ pub enum Action {
         /// The access token to show.
         token: Secret,
     },
-    /// Open the socket; answer with `Opened` or `OpenFailed`.
+    /// Forget the request under way: no answer follows.
+    DropRequest,
+    /// Open the socket; answer with `Opened` or `OpenFailed`. With one beside the main one, an overlap
+    /// begins: what comes on both of them, byte for byte, is one frame.
     Open {
+        /// Which is to be.
+        line: Line,
         /// Where.
         url: SocketUrl,
         /// What to append to the URL's query.
@@ -210,17 +226,31 @@ pub enum Action {
         id: ClientMessageId,
     },
     /// Send a WebSocket ping.
-    SendWsPing,
+    SendWsPing(Line),
     /// Send the platform's own kind of ping.
     SendJsonPing {
         /// The frame's `id`.
         id: u64,
     },
-    /// Close the socket with this code and forget it: no `Closed` follows.
+    /// Close the main socket with this code and forget it: no `Closed` follows.
     Close {
         /// The WebSocket close code.
         code: u16,
     },
+    /// The socket beside the main one takes its place. The old one, if it is still there, is told goodbye
+    /// with this code and stays beside, to be read until it is `Closed` or let go of.
+    Promote {
+        /// The WebSocket close code.
+        code: u16,
+    },
+    /// Forget the socket beside the main one, once what it has still to say until then is stored: no
+    /// `Closed` follows.
+    LetGo {
+        /// When it has to be over; what lies there already is read in any case.
+        by: Instant,
+    },
+    /// The overlap is over: from now on every frame is one of its own.
+    EndOverlap,
     /// The message left, or may have.
     MarkSent {
         /// Which.
@@ -245,7 +275,8 @@ pub enum Action {
     FetchHistory(FetchPlan),
     /// The history is no longer needed: no `HistoryRead` follows.
     StopFetching,
-    /// The frame that came in is an event: keep it until `Release`, behind those that are kept already.
+    /// The frame that came in is an event: keep it until `Release`, behind those that are kept already;
+    /// during an overlap, no longer than until it comes on the old socket.
     HoldEvent {
         /// The user's latest message that was sent before it.
         in_reply_to: Option<ClientMessageId>,

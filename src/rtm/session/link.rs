@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Action, SessionSettings};
+use super::{Action, Line, SessionSettings};
 
 /// A connection that lived for this long ends a backoff.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -91,7 +91,7 @@ impl Link {
                 return Tick::Dead;
             }
             self.pinged_at = Some(now);
-            out.push(Action::SendWsPing);
+            out.push(Action::SendWsPing(Line::Main));
         }
         if now >= self.json_ping_at {
             self.json_ping_at = now + JSON_PING_EVERY;

@@ -2,6 +2,7 @@
 //! no I/O and no clock.
 //!
 //! ```text
+//!                ┌──────────────────── Connecting ───────────────────┐
 //!  Idle ──start──> SigningIn ──granted──> Starting ──url──> Opening ──opened──> Open
 //!                   ^    │                 │  ^ │              │                 │
 //!                   │    │ failed          │  │ │ failed       │ failed          │ closed, dead
@@ -15,14 +16,17 @@
 //! ```
 //!
 //! Whatever ends a try or a connection goes through `Session::disconnect`, so there is one place
-//! where the outbox learns of it and one where the backoff is chosen.
+//! where the outbox learns of it and one where the backoff is chosen. While it is `Open`, the session
+//! replaces its socket in time by another one, by itself: see `renewal`.
 
+mod connecting;
 mod history;
 mod io;
 mod link;
 mod outbox;
 #[cfg(test)]
 mod random_histories;
+mod renewal;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -31,33 +35,32 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use connecting::Approach;
 use history::Fetch;
 pub use io::{
-    Action, Answer, CloseCause, FetchPlan, Grant, HistoryReply, Input, NotSent, Purpose, Reading, SocketUrl,
+    Action, Answer, CloseCause, FetchPlan, Grant, HistoryReply, Input, Line, NotSent, Purpose, Reading,
+    SocketUrl,
 };
 use link::{Link, Tick};
 use outbox::{Blame, Outbox, Pumped};
+use renewal::Renewal;
 use schedule::Class;
 
 use crate::{
-    clock::{Now, Timestamp},
+    clock::Now,
     config::{Rate, ReconnectQuery},
     messages::{ClientMessageId, FinalReason, QueuedMessage},
     rtm::{
-        failure::{Failure, FailureKind},
+        failure::Failure,
         frame::{FrameClass, FrameHead},
         token::Skew,
     },
-    store::{Access, ConnectHistory, UserRecord},
+    store::UserRecord,
     users::{ConnectionState, UserStatus},
 };
 
-/// A URL this old isn't opened any more; the platform takes it for 30 s.
-const URL_GOOD_FOR: Duration = Duration::from_secs(25);
 /// How often it is noted that the connection is up, should the process be killed.
 const NOTE_ALIVE_EVERY: Duration = Duration::from_secs(3600);
-/// A token is not used for its last minute.
-const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
 /// WebSocket close codes that a session uses.
 mod close_code {
@@ -117,6 +120,8 @@ pub struct Session {
     skew: Skew,
     /// When to note next that the connection is up.
     note_alive_at: Option<Instant>,
+    /// When the open socket is replaced, and how far that is.
+    renewal: Renewal,
     rng: fastrand::Rng,
 }
 
@@ -124,27 +129,18 @@ pub struct Session {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    SigningIn,
-    Starting { token: TokenAge, url: UrlTry },
-    Opening,
+    Connecting(Approach),
     Open(Link),
-    Waiting { until: Instant, not_before: Option<Instant> },
+    Waiting(Pause),
     Stopped,
 }
 
-/// Whether the token in use was granted for this very try.
+/// A backoff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TokenAge {
-    Fresh,
-    Remembered,
-}
-
-/// Whether the URL that is awaited is the first of this try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum UrlTry {
-    First,
-    /// The first was too old when it was to be used.
-    Second,
+struct Pause {
+    until: Instant,
+    /// The platform said how long to wait: nobody may shorten that.
+    not_before: Option<Instant>,
 }
 
 /// Why a try or a connection ended.
@@ -154,8 +150,8 @@ enum End {
     Failed(Failure),
     /// The connection ended, from the platform's side or on the way.
     Closed(CloseCause),
-    /// We closed it to connect anew.
-    Renewal,
+    /// We closed it, because someone asked for another one.
+    Asked,
 }
 
 impl Session {
@@ -176,6 +172,7 @@ impl Session {
             fetch: None,
             skew: Skew::default(),
             note_alive_at: None,
+            renewal: Renewal::default(),
             rng,
         }
     }
@@ -194,11 +191,12 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let (phase, messages) = match &self.phase {
             Phase::Idle | Phase::Stopped => return None,
-            Phase::SigningIn | Phase::Starting { .. } | Phase::Opening => (None, None),
+            Phase::Connecting(_) => (None, None),
             Phase::Open(link) => (Some(link.deadline(&self.settings)), self.outbox.open_deadline()),
-            Phase::Waiting { until, .. } => (Some(*until), None),
+            Phase::Waiting(pause) => (Some(pause.until), None),
         };
-        [phase, messages, self.note_alive_at, self.outbox.sweep_deadline()].into_iter().flatten().min()
+        let others = [self.note_alive_at, self.renewal_deadline(), self.outbox.sweep_deadline()];
+        [phase, messages].into_iter().chain(others).flatten().min()
     }
 
     /// Takes an input and appends what is to be done. Inputs that don't fit the state (an answer to
@@ -211,22 +209,17 @@ impl Session {
             Input::Start => self.start(now, out),
             Input::Stop => self.stop(now, out),
             Input::TimePassed => self.time_passed(now, out),
-            Input::ReconnectRequested => self.renew(now, out),
-            Input::TokenGranted(grant) => self.granted(grant, now, out),
+            Input::ReconnectRequested => self.reconnect(now, out),
+            Input::TokenGranted(grant) => self.granted(grant, out),
             Input::UrlIssued { url, at } => self.url_issued(url, at, now, out),
             Input::Opened(skew) => self.opened(skew, now, out),
-            Input::GrantFailed(failure) if matches!(self.phase, Phase::SigningIn) => {
-                self.disconnect(End::Failed(failure), now, out);
-            }
+            Input::GrantFailed(failure) => self.grant_failed(failure, now, out),
             Input::StartFailed(failure) => self.start_failed(failure, now, out),
-            Input::OpenFailed(failure) if matches!(self.phase, Phase::Opening) => {
-                self.disconnect(End::Failed(failure), now, out);
-            }
-            Input::GrantFailed(_) | Input::OpenFailed(_) => {}
-            Input::Frame { head, text } => self.frame(head, text, now, out),
-            Input::Heard => self.heard(now),
+            Input::OpenFailed(failure) => self.open_failed(failure, now, out),
+            Input::Frame { line, head, text } => self.frame(line, head, text, now, out),
+            Input::Heard(line) => self.heard(line, now, out),
             Input::Stalled(span) => self.stalled(span),
-            Input::Closed(cause) => self.closed(cause, now, out),
+            Input::Closed(line, cause) => self.closed(line, cause, now, out),
             Input::HistoryRead(reply) => self.history_read(reply, now, out),
             Input::Released { seen, stalled } => self.released(seen, stalled, now, out),
             Input::Message(message) => self.message(message, now, out),
@@ -257,7 +250,7 @@ impl Session {
             self.note_alive(now, out);
             // Nobody may take the user for connected from here on.
             self.set_state(ConnectionState::Connecting, now, out);
-            out.push(Action::Close { code: close_code::GOING_AWAY });
+            self.close(close_code::GOING_AWAY, now, out);
         }
         self.stop_fetching(out);
         self.note_alive_at = None;
@@ -265,119 +258,32 @@ impl Session {
         self.phase = Phase::Stopped;
     }
 
-    // ---- Connecting.
-
-    /// Begins a try.
-    fn connect(&mut self, now: Now, out: &mut Vec<Action>) {
-        self.status.attempts = self.status.attempts.saturating_add(1);
-        self.set_state(ConnectionState::Connecting, now, out);
-        match self.usable_access(now.wall) {
-            Some(access) => {
-                out.push(Action::RequestUrl { token: access.token.clone() });
-                self.phase = Phase::Starting { token: TokenAge::Remembered, url: UrlTry::First };
-            }
-            None => self.sign_in(out),
-        }
-    }
-
-    fn sign_in(&mut self, out: &mut Vec<Action>) {
-        out.push(Action::RequestToken);
-        self.phase = Phase::SigningIn;
-    }
-
-    fn usable_access(&self, now: Timestamp) -> Option<&Access> {
-        self.memory.access.as_ref().filter(|access| access.expires_at > now.plus(TOKEN_MARGIN))
-    }
-
-    fn granted(&mut self, grant: Grant, _now: Now, out: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::SigningIn) {
-            return;
-        }
-        let Grant { access, platform_user_id } = grant;
-        out.push(Action::Remember);
-        // However soon it expires: it was granted a moment ago, so it is tried.
-        out.push(Action::RequestUrl { token: access.token.clone() });
-        self.memory.access = Some(access);
-        self.memory.platform_user_id = platform_user_id.or(self.memory.platform_user_id.take());
-        self.phase = Phase::Starting { token: TokenAge::Fresh, url: UrlTry::First };
-    }
-
-    fn start_failed(&mut self, failure: Failure, now: Now, out: &mut Vec<Action>) {
-        let Phase::Starting { token, .. } = self.phase else { return };
-        if failure.kind == FailureKind::TokenRefused {
-            self.memory.access = None;
-            out.push(Action::Remember);
-            if token == TokenAge::Remembered {
-                return self.sign_in(out);
-            }
-        }
-        self.disconnect(End::Failed(failure), now, out);
-    }
-
-    fn url_issued(&mut self, url: SocketUrl, at: Instant, now: Now, out: &mut Vec<Action>) {
-        let Phase::Starting { token, url: tried } = self.phase else { return };
-        let by = at + URL_GOOD_FOR;
-        if now.mono < by {
-            let query = match self.memory.history {
-                ConnectHistory::Never => None,
-                ConnectHistory::Before => Some(self.settings.reconnect_query),
-            };
-            out.push(Action::Open { url, query, by });
-            self.phase = Phase::Opening;
-            return;
-        }
-        match (tried, &self.memory.access) {
-            (UrlTry::First, Some(access)) => {
-                out.push(Action::RequestUrl { token: access.token.clone() });
-                self.phase = Phase::Starting { token, url: UrlTry::Second };
-            }
-            _ => {
-                let failure = Failure::new(
-                    crate::rtm::failure::Step::Start,
-                    FailureKind::Timeout,
-                    "the URL was too old before it could be used",
-                );
-                self.disconnect(End::Failed(failure), now, out);
-            }
-        }
-    }
-
-    fn opened(&mut self, skew: Skew, now: Now, out: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Opening) {
-            return;
-        }
-        self.phase = Phase::Open(Link::new(now.mono));
-        self.skew = skew;
-        self.note_alive_at = Some(now.mono + NOTE_ALIVE_EVERY);
-        self.set_state(ConnectionState::Connected, now, out);
-        if self.memory.seen.is_some() {
-            self.recover(now, out);
-        } else {
-            self.memory.begin(skew.to_platform(now.wall));
-            out.push(Action::Remember);
-        }
-        self.pump(now, out);
-    }
-
-    /// Drops the connection, or what is left of a backoff, and connects at once.
-    fn renew(&mut self, now: Now, out: &mut Vec<Action>) {
+    /// Drops the connection, or what is left of a backoff, and connects at once: whoever asks for that
+    /// doesn't trust the socket, so nothing waits for a better one.
+    fn reconnect(&mut self, now: Now, out: &mut Vec<Action>) {
         match self.phase {
+            // A platform that said how long to wait gives no other; the one at hand is better than none.
+            Phase::Open(_) if self.renewal.is_held(now.mono) => {}
             Phase::Open(_) => {
-                out.push(Action::Close { code: close_code::NORMAL });
-                self.disconnect(End::Renewal, now, out);
+                self.close(close_code::NORMAL, now, out);
+                self.disconnect(End::Asked, now, out);
             }
-            Phase::Waiting { not_before, .. } => match not_before {
-                // The platform said how long to wait; nobody may shorten that.
-                Some(at) if at > now.mono => self.phase = Phase::Waiting { until: at, not_before },
+            Phase::Waiting(Pause { not_before, .. }) => match not_before {
+                Some(at) if at > now.mono => self.phase = Phase::Waiting(Pause { until: at, not_before }),
                 _ => self.connect(now, out),
             },
-            Phase::Idle | Phase::SigningIn | Phase::Starting { .. } | Phase::Opening | Phase::Stopped => {}
+            Phase::Idle | Phase::Connecting(_) | Phase::Stopped => {}
         }
     }
 
-    fn closed(&mut self, cause: CloseCause, now: Now, out: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Open(_)) {
-            self.disconnect(End::Closed(cause), now, out);
+    fn closed(&mut self, line: Line, cause: CloseCause, now: Now, out: &mut Vec<Action>) {
+        match (&self.phase, line) {
+            (Phase::Open(_), Line::Main) if self.renewal.has_successor() => {
+                self.succeed_broken(&cause, now, out);
+            }
+            (Phase::Open(_), Line::Main) => self.disconnect(End::Closed(cause), now, out),
+            (Phase::Open(_), Line::Beside) => self.beside_closed(&cause, now, out),
+            _ => {}
         }
     }
 
@@ -387,31 +293,24 @@ impl Session {
         self.note_alive(now, out);
         self.note_alive_at = None;
         self.stop_looking_up(out);
+        self.end_renewal(None, now, out);
+        let told = self.renewal.told_to_wait();
         let blame = match &end {
-            End::Closed(CloseCause::Code(1009, _)) => {
-                self.outbox.reject_last(FinalReason::TooLarge, out);
-                Blame::None
-            }
-            End::Closed(CloseCause::Code(1007, _)) => {
-                self.outbox.reject_last(FinalReason::RefusedByPlatform, out);
-                Blame::None
-            }
-            End::Closed(_) => Blame::Possible,
-            End::Failed(_) | End::Renewal => Blame::None,
+            End::Closed(cause) => self.blame_for(cause, out),
+            End::Failed(_) | End::Asked => Blame::None,
         };
         self.outbox.disconnected(blame, out);
         let (class, error, retry_after) = match end {
             End::Failed(failure) => (Class::of_failure(&failure), failure.to_string(), failure.retry_after),
             End::Closed(cause) => (Class::of_close(&cause), cause.to_string(), None),
-            End::Renewal => return self.connect(now, out),
+            End::Asked => return self.connect(now, out),
         };
         self.status.last_error = Some(error);
         let failures = self.status.attempts.saturating_sub(1);
-        let delay = class.delay(&self.settings, failures, &mut self.rng);
-        let not_before = retry_after.map(|told| now.mono + told.min(Duration::from_secs(86_400)));
-        // As told, and a little spread: others were told the same.
-        let until = not_before.map_or(now.mono + delay, |told| told + delay / 10).max(now.mono + delay);
-        self.phase = Phase::Waiting { until, not_before };
+        let mut pause = self.pause(class, failures, retry_after, now);
+        pause.not_before = pause.not_before.max(told);
+        pause.until = pause.until.max(told.unwrap_or(now.mono));
+        self.phase = Phase::Waiting(pause);
         let state = match class {
             Class::Unauthorized => ConnectionState::Unauthorized,
             _ => ConnectionState::BackingOff,
@@ -419,11 +318,34 @@ impl Session {
         self.set_state(state, now, out);
     }
 
+    /// Ends the message that the platform closed the socket for, if it did, and says whether others may
+    /// be to blame.
+    fn blame_for(&mut self, cause: &CloseCause, out: &mut Vec<Action>) -> Blame {
+        let reason = match cause {
+            CloseCause::Code(1009, _) => FinalReason::TooLarge,
+            CloseCause::Code(1007, _) => FinalReason::RefusedByPlatform,
+            _ => return Blame::Possible,
+        };
+        self.outbox.reject_last(reason, out);
+        Blame::None
+    }
+
+    /// How long to wait after this, which came after `failures` in a row.
+    fn pause(&mut self, class: Class, failures: u32, retry_after: Option<Duration>, now: Now) -> Pause {
+        let soonest = now.mono + class.delay(&self.settings, failures, &mut self.rng);
+        let not_before = retry_after.map(|told| now.mono + told.min(Duration::from_secs(86_400)));
+        // As told, and a little spread: others were told the same.
+        let spread = (soonest - now.mono) / 10;
+        let until = not_before.map_or(soonest, |told| told + spread).max(soonest);
+        Pause { until, not_before }
+    }
+
     // ---- Being connected.
 
-    fn frame(&mut self, head: &FrameHead<'_>, text: &str, now: Now, out: &mut Vec<Action>) {
-        let Phase::Open(link) = &mut self.phase else { return };
-        link.heard(now.mono);
+    fn frame(&mut self, line: Line, head: &FrameHead<'_>, text: &str, now: Now, out: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Open(_)) {
+            return;
+        }
         match head.class() {
             FrameClass::Ack => {
                 // An ack that names no frame (those of client events don't) is no message's ack.
@@ -438,23 +360,29 @@ impl Session {
                 let answers = !head.is("user_message");
                 let in_reply_to = self.outbox.last_sent().filter(|_| answers);
                 let answer = if head.is("bot_response") { Answer::Yes } else { Answer::No };
-                out.push(match self.fetch {
-                    Some(Fetch::Recovery { .. }) => Action::HoldEvent { in_reply_to, answer },
-                    Some(Fetch::LookUp { .. }) | None => Action::StoreEvent { in_reply_to, answer },
+                out.push(if self.is_recovering() || self.renewal.holds_events_of(line) {
+                    Action::HoldEvent { in_reply_to, answer }
+                } else {
+                    Action::StoreEvent { in_reply_to, answer }
                 });
             }
         }
+        // Behind the event, which is the line's as it was when it came.
+        self.heard(line, now, out);
     }
 
-    fn heard(&mut self, now: Now) {
-        if let Phase::Open(link) = &mut self.phase {
-            link.heard(now.mono);
+    fn heard(&mut self, line: Line, now: Now, out: &mut Vec<Action>) {
+        match (&mut self.phase, line) {
+            (Phase::Open(link), Line::Main) => link.heard(now.mono),
+            (Phase::Open(_), Line::Beside) => self.heard_beside(now, out),
+            _ => {}
         }
     }
 
     fn stalled(&mut self, span: Duration) {
         if let Phase::Open(link) = &mut self.phase {
             link.stalled(span);
+            self.renewal.stalled(span);
             self.outbox.stalled(span);
         }
     }
@@ -474,6 +402,10 @@ impl Session {
             return;
         }
         self.end_idle_look_up(out);
+        self.promote_once_drained(now, out);
+        if self.renewal.holds_messages() {
+            return;
+        }
         if self.outbox.pump(now, &self.settings, out) == Pumped::InDoubt && self.fetch.is_none() {
             self.look_up(now, out);
         }
@@ -482,7 +414,7 @@ impl Session {
     fn time_passed(&mut self, now: Now, out: &mut Vec<Action>) {
         self.outbox.sweep_if_due(now, out);
         match &mut self.phase {
-            Phase::Waiting { until, .. } if now.mono >= *until => self.connect(now, out),
+            Phase::Waiting(pause) if now.mono >= pause.until => self.connect(now, out),
             Phase::Open(link) => {
                 let free_id = |id| self.outbox.free_id(id);
                 match link.time_passed(now.mono, &self.settings, free_id, out) {
@@ -491,8 +423,11 @@ impl Session {
                         self.status.attempts = 0;
                         out.push(Action::StatusChanged(self.status.clone()));
                     }
+                    Tick::Dead if self.renewal.has_successor() => {
+                        return self.succeed_broken(&CloseCause::Dead, now, out);
+                    }
                     Tick::Dead => {
-                        out.push(Action::Close { code: close_code::GOING_AWAY });
+                        self.close(close_code::GOING_AWAY, now, out);
                         return self.disconnect(End::Closed(CloseCause::Dead), now, out);
                     }
                 }
@@ -501,6 +436,7 @@ impl Session {
                     self.note_alive_at = Some(now.mono + NOTE_ALIVE_EVERY);
                 }
                 self.outbox.acks_overdue(now.mono);
+                self.renewal_time_passed(now, out);
                 self.pump(now, out);
             }
             _ => {}

@@ -179,6 +179,22 @@ impl Outbox {
         self.sweep_at
     }
 
+    /// Whether nothing sent on the open socket waits for its ack any more.
+    pub(super) fn is_drained(&self) -> bool {
+        let awaits = |entry: &Entry| matches!(entry.flight, Flight::Writing | Flight::Unacked(_));
+        !self.under_way().any(awaits)
+    }
+
+    /// Nothing is sent until `pump` is called again.
+    pub(super) fn pause(&mut self) {
+        self.rate_gate = None;
+    }
+
+    /// What is sent from now on goes out on another socket.
+    pub(super) fn on_new_socket(&mut self) {
+        self.last_on_socket = None;
+    }
+
     /// When something is due on an open socket: an ack, or a turn that `rate` put off.
     pub(super) fn open_deadline(&self) -> Option<Instant> {
         let acks = self.under_way().filter_map(|entry| match entry.flight {
@@ -355,10 +371,21 @@ impl Outbox {
     /// The socket is gone, or there never was one: what awaits an ack waits for the next one, in
     /// its place; what is sent only once ends.
     pub(super) fn disconnected(&mut self, blame: Blame, out: &mut Vec<Action>) {
+        self.take_back(blame, |_| false, out);
+    }
+
+    /// The socket broke, and another is open already: only what was on its way is taken back.
+    pub(super) fn moved(&mut self, out: &mut Vec<Action>) {
+        self.take_back(Blame::None, |flight| flight == Flight::Queued, out);
+    }
+
+    /// Takes back what was on its way; what is sent only once stays if `may_stay`.
+    fn take_back(&mut self, blame: Blame, may_stay: impl Fn(Flight) -> bool, out: &mut Vec<Action>) {
         self.writing = None;
         self.last_on_socket = None;
         self.rate_gate = None;
         self.queue.retain_mut(|entry| match entry.message.expectation {
+            Expectation::Nothing if may_stay(entry.flight) => true,
             Expectation::Nothing => {
                 finish(entry, Verdict::Expired(FinalReason::Disconnected), out);
                 false

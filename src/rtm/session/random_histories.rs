@@ -13,8 +13,13 @@ use super::{
     *,
 };
 use crate::{
+    clock::Timestamp,
     messages::{Expectation, MessageNumber, Verdict},
-    rtm::failure::Step,
+    rtm::{
+        failure::{FailureKind, Step},
+        token::Skew,
+    },
+    store::ConnectHistory,
 };
 
 /// What may happen. Numbers stand for "one of those there are".
@@ -27,9 +32,10 @@ enum Event {
     /// An answer that nobody awaits, or that is late.
     OutOfTurn(u8),
     Post(Expectation, u64),
-    Ack(u64, Option<bool>),
-    Frame(usize),
-    Close(u16),
+    Ack(Line, u64, Option<bool>),
+    Frame(Line, usize),
+    Heard(Line),
+    Close(Line, u16),
     Stall(u64),
     NotSent(NotSent),
     /// The history is read: by bits, which of the messages that were looked for are found.
@@ -61,14 +67,16 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     let expectation = prop_oneof![4 => Just(Expectation::Ack), 1 => Just(Expectation::Nothing)];
     let code = prop_oneof![6 => Just(1006u16), 1 => Just(1008), 1 => Just(1009), 1 => Just(1007), 1 => 1000..1016u16];
+    let line = || prop_oneof![2 => Just(Line::Main), 1 => Just(Line::Beside)];
     prop_oneof![
         12 => Just(Event::Succeed),
         2 => (kind, proptest::option::of(0u64..200)).prop_map(|(kind, wait)| Event::Fail(kind, wait)),
         1 => any::<u8>().prop_map(Event::OutOfTurn),
         6 => (expectation, 0u64..1000).prop_map(|(expectation, ttl)| Event::Post(expectation, ttl)),
-        6 => (0u64..40, proptest::option::weighted(0.9, any::<bool>())).prop_map(|(n, ok)| Event::Ack(n, ok)),
-        2 => (0..FRAMES.len()).prop_map(Event::Frame),
-        2 => code.prop_map(Event::Close),
+        6 => (line(), 0u64..40, proptest::option::weighted(0.9, any::<bool>())).prop_map(|(line, n, ok)| Event::Ack(line, n, ok)),
+        3 => (line(), 0..FRAMES.len()).prop_map(|(line, which)| Event::Frame(line, which)),
+        4 => line().prop_map(Event::Heard),
+        2 => (line(), code).prop_map(|(line, code)| Event::Close(line, code)),
         1 => (0u64..100).prop_map(Event::Stall),
         1 => prop_oneof![Just(NotSent::Unreadable), Just(NotSent::TooLarge)].prop_map(Event::NotSent),
         4 => (prop_oneof![Just(Reading::Whole), Just(Reading::Cut)], any::<u8>()).prop_map(|(how, found)| Event::History(how, found)),
@@ -89,6 +97,20 @@ enum Asked {
     Open,
 }
 
+/// A socket beside the main one, and when it has to be that no more at the latest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Beside {
+    Successor { by: Instant },
+    Predecessor { by: Instant },
+}
+
+/// Two sockets, of which the new one has taken over or not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Overlap {
+    Before,
+    After,
+}
+
 /// A history that is being read.
 #[derive(Debug, Clone, PartialEq)]
 struct Fetching {
@@ -103,6 +125,10 @@ struct World {
     in_flight: usize,
     asked: Asked,
     open: bool,
+    beside: Option<Beside>,
+    overlap: Option<Overlap>,
+    /// Where the frame came that is being handled.
+    line: Line,
     writing: Option<MessageNumber>,
     posted: BTreeMap<MessageNumber, Expectation>,
     /// Sent on the open socket and not final.
@@ -120,6 +146,8 @@ struct World {
     sids: u64,
     used: BTreeSet<String>,
     issued: Instant,
+    grants: u64,
+    stopping: bool,
     stopped: bool,
 }
 
@@ -135,13 +163,17 @@ impl World {
             seed,
         };
         let posted = beginnings.pending.iter().map(|m| (m.number, m.expectation)).collect();
-        let settings = SessionSettings { in_flight, ..settings() };
+        // Short, so that there are many renewals.
+        let settings = SessionSettings { in_flight, backoff_max: Duration::from_secs(4), ..settings() };
         Self {
             session: Session::new(Arc::new(settings), beginnings, now),
             now,
             in_flight,
             asked: Asked::Nothing,
             open: false,
+            beside: None,
+            overlap: None,
+            line: Line::Main,
             writing: None,
             posted,
             unacked: BTreeSet::new(),
@@ -155,13 +187,15 @@ impl World {
             sids: 0,
             used: BTreeSet::new(),
             issued: now.mono,
+            grants: 0,
+            stopping: false,
             stopped: false,
         }
     }
 
     fn feed(&mut self, input: Input<'_>) {
         let mut out = Vec::new();
-        let most = 2 * self.session.outbox.len() + 12;
+        let most = 2 * self.session.outbox.len() + 16;
         self.session.handle(self.now, input, &mut out);
         assert!(out.len() <= most, "{} actions at once", out.len());
         for action in out {
@@ -173,11 +207,33 @@ impl World {
         let waiting = self.posted.len() - self.finished.len();
         assert!(self.stopped || waiting == self.session.outbox.len(), "each message ends once or waits");
         let holds_back = self.fetching.as_ref().is_some_and(|fetching| fetching.holds_back);
-        assert!(self.held == 0 || holds_back, "what is held back waits for a recovery");
+        assert!(
+            self.held == 0 || holds_back || self.overlap.is_some(),
+            "what is held back waits for something"
+        );
         if !self.open {
+            assert_eq!((self.beside, self.overlap), (None, None), "nothing without a main socket");
             self.unacked.clear();
             self.writing = None;
         }
+        let is_connected = self.session.status().state == ConnectionState::Connected;
+        assert_eq!(is_connected, self.open, "a renewal changes no state");
+    }
+
+    /// Time passed, and the session knows it.
+    fn tell_the_time(&mut self) {
+        self.feed(Input::TimePassed);
+        if let Some(Beside::Successor { by } | Beside::Predecessor { by }) = self.beside {
+            assert!(by > self.now.mono, "two sockets for too long");
+        }
+    }
+
+    /// Which is the old one of two sockets.
+    fn is_old(&self, line: Line) -> bool {
+        matches!(
+            (self.overlap, line),
+            (Some(Overlap::Before), Line::Main) | (Some(Overlap::After), Line::Beside)
+        )
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -185,7 +241,15 @@ impl World {
         match action {
             Action::RequestToken => self.ask(Asked::Token),
             Action::RequestUrl { .. } => self.ask(Asked::Url),
-            Action::Open { url, query, by } => {
+            Action::DropRequest => {
+                assert!(self.asked != Asked::Nothing);
+                self.asked = Asked::Nothing;
+            }
+            Action::Open { line, url, query, by } => {
+                assert_eq!(line == Line::Beside, self.open);
+                if line == Line::Beside {
+                    assert_eq!(self.overlap.replace(Overlap::Before), None, "one renewal at a time");
+                }
                 let sid = url.0.query().unwrap().to_owned();
                 assert!(self.used.insert(sid), "a URL is used once");
                 assert!(self.now.mono < by && self.now.mono < self.issued + Duration::from_secs(25));
@@ -194,10 +258,23 @@ impl World {
                 self.ask(Asked::Open);
             }
             Action::Send { number, .. } => self.send(number),
-            Action::SendWsPing | Action::SendJsonPing { .. } => assert!(self.open),
+            Action::SendWsPing(Line::Beside) => assert!(self.beside.is_some()),
+            Action::SendWsPing(Line::Main) | Action::SendJsonPing { .. } => assert!(self.open),
             Action::Close { .. } => {
                 assert!(self.open);
                 self.open = false;
+            }
+            Action::Promote { .. } => {
+                assert!(matches!(self.beside, Some(Beside::Successor { .. })));
+                assert_eq!(self.overlap.replace(Overlap::After), Some(Overlap::Before));
+                let by = self.now.mono + Duration::from_secs(2);
+                self.beside = self.open.then_some(Beside::Predecessor { by });
+                self.open = true;
+            }
+            Action::LetGo { .. } => self.beside = None,
+            Action::EndOverlap => {
+                assert_eq!(self.beside, None, "what comes on two sockets is told apart to the end");
+                self.overlap = None;
             }
             Action::MarkSent { number } => assert!(self.ever_sent.contains(&number)),
             Action::Finished { number, verdict } => {
@@ -211,7 +288,7 @@ impl World {
             }
             Action::StoreEvent { .. } => {
                 assert!(self.open);
-                assert_eq!(self.held, 0, "events keep their order");
+                assert!(self.held == 0 || self.is_old(self.line), "events keep their order");
             }
             Action::HoldEvent { .. } => {
                 assert!(self.open);
@@ -220,12 +297,17 @@ impl World {
             Action::FetchHistory(plan) => self.fetch(&plan),
             Action::StopFetching => assert!(self.fetching.take().is_some()),
             Action::Release => self.release(),
-            Action::Remember | Action::StatusChanged(_) => {}
+            Action::StatusChanged(status) => {
+                let is_connected = status.state == ConnectionState::Connected;
+                assert!(self.stopping || is_connected == self.open, "{status:?}");
+            }
+            Action::Remember => {}
         }
     }
 
     fn ask(&mut self, asked: Asked) {
-        assert!(!self.open, "{asked:?} beside an open socket");
+        assert_eq!(self.asked, Asked::Nothing, "one request at a time");
+        assert_eq!(self.beside, None, "a third socket");
         self.asked = asked;
     }
 
@@ -243,7 +325,8 @@ impl World {
 
     /// As a connection does it: all of it is stored before anything else is told.
     fn release(&mut self) {
-        assert!(self.fetching.is_none(), "not before the history was read");
+        let holds_back = self.fetching.as_ref().is_some_and(|fetching| fetching.holds_back);
+        assert!(!holds_back, "not before the history was read");
         self.held = 0;
         self.must_tell_released = true;
     }
@@ -262,6 +345,7 @@ impl World {
 
     fn send(&mut self, number: MessageNumber) {
         assert!(self.open, "a send without a socket");
+        assert_eq!(self.beside, None, "a send while there are two");
         assert_eq!(self.writing, None, "one write at a time");
         assert!(!self.finished.contains(&number), "{number:?} was final");
         let is_first = self.ever_sent.insert(number);
@@ -295,9 +379,9 @@ impl World {
                     self.feed(Input::NotSent(number, *why));
                 }
             }
-            Event::Close(code) if self.open => {
+            Event::Close(Line::Main, code) if self.open => {
                 self.open = false;
-                self.feed(Input::Closed(CloseCause::Code(*code, String::new())));
+                self.feed(Input::Closed(Line::Main, close_cause(*code)));
             }
             _ => {
                 self.finish_writes();
@@ -317,25 +401,34 @@ impl World {
                 self.posted.insert(message.number, expectation);
                 self.feed(Input::Message(message));
             }
-            Event::Ack(number, ok) => {
+            Event::Ack(line, number, ok) => {
                 let ok = ok.map_or(String::new(), |ok| format!(r#","ok":{ok}"#));
-                self.frame(&format!(r#"{{"type":"ack"{ok},"replyto":{}}}"#, 1000 + number));
+                self.frame(line, &format!(r#"{{"type":"ack"{ok},"replyto":{}}}"#, 1000 + number));
             }
-            Event::Frame(which) => self.frame(FRAMES[which]),
-            Event::Close(_) => self.feed(Input::Closed(CloseCause::Dead)),
+            Event::Frame(line, which) => self.frame(line, FRAMES[which]),
+            Event::Heard(line) => self.feed(Input::Heard(line)),
+            Event::Close(Line::Beside, code) => {
+                if self.beside.take().is_some() {
+                    self.feed(Input::Closed(Line::Beside, close_cause(code)));
+                }
+            }
+            Event::Close(Line::Main, _) => self.feed(Input::Closed(Line::Main, CloseCause::Dead)),
             Event::Stall(seconds) => {
                 self.wait(Duration::from_secs(seconds));
+                if let Some(Beside::Successor { by } | Beside::Predecessor { by }) = &mut self.beside {
+                    *by += Duration::from_secs(seconds);
+                }
                 self.feed(Input::Stalled(Duration::from_secs(seconds)));
             }
             Event::Wait(millis) => {
                 self.wait(Duration::from_millis(millis));
                 if self.session.deadline().is_some_and(|due| due <= self.now.mono) {
-                    self.feed(Input::TimePassed);
+                    self.tell_the_time();
                 }
             }
             Event::UntilDue => self.until_due(),
             Event::History(reading, found) => self.read_history(reading, found),
-            Event::TellTheTime => self.feed(Input::TimePassed),
+            Event::TellTheTime => self.tell_the_time(),
             Event::WallJump(millis) => {
                 let span = Duration::from_millis(millis.unsigned_abs());
                 let wall = self.now.wall;
@@ -355,7 +448,7 @@ impl World {
     fn until_due(&mut self) {
         let Some(due) = self.session.deadline() else { return };
         self.wait(due.saturating_duration_since(self.now.mono));
-        self.feed(Input::TimePassed);
+        self.tell_the_time();
         self.finish_writes();
         if let Some(next) = self.session.deadline() {
             assert!(next > self.now.mono, "due again at once");
@@ -368,6 +461,10 @@ impl World {
             Asked::Token => self.grant(),
             Asked::Url => self.issue(),
             Asked::Open => {
+                if self.open {
+                    let by = self.now.mono + Duration::from_secs(10);
+                    self.beside = Some(Beside::Successor { by });
+                }
                 self.open = true;
                 self.feed(Input::Opened(Skew::default()));
             }
@@ -375,7 +472,9 @@ impl World {
     }
 
     fn grant(&mut self) {
-        let access = access(self.now.wall.plus(Duration::from_secs(300)));
+        self.grants += 1;
+        let life = if self.grants.is_multiple_of(3) { 300 } else { 8 };
+        let access = access(self.now.wall.plus(Duration::from_secs(life)));
         self.feed(Input::TokenGranted(Grant { access, platform_user_id: None }));
     }
 
@@ -413,9 +512,13 @@ impl World {
         }
     }
 
-    fn frame(&mut self, text: &str) {
+    fn frame(&mut self, line: Line, text: &str) {
+        if line == Line::Beside && self.beside.is_none() {
+            return;
+        }
+        self.line = line;
         let head = FrameHead::parse(text.as_bytes()).unwrap();
-        self.feed(Input::Frame { head: &head, text });
+        self.feed(Input::Frame { line, head: &head, text });
     }
 
     /// Whatever happened, a platform that works again gets everything out.
@@ -426,7 +529,7 @@ impl World {
             }
             self.finish_writes();
             if let Some(number) = self.unacked.first().copied() {
-                self.step(&Event::Ack(number.0, Some(true)));
+                self.step(&Event::Ack(Line::Main, number.0, Some(true)));
             } else if self.fetching.is_some() {
                 self.read_history(Reading::Whole, 0);
             } else if self.asked != Asked::Nothing {
@@ -436,6 +539,13 @@ impl World {
             }
         }
         panic!("{:?} never ended", self.posted.keys().filter(|n| !self.finished.contains(n)));
+    }
+}
+
+fn close_cause(code: u16) -> CloseCause {
+    match code {
+        1006 => CloseCause::Lost(String::new()),
+        code => CloseCause::Code(code, String::new()),
     }
 }
 
@@ -459,8 +569,11 @@ proptest! {
             world.make_peace();
         }
         world.finish_writes();
+        world.stopping = true;
         world.feed(Input::Stop);
-        prop_assert!(!world.open, "the socket is closed");
+        // Nobody waits for the answer any more.
+        world.asked = Asked::Nothing;
+        prop_assert_eq!((world.open, world.beside), (false, None), "the sockets are closed");
         prop_assert_eq!((world.held, world.fetching.take()), (0, None));
         world.stopped = true;
         for event in &events {

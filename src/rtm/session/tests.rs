@@ -4,14 +4,20 @@ mod connected;
 mod connecting;
 mod history;
 mod messages;
+mod renewal;
 
 use std::sync::Arc;
 
 use super::*;
 use crate::{
+    clock::Timestamp,
     config::Secret,
     messages::{Certainty, Expectation, MessageNumber, Verdict},
-    rtm::failure::Step,
+    rtm::{
+        failure::{FailureKind, Step},
+        token::Skew,
+    },
+    store::{Access, ConnectHistory},
 };
 
 pub(super) fn settings() -> SessionSettings {
@@ -31,7 +37,7 @@ pub(super) fn settings() -> SessionSettings {
     }
 }
 
-fn secs(seconds: u64) -> Duration {
+const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -102,12 +108,16 @@ impl Rig {
 
     /// Says yes to whatever is asked until the socket is open; returns what was done then.
     fn finish_connecting(&mut self) -> Vec<Action> {
-        if matches!(self.session.phase, Phase::SigningIn) {
+        if matches!(self.session.phase, Phase::Connecting(Approach::SigningIn)) {
             self.feed(Input::TokenGranted(self.grant()));
         }
         let at = self.now.mono;
         self.feed(Input::UrlIssued { url: url("s"), at });
-        assert!(matches!(self.session.phase, Phase::Opening), "{:?}", self.session.phase);
+        assert!(
+            matches!(self.session.phase, Phase::Connecting(Approach::Opening)),
+            "{:?}",
+            self.session.phase
+        );
         self.feed(Input::Opened(Skew::default()))
     }
 
@@ -129,10 +139,10 @@ impl Rig {
 
     /// The delay of the backoff that the session is in.
     fn backoff(&self) -> Duration {
-        let Phase::Waiting { until, .. } = self.session.phase else {
+        let Phase::Waiting(pause) = self.session.phase else {
             panic!("not waiting but {:?}", self.session.phase)
         };
-        until - self.now.mono
+        pause.until - self.now.mono
     }
 
     /// The history was read, and nothing was found there.
@@ -184,8 +194,12 @@ impl Rig {
     }
 
     fn frame(&mut self, text: &str) -> Vec<Action> {
+        self.frame_on(Line::Main, text)
+    }
+
+    fn frame_on(&mut self, line: Line, text: &str) -> Vec<Action> {
         let head = FrameHead::parse(text.as_bytes()).unwrap();
-        self.feed(Input::Frame { head: &head, text })
+        self.feed(Input::Frame { line, head: &head, text })
     }
 
     fn ack(&mut self, number: u64) -> Vec<Action> {
@@ -193,11 +207,11 @@ impl Rig {
     }
 
     fn drop_connection(&mut self) -> Vec<Action> {
-        self.feed(Input::Closed(CloseCause::Lost(String::new())))
+        self.feed(Input::Closed(Line::Main, CloseCause::Lost(String::new())))
     }
 
     fn close(&mut self, code: u16) -> Vec<Action> {
-        self.feed(Input::Closed(CloseCause::Code(code, String::new())))
+        self.feed(Input::Closed(Line::Main, CloseCause::Code(code, String::new())))
     }
 }
 

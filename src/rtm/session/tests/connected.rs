@@ -6,7 +6,7 @@ use super::*;
 fn an_idle_socket_is_pinged_and_dead_when_nothing_answers() {
     let mut rig = Rig::open();
     rig.wait(secs(15));
-    assert_eq!(rig.feed(Input::TimePassed), [Action::SendWsPing]);
+    assert_eq!(rig.feed(Input::TimePassed), [Action::SendWsPing(Line::Main)]);
     rig.wait(secs(9));
     assert_eq!(rig.feed(Input::TimePassed), []);
     rig.wait(secs(1));
@@ -24,7 +24,7 @@ fn any_traffic_is_life() {
     rig.wait(secs(9));
     assert_eq!(deeds(rig.feed(Input::TimePassed)), [Action::SendJsonPing { id: 1 }]);
     rig.wait(secs(6));
-    assert!(rig.feed(Input::TimePassed).contains(&Action::SendWsPing));
+    assert!(rig.feed(Input::TimePassed).contains(&Action::SendWsPing(Line::Main)));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn the_platforms_own_ping_goes_out_every_30_seconds_with_an_id_of_no_message() {
     let mut ids = Vec::new();
     for _ in 0..9 {
         rig.wait(secs(10));
-        rig.feed(Input::Heard);
+        rig.feed(Input::Heard(Line::Main));
         for action in rig.feed(Input::TimePassed) {
             if let Action::SendJsonPing { id } = action {
                 ids.push(id);
@@ -54,7 +54,7 @@ fn while_nobody_can_read_the_clocks_of_the_socket_stand_still() {
     rig.wait(secs(600));
     rig.feed(Input::Stalled(secs(600)));
     let due = deeds(rig.feed(Input::TimePassed));
-    assert!(!due.contains(&Action::SendWsPing) && !due.contains(&send(1)), "{due:?}");
+    assert!(!due.contains(&Action::SendWsPing(Line::Main)) && !due.contains(&send(1)), "{due:?}");
     assert_eq!(rig.session.status().state, ConnectionState::Connected);
 }
 

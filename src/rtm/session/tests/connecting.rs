@@ -11,7 +11,7 @@ fn the_first_connect_signs_in_and_says_nothing_of_a_reconnect() {
     assert_eq!(rig.session.memory().platform_user_id.as_deref(), Some("u-1"));
     let at = rig.now.mono;
     let opening = rig.feed(Input::UrlIssued { url: url("s1"), at });
-    assert_eq!(opening, [Action::Open { url: url("s1"), query: None, by: at + secs(25) }]);
+    assert_eq!(opening, [Action::Open { line: Line::Main, url: url("s1"), query: None, by: at + secs(25) }]);
     assert!(rig.feed(Input::Opened(Skew::default())).contains(&Action::Remember));
     assert_eq!(rig.session.memory().history, ConnectHistory::Before);
     assert_eq!(rig.session.status().state, ConnectionState::Connected);
@@ -26,7 +26,7 @@ fn every_later_connect_is_a_reconnect_and_uses_the_token_while_it_is_good() {
     let at = rig.now.mono;
     let opening = rig.feed(Input::UrlIssued { url: url("s2"), at });
     let query = Some(ReconnectQuery::IsReconnect);
-    assert_eq!(opening, [Action::Open { url: url("s2"), query, by: at + secs(25) }]);
+    assert_eq!(opening, [Action::Open { line: Line::Main, url: url("s2"), query, by: at + secs(25) }]);
     let opened = deeds(rig.feed(Input::Opened(Skew::default())));
     assert!(matches!(opened[..], [Action::FetchHistory(_)]), "{opened:?}");
 }
@@ -161,7 +161,7 @@ fn a_backoff_is_over_only_when_a_connection_has_lived_for_30_seconds() {
     }
     assert_eq!(rig.session.status().attempts, 9);
     for _ in 0..3 {
-        rig.feed(Input::Heard);
+        rig.feed(Input::Heard(Line::Main));
         rig.wait(secs(10));
     }
     rig.feed(Input::TimePassed);
@@ -192,7 +192,7 @@ fn close_codes_decide_how_soon() {
 #[test]
 fn a_frame_too_large_costs_the_connection_and_backs_off() {
     let mut rig = Rig::open();
-    rig.feed(Input::Closed(CloseCause::FrameTooLarge));
+    rig.feed(Input::Closed(Line::Main, CloseCause::FrameTooLarge));
     assert!(rig.backoff() > Duration::ZERO);
     assert!(rig.session.status().last_error.as_deref().unwrap().contains("max_frame"));
 }

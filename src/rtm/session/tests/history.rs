@@ -66,7 +66,7 @@ fn every_later_connect_recovers_and_holds_events_back_until_it_is_done() {
     rig.sent(1);
     rig.ack(1);
     rig.wait(secs(5));
-    rig.feed(Input::Heard);
+    rig.feed(Input::Heard(Line::Main));
     rig.drop_connection();
     let opened = rig.reconnect_only();
     let plan = plan(&opened);
@@ -159,7 +159,7 @@ fn that_the_connection_is_up_is_noted_now_and_then() {
     let mut rig = Rig::open();
     let before = rig.session.memory().seen.clone().unwrap().alive_at;
     rig.wait(secs(3600));
-    rig.feed(Input::Heard);
+    rig.feed(Input::Heard(Line::Main));
     assert!(rig.feed(Input::TimePassed).contains(&Action::Remember));
     assert_eq!(rig.session.memory().seen.as_ref().unwrap().alive_at, before.plus(secs(3600)));
 }
@@ -173,7 +173,7 @@ fn an_overdue_message_is_looked_for_and_what_is_behind_it_waits() {
     rig.sent(1);
     rig.post(2);
     rig.wait(secs(10));
-    rig.feed(Input::Heard);
+    rig.feed(Input::Heard(Line::Main));
     let due = rig.feed(Input::TimePassed);
     let asked = plan(&due);
     assert!(!is_recovery(asked));
@@ -248,7 +248,7 @@ fn what_was_sent_after_the_history_was_asked_is_not_taken_for_lost() {
     rig.post(1);
     rig.sent(1);
     rig.wait(secs(10));
-    rig.feed(Input::Heard);
+    rig.feed(Input::Heard(Line::Main));
     assert!(!deeds(rig.feed(Input::TimePassed)).contains(&send(1)));
     let asked = rig.nothing_found();
     assert_eq!(asked[0], Action::Release);
@@ -292,7 +292,7 @@ fn a_message_that_expires_during_its_look_up_ends_it() {
     rig.wait(secs(10));
     rig.feed(Input::TimePassed);
     rig.wait(TTL);
-    rig.feed(Input::Heard);
+    rig.feed(Input::Heard(Line::Main));
     let due = deeds(rig.feed(Input::TimePassed));
     assert!(due.contains(&finished(1, Verdict::Expired(FinalReason::Ttl))), "{due:?}");
     assert!(due.contains(&Action::StopFetching), "{due:?}");

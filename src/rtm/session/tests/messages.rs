@@ -90,7 +90,7 @@ fn without_an_ack_it_is_sent_again_and_then_given_up() {
     for attempt in 1..=3 {
         assert_eq!(rig.sent(1), [mark(1)], "{attempt}");
         rig.wait(secs(10));
-        rig.feed(Input::Heard);
+        rig.feed(Input::Heard(Line::Main));
         rig.feed(Input::TimePassed);
         let due = deeds(rig.nothing_found());
         if attempt < 3 {
@@ -183,7 +183,7 @@ fn a_message_too_large_to_write_ends_and_an_unreadable_one_is_tried_as_often_as_
     for attempt in 1..=3 {
         assert_eq!(rig.feed(Input::NotSent(MessageNumber(2), NotSent::Unreadable)), [], "{attempt}");
         rig.wait(secs(10));
-        rig.feed(Input::Heard);
+        rig.feed(Input::Heard(Line::Main));
         rig.feed(Input::TimePassed);
         let due = deeds(rig.nothing_found());
         let expected = match attempt {
@@ -209,7 +209,7 @@ fn time_to_live_ends_a_message_wherever_it_is() {
     rig.sent(1);
     rig.post(2);
     rig.wait(TTL);
-    rig.feed(Input::Heard);
+    rig.feed(Input::Heard(Line::Main));
     let due = deeds(rig.feed(Input::TimePassed));
     assert!(due.contains(&expired(1)) && due.contains(&expired(2)), "{due:?}");
     assert!(!due.contains(&send(2)));

@@ -1,0 +1,176 @@
+//! The part of a connection that reads: from a frame on a socket to an event in the store, and to its
+//! delivery ack.
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{Connection, DeliveryAcks, STORE_PAUSE, stalled_since};
+use crate::{
+    clock::Timestamp,
+    events::{Received, Reception, Source},
+    messages::ClientMessageId,
+    rtm::{
+        confirmations::Confirmation,
+        frame::{FrameClass, FrameHead},
+        outgoing, recovery,
+        rooms::Rooms,
+        session::{Answer, CloseCause, Input, Line},
+        socket::close_frame_cause,
+    },
+    store::StoreError,
+};
+
+/// A frame that is being handled.
+pub(super) struct Incoming<'a> {
+    pub(super) line: Line,
+    pub(super) bytes: &'a Bytes,
+    pub(super) head: &'a FrameHead<'a>,
+    pub(super) at: Timestamp,
+}
+
+impl<R: Rooms> Connection<R> {
+    pub(super) async fn read(&mut self, line: Line, read: Result<Message, CloseCause>) {
+        match read {
+            Ok(Message::Close(frame)) => {
+                if let Some(socket) = self.on(line) {
+                    socket.answer_goodbye().await;
+                }
+                let lost = self.lost(line, close_frame_cause(frame));
+                self.tell(lost, None).await;
+            }
+            Err(cause) => {
+                let lost = self.lost(line, cause);
+                self.tell(lost, None).await;
+            }
+            Ok(message) => match bytes_of(message) {
+                Some(bytes) => self.frame(line, &bytes).await,
+                None => self.tell(Input::Heard(line), None).await,
+            },
+        }
+    }
+
+    async fn frame(&mut self, line: Line, bytes: &Bytes) {
+        match FrameHead::parse(bytes) {
+            Ok(head) => {
+                let incoming = Incoming { line, bytes, head: &head, at: Timestamp::now() };
+                let text = std::str::from_utf8(bytes).expect("it was parsed from UTF-8");
+                self.tell(Input::Frame { line, head: &head, text }, Some(&incoming)).await;
+            }
+            Err(why) => {
+                self.shared.counters.frames_rejected.add(why);
+                tracing::warn!(user = %self.who.user.name, bytes = bytes.len(), %why, "skipped a frame");
+                self.tell(Input::Heard(line), None).await;
+            }
+        }
+    }
+
+    /// What is read is stored, even behind a goodbye. A store that is stuck must not hold the end up.
+    pub(super) async fn store_late(&mut self, line: Line, late: Vec<Message>) {
+        if timeout(STORE_PAUSE, self.take_late(line, late)).await.is_err() {
+            tracing::warn!(user = %self.who.user.name, "events that came behind a goodbye were not stored");
+        }
+    }
+
+    async fn take_late(&mut self, line: Line, late: Vec<Message>) {
+        for bytes in late.into_iter().filter_map(bytes_of) {
+            let Ok(head) = FrameHead::parse(&bytes) else { continue };
+            let incoming = Incoming { line, bytes: &bytes, head: &head, at: Timestamp::now() };
+            if head.class() != FrameClass::Event || self.is_copy(&incoming) {
+                continue;
+            }
+            if self.holds(line) {
+                self.hold(&incoming, None, Answer::No);
+                continue;
+            }
+            let (user, received) = (&self.who.user, self.received(&incoming, None));
+            if let Err(error) = self.shared.rooms.receive(user, &head, received).await {
+                tracing::warn!(user = %user.name, %error, "an event that came behind a goodbye was not stored");
+            }
+        }
+    }
+
+    /// Hands an event to the store. Until it is taken nothing more is read, which is what holds the
+    /// platform back; the session is told how long that was.
+    pub(super) async fn store_event(
+        &mut self,
+        incoming: &Incoming<'_>,
+        in_reply_to: Option<ClientMessageId>,
+        answer: Answer,
+    ) -> Option<Input<'static>> {
+        let received = self.received(incoming, in_reply_to);
+        let began = Instant::now();
+        let taken = self.offer(incoming.head, received).await;
+        if self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
+            let frame = outgoing::delivery_ack(incoming.head, incoming.at);
+            match taken {
+                Some(Reception::Event { durable, .. }) => {
+                    self.confirmations.push(Confirmation { durable: Some(durable), frame });
+                }
+                // It is in the store already, or about to be: confirmed again, as each frame is.
+                Some(Reception::Repeat) => self.confirmations.push(Confirmation { durable: None, frame }),
+                None => {}
+            }
+        }
+        stalled_since(began)
+    }
+
+    /// A live event as it is handed over.
+    fn received(&self, incoming: &Incoming<'_>, in_reply_to: Option<ClientMessageId>) -> Received {
+        let said = recovery::said(incoming.head, incoming.bytes, self.platform_time(incoming.at));
+        let frame = incoming.bytes.clone();
+        Received { frame, at: incoming.at, in_reply_to, source: Source::Live, said }
+    }
+
+    /// The platform's time of a moment of ours.
+    pub(super) fn platform_time(&self, at: Timestamp) -> Timestamp {
+        self.shared.platform.skew().unwrap_or_default().to_platform(at)
+    }
+
+    /// Offers an event until the store takes it, or it is clear that it never will: at the stop, or
+    /// when the store can't read itself. Then the frame is not confirmed, and history has it.
+    pub(super) async fn offer(&mut self, head: &FrameHead<'_>, received: Received) -> Option<Reception> {
+        let mut refused = false;
+        loop {
+            let user = &self.who.user;
+            let taken = tokio::select! {
+                biased;
+                taken = self.shared.rooms.receive(user, head, received.clone()) => taken,
+                () = self.stop.cancelled() => return None,
+            };
+            let error = match taken {
+                // Known only because it was offered before? Then nobody can say that it is stored.
+                Ok(Reception::Repeat) if refused => return None,
+                Ok(reception) => return Some(reception),
+                Err(error) => error,
+            };
+            if !refused {
+                tracing::warn!(user = %user.name, %error, "an event can't be stored; nothing more is read until it is");
+            }
+            refused = true;
+            if matches!(error, StoreError::Unreadable(_)) {
+                return None;
+            }
+            tokio::select! {
+                () = sleep(STORE_PAUSE) => {}
+                () = self.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Confirms an event that is on stable storage now.
+    pub(super) async fn confirm(&mut self, frame: String) {
+        if let Some(lost) = self.write(Line::Main, Message::text(frame)).await {
+            self.tell(lost, None).await;
+        }
+    }
+}
+
+/// The bytes of a frame, text or binary.
+fn bytes_of(message: Message) -> Option<Bytes> {
+    match message {
+        Message::Text(text) => Some(text.into()),
+        Message::Binary(bytes) => Some(bytes),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => None,
+    }
+}
