@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Outcome,
@@ -31,11 +32,12 @@ pub enum Bot {
     Answers,
 }
 
-/// A running platform. Its tasks end with the runtime.
-#[derive(Debug, Clone)]
+/// A running platform. It stops listening with this value; its sockets end with their daemon.
+#[derive(Debug)]
 pub struct Platform {
     address: SocketAddr,
     shared: Arc<Shared>,
+    _listening: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -62,15 +64,15 @@ impl Platform {
             acked: Counter::default(),
             arrivals: Mutex::default(),
         });
-        let platform = Self { address, shared: shared.clone() };
-        tokio::spawn(async move {
+        let served = shared.clone();
+        let listening = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let shared = shared.clone();
+                let shared = served.clone();
                 // A connection that breaks is the daemon's end, or the row's.
                 tokio::spawn(async move { shared.serve(stream).await.ok() });
             }
         });
-        Ok(platform)
+        Ok(Self { address, shared, _listening: AbortOnDropHandle::new(listening) })
     }
 
     /// Where it listens.
@@ -154,17 +156,23 @@ impl Shared {
         }
     }
 
-    async fn socket(&self, user: usize, stream: TcpStream, mut buffer: Vec<u8>) -> io::Result<()> {
+    async fn socket(&self, user: usize, stream: TcpStream, buffer: Vec<u8>) -> io::Result<()> {
         let socket = Arc::new(Socket { stream, unsent: Mutex::default() });
         lock(&self.sockets).insert(user, socket.clone());
         self.opened.add();
+        let ended = self.listen(&socket, buffer).await;
+        lock(&self.sockets).remove(&user);
+        ended
+    }
+
+    async fn listen(&self, socket: &Socket, mut buffer: Vec<u8>) -> io::Result<()> {
         loop {
             let mut at = 0;
             while let Some(frame) = ws::read(&mut buffer, at)? {
                 let (start, end) = frame.payload;
                 at = end;
                 match frame.kind {
-                    ws::Kind::Text => self.frame(&socket, &buffer[start..end])?,
+                    ws::Kind::Text => self.frame(socket, &buffer[start..end])?,
                     ws::Kind::Ping => socket.send(Outgoing::Pong, &buffer[start..end]),
                     ws::Kind::Close => {
                         socket.send(Outgoing::Close, &buffer[start..end]);

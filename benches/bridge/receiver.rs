@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Outcome, feed::Mark, http::Conversation, kernel, stats::Spread, wait::Counter};
 
@@ -31,11 +32,12 @@ impl Answer {
     }
 }
 
-/// A running receiver. Its tasks end with the runtime.
-#[derive(Debug, Clone)]
+/// A running receiver. It stops listening with this value; its connections end with their client.
+#[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
     tally: Arc<Tally>,
+    _listening: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -71,10 +73,10 @@ impl Receiver {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let tally = Arc::new(Tally::default());
-        let receiver = Self { address, tally: tally.clone() };
-        tokio::spawn(async move {
+        let counted = tally.clone();
+        let listening = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let tally = tally.clone();
+                let tally = counted.clone();
                 tally.connections.fetch_add(1, Ordering::Relaxed);
                 let open = tally.open.fetch_add(1, Ordering::Relaxed) + 1;
                 tally.most_open.fetch_max(open, Ordering::Relaxed);
@@ -85,7 +87,7 @@ impl Receiver {
                 });
             }
         });
-        Ok(receiver)
+        Ok(Self { address, tally, _listening: AbortOnDropHandle::new(listening) })
     }
 
     /// Where events go.
