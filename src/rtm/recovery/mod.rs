@@ -139,6 +139,7 @@ impl Conclusion {
         let hole = self.seen.holes.first().map(|hole| hole.from);
         let from = [first, hole].into_iter().flatten().fold(before.alive_at, Timestamp::min);
         let to = self.missed.last().map_or(opened, |missed| missed.record.at.max(opened));
-        (from, to)
+        // Clocks are compared to the second: what was heard last may seem later than what was opened next.
+        (from.min(to), to)
     }
 }

@@ -1,0 +1,73 @@
+//! A start with much in the store, beside sled alone opening the same.
+
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use super::{
+    MIB,
+    waiting::{USERS, WAITS},
+};
+use crate::{
+    Outcome,
+    bench::{ANSWERS, Bench, copy, directory},
+    child::Child,
+    daemon::{Daemon, Settings},
+    platform::{Bot, Platform},
+    receiver::{Answer, Receiver},
+    report::{Finding, Goal, Unit},
+    roles::Role,
+    stats::rate,
+};
+
+/// How much of what waits is delivered: enough to tell how fast.
+const DRAINED: usize = 100_000;
+
+pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
+    let events_rate = bench.events_rate().await?;
+    let drained = bench.scaled(DRAINED);
+    let filled = bench.waiting().await?;
+    let (store, waiting) = (filled.path().join("data"), filled.events);
+    let directory = directory()?;
+    copy(&store, &directory.path().join("data")).await?;
+    let sled = sled_alone(&store).await?;
+    bench.step(format_args!("sled alone opens it in {sled:.2} s"));
+
+    let platform = Platform::start(Bot::Acks).await?;
+    let (crm, audit) = (Receiver::start(Answer::Takes).await?, Receiver::start(Answer::Takes).await?);
+    let daemon = Daemon::start(&Settings {
+        directory: directory.path(),
+        platform: &platform,
+        users: USERS,
+        webhooks: &[("crm", &crm, ANSWERS), ("audit", &audit, WAITS)],
+    })
+    .await?;
+    let ready = daemon.ready_after.as_secs_f64();
+    let (drain_began, already) = (Instant::now(), audit.posts());
+    audit.received(already + drained.min(waiting / 2) as u64).await?;
+    let rate = rate(usize::try_from(audit.posts() - already)?, drain_began.elapsed());
+    let peak = daemon.memory()?.peak as f64 / MIB;
+    bench.step(format_args!("ready in {ready:.2} s, delivers {rate:.0}/s, at most {peak:.1} MiB resident"));
+    daemon.stop().await?;
+    Ok(vec![
+        Finding::new("ready after the start", Unit::Seconds, ready)
+            .beside("sled alone", sled)
+            .must(Goal::TimesLimitAndAbove(1.5, 0.5)),
+        Finding::new("resident, at most", Unit::MiB, peak).must(Goal::AtMost(96.0)),
+        Finding::new("rate of the drain", Unit::PerSecond, rate)
+            .beside("events row", events_rate)
+            .must(Goal::ShareOfLimit(1.0)),
+        Finding::new("out of order", Unit::Pieces, audit.out_of_order() as f64).must(Goal::AtMost(0.0)),
+    ])
+}
+
+/// How long sled takes to open a store's database, in seconds.
+async fn sled_alone(store: &std::path::Path) -> Outcome<f64> {
+    #[derive(Deserialize)]
+    struct Opened {
+        seconds: f64,
+    }
+    let role = Role::Database { path: store.join("sled") };
+    let work = Child::start(&role).await?.work().await?;
+    Ok(serde_json::from_value::<Opened>(work.result)?.seconds)
+}
