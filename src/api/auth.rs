@@ -13,12 +13,12 @@ use wildmatch::WildMatch;
 
 use super::{
     loopback,
-    pace::Pace,
     problem::{Code, Problem},
 };
 use crate::{
     config::{Client, Scopes},
     names::ClientName,
+    rate::Bucket,
     suggest::quoted,
 };
 
@@ -65,7 +65,7 @@ pub struct KnownClient {
     tokens: Vec<digest::Digest>,
     users: Vec<WildMatch>,
     scopes: Scopes,
-    pace: Option<Mutex<Pace>>,
+    rate: Option<Mutex<Bucket>>,
 }
 
 /// Who calls.
@@ -93,7 +93,7 @@ impl Gate {
                 tokens: client.tokens.iter().map(|token| digest_of(token.expose())).collect(),
                 users: client.users.iter().map(|glob| WildMatch::new(glob)).collect(),
                 scopes: client.scopes,
-                pace: client.rate.map(|rate| Mutex::new(Pace::new(rate))),
+                rate: client.rate.map(|rate| Mutex::new(Bucket::of(rate))),
             })
         });
         Self { clients: clients.collect() }
@@ -139,10 +139,10 @@ impl Gate {
 
 impl KnownClient {
     fn pace(&self, now: Instant) -> Result<(), Problem> {
-        let Some(pace) = &self.pace else { return Ok(()) };
-        pace.lock().unwrap_or_else(PoisonError::into_inner).take(now).map_err(|wait| {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        rate.lock().unwrap_or_else(PoisonError::into_inner).take(now).map_err(|at| {
             let detail = "this client calls more often than its rate (clients.NAME.rate) allows";
-            Problem::new(Code::RateLimited, detail).retry_after(wait)
+            Problem::new(Code::RateLimited, detail).retry_after(at - now)
         })
     }
 }

@@ -10,7 +10,6 @@ mod body;
 mod dead_letters;
 mod loopback;
 mod messages;
-mod pace;
 pub mod problem;
 pub mod query;
 pub mod server;

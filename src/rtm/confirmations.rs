@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 /// A delivery ack that waits for its event to be durable.
 #[derive(Debug)]
 pub(super) struct Confirmation {
-    /// Answers when the event is durable; nothing to wait for where it came before.
-    pub(super) durable: Option<oneshot::Receiver<()>>,
+    /// Answers when the event is durable.
+    pub(super) durable: oneshot::Receiver<()>,
     /// The ack's frame.
     pub(super) frame: String,
 }
@@ -51,9 +51,7 @@ impl Confirmations {
     pub(super) async fn next(&mut self) -> String {
         loop {
             let Some(first) = self.waiting.front_mut() else { return pending().await };
-            if let Some(durable) = &mut first.durable
-                && durable.await.is_err()
-            {
+            if (&mut first.durable).await.is_err() {
                 self.distrust();
                 continue;
             }
@@ -86,17 +84,24 @@ mod tests {
 
     use super::*;
 
-    fn confirmation(durable: Option<oneshot::Receiver<()>>, frame: &str) -> Confirmation {
+    fn confirmation(durable: oneshot::Receiver<()>, frame: &str) -> Confirmation {
         Confirmation { durable, frame: frame.into() }
+    }
+
+    /// Of what is durable already.
+    fn settled(frame: &str) -> Confirmation {
+        let (sender, durable) = channel();
+        sender.send(()).unwrap();
+        confirmation(durable, frame)
     }
 
     #[tokio::test]
     async fn in_order_and_only_when_durable() {
         let mut confirmations = Confirmations::default();
         let ((first, waits_first), (second, waits_second)) = (channel(), channel());
-        confirmations.push(confirmation(Some(waits_first), "1"));
-        confirmations.push(confirmation(Some(waits_second), "2"));
-        confirmations.push(confirmation(None, "3"));
+        confirmations.push(confirmation(waits_first, "1"));
+        confirmations.push(confirmation(waits_second, "2"));
+        confirmations.push(settled("3"));
         second.send(()).unwrap();
         assert!(confirmations.next().now_or_never().is_none(), "the first is not durable");
         first.send(()).unwrap();
@@ -109,12 +114,12 @@ mod tests {
     async fn once_the_store_failed_nothing_is_confirmed() {
         let mut confirmations = Confirmations::default();
         let (failed, waits) = channel();
-        confirmations.push(confirmation(Some(waits), "1"));
+        confirmations.push(confirmation(waits, "1"));
         // A repeat of it.
-        confirmations.push(confirmation(None, "1 again"));
+        confirmations.push(settled("1 again"));
         drop(failed);
         assert_eq!(confirmations.next().now_or_never(), None);
-        confirmations.push(confirmation(None, "2"));
+        confirmations.push(settled("2"));
         assert_eq!(confirmations.next().now_or_never(), None);
     }
 }

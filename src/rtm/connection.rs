@@ -88,10 +88,12 @@ pub(super) struct Connection<R> {
     /// The request under way. Boxed, so that a task that waits for frames is small.
     request: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
     /// The history that is being read.
-    fetch: Option<Pin<Box<dyn Future<Output = Fetched> + Send>>>,
+    fetch: Option<Pin<Box<dyn Future<Output = Box<Fetched>> + Send>>>,
     /// What waits for it, or for what an old socket still says.
     holding: Option<Box<Holding>>,
     confirmations: Confirmations,
+    /// The states that were announced since the user was last connected.
+    announced: Vec<ConnectionState>,
 }
 
 /// How a request ended.
@@ -105,7 +107,7 @@ enum Reply {
 enum Wake {
     Stop,
     Reply(Reply),
-    History(Fetched),
+    History(Box<Fetched>),
     Socket(Line, Result<Message, CloseCause>),
     Command(Command),
     Confirm(String),
@@ -136,6 +138,7 @@ impl<R: Rooms> Connection<R> {
             fetch: None,
             holding: None,
             confirmations: Confirmations::default(),
+            announced: Vec::new(),
         }
     }
 
@@ -291,12 +294,29 @@ impl<R: Rooms> Connection<R> {
             return None;
         }
         self.log_state(&status);
+        if !self.is_news(status.state) {
+            return None;
+        }
         let began = Instant::now();
         let announced = self.shared.rooms.announce(&self.who.user, Report::Connection(status));
         if let None | Some(Err(_)) = unless_stopped(&self.stop, announced).await {
             tracing::warn!(user = %self.who.user.name, "the connection's new state could not be stored as an event");
         }
         stalled_since(began)
+    }
+
+    /// An outage goes to and fro between two states, at each try of each user: each is news once. And each
+    /// event costs room, among the recent ones and in the journal.
+    fn is_news(&mut self, state: ConnectionState) -> bool {
+        if state == ConnectionState::Connected {
+            self.announced = Vec::new();
+            return true;
+        }
+        let is_new = !self.announced.contains(&state);
+        if is_new {
+            self.announced.push(state);
+        }
+        is_new
     }
 
     /// Something failed, and the state is what it was.

@@ -39,6 +39,7 @@ pub(super) trait Rooms: Send + Sync + 'static {
         received: Received,
     ) -> impl Future<Output = Result<Reception, StoreError>> + Send;
     fn save_user(&self, user: UserNumber, record: &UserRecord) -> oneshot::Receiver<()>;
+    fn settled(&self) -> oneshot::Receiver<()>;
 
     // ---- For recovering what was missed.
 
@@ -94,6 +95,10 @@ impl Rooms for DaemonRooms {
 
     fn save_user(&self, user: UserNumber, record: &UserRecord) -> oneshot::Receiver<()> {
         self.store.save_user(user, record)
+    }
+
+    fn settled(&self) -> oneshot::Receiver<()> {
+        self.store.settled()
     }
 
     fn knows(&self, user: UserNumber, identity: &str) -> bool {

@@ -240,6 +240,19 @@ impl Store {
         });
         durable
     }
+
+    /// Answers when everything that was handed over before is on stable storage. No answer comes while
+    /// the store fails or closes.
+    pub fn settled(&self) -> oneshot::Receiver<()> {
+        let (sender, durable) = oneshot::channel();
+        let done: commit::Done = Box::new(move |result| {
+            if result.is_ok() {
+                let _ = sender.send(());
+            }
+        });
+        let _ = self.committer.submit(Transaction { done: Some(done), ..Transaction::default() });
+        durable
+    }
 }
 
 /// The record that a payload file belongs to.

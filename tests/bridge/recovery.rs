@@ -469,6 +469,22 @@ async fn a_history_in_trouble_delays_live_events_no_longer_than_its_timeout_and_
 }
 
 #[tokio::test]
+async fn what_could_not_be_read_is_read_again_on_the_same_connection() {
+    let world = World::recovering(|config| config.history.timeout = HISTORY_TIMEOUT).await;
+    world.control().inject(Fault::always(refuse_history(500, None)));
+    world.miss(&["missed"]).await;
+    world.say("live");
+    world.told_until("live").await;
+    let late = "the platform's history was not read in time (history.timeout)";
+    assert_eq!(world.gaps(1).await, [json!([0, false, late])]);
+    let connects = world.control().connects(ALICE);
+    world.control().clear_faults();
+    assert_eq!(world.gaps(2).await[1], json!([1, true, null]));
+    world.and_nothing_else(&["live", "*missed"]).await;
+    assert_eq!(world.control().connects(ALICE), connects, "nothing was dropped for it");
+}
+
+#[tokio::test]
 async fn trouble_that_passes_is_got_over() {
     let world = World::recovering(|_| {}).await;
     world.control().configure(|settings| settings.max_page = 2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rtm_bridge::{
     config::{BodyFormat, Config, EventFilter},
     names::UserName,
-    sandbox::{Fault, FaultKind, SocketEnd, Taken},
+    sandbox::{Endpoint, Fault, FaultKind, SocketEnd, Taken},
     store::StoredEvent,
 };
 use serde_json::{Value, json};
@@ -144,6 +144,22 @@ async fn a_removed_users_webhooks_are_told_how_its_messages_ended() {
     world.final_status(BOB, second).await;
     let events = delivered(&world, 2).await;
     assert_eq!((events[1].sequence, &data(&events[1])["clientMessageId"]), (Some(2), &json!(second)));
+}
+
+#[tokio::test]
+async fn an_outage_is_told_once_however_many_tries_it_takes() {
+    let world = World::start_silent(wants(&["bridge.connection"])).await;
+    let refused = FaultKind::Refuse { at: Endpoint::RtmStart, status: 503, retry_after: None };
+    for _ in 0..2 {
+        world.control().inject(Fault::once(refused.clone()));
+    }
+    world.control().end_sockets(ALICE, &SocketEnd::Drop);
+    let told = delivered(&world, 4).await;
+    world.control().wait_faults_over().await;
+    assert_eq!(states(&told), ["connected", "backing_off", "connecting", "connected"]);
+    // And the next one is news again.
+    world.control().end_sockets(ALICE, &SocketEnd::Drop);
+    assert_eq!(states(&delivered(&world, 7).await)[4..], ["backing_off", "connecting", "connected"]);
 }
 
 #[tokio::test]

@@ -105,10 +105,13 @@ impl<R: Rooms> Connection<R> {
             let frame = outgoing::delivery_ack(incoming.head, incoming.at);
             match taken {
                 Some(Reception::Event { durable, .. }) => {
-                    self.confirmations.push(Confirmation { durable: Some(durable), frame });
+                    self.confirmations.push(Confirmation { durable, frame });
                 }
                 // It is in the store already, or about to be: confirmed again, as each frame is.
-                Some(Reception::Repeat) => self.confirmations.push(Confirmation { durable: None, frame }),
+                Some(Reception::Repeat) => {
+                    let durable = self.shared.rooms.settled();
+                    self.confirmations.push(Confirmation { durable, frame });
+                }
                 None => {}
             }
         }

@@ -25,33 +25,49 @@ pub(super) struct Recovery {
     /// What was seen before.
     before: Seen,
     conclusion: Option<Conclusion>,
+    occasion: Occasion,
+}
+
+/// Why the history is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// The connection was away.
+    Gap,
+    /// It was read before, and not whole: that is known.
+    Retry,
 }
 
 impl<R: Rooms> Connection<R> {
     pub(super) fn fetch_history(&mut self, plan: FetchPlan) {
-        if let Purpose::Recovery(seen) = &plan.purpose {
+        if let Some(seen) = plan.purpose.seen() {
+            let is_retry = matches!(plan.purpose, Purpose::Retry(_));
             self.holding.get_or_insert_default().recovery.get_or_insert_with(|| Recovery {
                 opened: Timestamp::now(),
                 before: seen.clone(),
                 conclusion: None,
+                occasion: if is_retry { Occasion::Retry } else { Occasion::Gap },
             });
         }
         self.fetch = Some(Box::pin(fetch(self.shared.clone(), self.who.clone(), plan)));
     }
 
     /// The history was read, as far as that was possible.
-    pub(super) async fn history_read(&mut self, fetched: Fetched) {
-        let Fetched { plan, gathered, halt, grant } = fetched;
+    pub(super) async fn history_read(&mut self, fetched: Box<Fetched>) {
+        let Fetched { plan, gathered, halt, grant } = *fetched;
         // Asked again: meanwhile messages were sent, and perhaps acked.
         let known = knowledge(&self.shared, &self.who, &plan, gathered.records(), &mut None);
-        let reading = if halt == Halt::Enough { Reading::Whole } else { Reading::Cut };
+        let reading = match halt {
+            Halt::Enough => Reading::Whole,
+            Halt::TooMany => Reading::Limited,
+            Halt::TimedOut | Halt::Failed => Reading::Cut,
+        };
         let reply = match known {
             Ok(known) => {
                 let most = self.shared.history.max_messages;
                 let conclusion = conclude(gathered, halt, &known, most, plan.last_sent);
                 let found = conclusion.found.clone();
                 if let Some(recovery) = self.holding.as_mut().and_then(|holding| holding.recovery.as_mut())
-                    && matches!(plan.purpose, Purpose::Recovery(_))
+                    && plan.purpose.seen().is_some()
                 {
                     recovery.conclusion = Some(conclusion);
                 }
@@ -67,7 +83,7 @@ impl<R: Rooms> Connection<R> {
 
     /// Answers with what of the history is seen now, if all of it is stored.
     pub(super) async fn store_all(&mut self, held: Vec<Held>, recovery: Recovery) -> Option<Seen> {
-        let Recovery { opened, before, conclusion } = recovery;
+        let Recovery { opened, before, conclusion, occasion } = recovery;
         let Some(conclusion) = conclusion else {
             for held in &held {
                 self.store_held(held).await;
@@ -86,7 +102,8 @@ impl<R: Rooms> Connection<R> {
                 },
             }
         }
-        if recovered > 0 || conclusion.shortfall.is_some() {
+        let is_news = occasion == Occasion::Gap && conclusion.shortfall.is_some();
+        if recovered > 0 || is_news {
             self.report(&conclusion, &before, opened, recovered).await;
         }
         (lost == 0).then_some(conclusion.seen)

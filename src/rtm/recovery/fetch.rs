@@ -48,7 +48,7 @@ pub(in crate::rtm) async fn fetch<R: Rooms>(
     shared: Arc<Shared<R>>,
     who: Identity,
     plan: FetchPlan,
-) -> Fetched {
+) -> Box<Fetched> {
     let until = plan.until;
     let mut reader = Reader {
         token: plan.token.clone(),
@@ -64,7 +64,7 @@ pub(in crate::rtm) async fn fetch<R: Rooms>(
     };
     let halt = timeout_at(until, reader.read()).await.unwrap_or(Halt::TimedOut);
     let Reader { plan, gathered, grant, .. } = reader;
-    Fetched { plan, gathered, halt, grant }
+    Box::new(Fetched { plan, gathered, halt, grant })
 }
 
 struct Reader<R> {
@@ -140,7 +140,7 @@ impl<R: Rooms> Reader<R> {
         let skew = self.shared.platform.skew().unwrap_or_default();
         let first = own.iter().map(|message| skew.to_platform(message.sent.0).minus(CLOCKS_APART)).min();
         let missed = match self.plan.purpose {
-            Purpose::Recovery(_) => Some(self.shared.history.max_messages),
+            Purpose::Recovery(_) | Purpose::Retry(_) => Some(self.shared.history.max_messages),
             Purpose::LookUp => None,
         };
         let look_up: BTreeSet<_> = own.iter().map(|message| message.number).collect();
@@ -219,7 +219,7 @@ pub(in crate::rtm) fn knowledge<R: Rooms>(
     let skew = shared.platform.skew().unwrap_or_default();
     let now = skew.to_platform(Timestamp::now());
     let seen = match &plan.purpose {
-        Purpose::Recovery(seen) => seen.clone(),
+        Purpose::Recovery(seen) | Purpose::Retry(seen) => seen.clone(),
         Purpose::LookUp => Seen { up_to: now, holes: Vec::new(), alive_at: now },
     };
     let incoming = || records.iter().filter(|record| record.direction == Direction::Incoming);

@@ -23,6 +23,16 @@ pub(super) enum Fetch {
     LookUp { asked: BTreeSet<MessageNumber> },
 }
 
+/// When a history that could not be read whole is read again.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    at: Option<Instant>,
+    failures: u32,
+}
+
+/// It is read again after twice its timeout at first, later ever less often, and at least so often.
+const AGAIN_WITHIN: Duration = Duration::from_secs(16 * 60);
+
 impl UserRecord {
     /// The user is connected for the first time, by the platform's clock.
     pub(in crate::rtm) fn begin(&mut self, now: Timestamp) {
@@ -39,14 +49,47 @@ impl Session {
 
     /// The socket is open again: asks for what was missed.
     pub(super) fn recover(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.again = Again::default();
+        self.read_for(Purpose::Recovery, now, out);
+    }
+
+    fn read_for(&mut self, purpose: impl FnOnce(Seen) -> Purpose, now: Now, out: &mut Vec<Action>) {
         let Some(seen) = self.memory.seen.clone().filter(|_| self.settings.recover) else { return };
         let until = match self.fetch {
             // What is held back already waits no longer because of this.
             Some(Fetch::Recovery { until, .. }) => until,
             Some(Fetch::LookUp { .. }) | None => now.mono + self.settings.history_timeout,
         };
-        let asked = self.ask(Purpose::Recovery(seen), until, now, out);
+        let asked = self.ask(purpose(seen), until, now, out);
         self.fetch = Some(Fetch::Recovery { until, asked });
+    }
+
+    /// When the history is read again, if nothing else is under way then.
+    pub(super) fn again_deadline(&self) -> Option<Instant> {
+        let is_free = self.fetch.is_none() && !self.renewal.is_under_way();
+        self.again.at.filter(|_| is_free && matches!(self.phase, Phase::Open(_)))
+    }
+
+    /// Reads the history again, if it is time to: a connection may live for months, and what was missed
+    /// before it should not wait for the next one.
+    pub(super) fn read_again_if_due(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.again_deadline().is_some_and(|at| now.mono >= at) {
+            self.again.at = None;
+            self.read_for(Purpose::Retry, now, out);
+        }
+    }
+
+    fn plan_to_read_again(&mut self, reading: Reading, now: Now) {
+        self.again = match reading {
+            Reading::Whole | Reading::Limited => Again::default(),
+            Reading::Cut => {
+                let failures = (self.again.failures + 1).min(16);
+                let pause = self.settings.history_timeout.saturating_mul(1 << failures).min(AGAIN_WITHIN);
+                // Spread: a platform that can't answer one user can't answer a thousand at once.
+                let at = now.mono + pause + pause.mul_f64(self.rng.f64() / 4.0);
+                Again { at: Some(at), failures }
+            }
+        };
     }
 
     /// A message may have arrived: looks before it is sent again.
@@ -86,10 +129,11 @@ impl Session {
         }
         let asked = match (&fetch, reading) {
             (Fetch::Recovery { asked, .. } | Fetch::LookUp { asked }, Reading::Whole) => Some(asked),
-            (_, Reading::Cut) => None,
+            (_, Reading::Limited | Reading::Cut) => None,
         };
         self.outbox.looked_up(&found, asked, out);
         if matches!(fetch, Fetch::Recovery { .. }) {
+            self.plan_to_read_again(reading, now);
             out.push(Action::Release);
         }
         self.pump(now, out);

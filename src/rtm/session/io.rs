@@ -124,8 +124,20 @@ pub struct FetchPlan {
 pub enum Purpose {
     /// To recover what was missed, given what was seen before; and to look messages up.
     Recovery(Seen),
+    /// The same once more, because the last try did not get it all. That it did not was reported.
+    Retry(Seen),
     /// To look messages up.
     LookUp,
+}
+
+impl Purpose {
+    /// What was seen before, where it is to recover what was missed.
+    pub fn seen(&self) -> Option<&Seen> {
+        match self {
+            Self::Recovery(seen) | Self::Retry(seen) => Some(seen),
+            Self::LookUp => None,
+        }
+    }
 }
 
 /// What reading the history brought for messages.
@@ -144,6 +156,8 @@ pub struct HistoryReply {
 pub enum Reading {
     /// As far as was needed.
     Whole,
+    /// As far as is read at once.
+    Limited,
     /// Less: it failed, or took too long.
     Cut,
 }

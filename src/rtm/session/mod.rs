@@ -36,7 +36,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use connecting::Approach;
-use history::Fetch;
+use history::{Again, Fetch};
 pub use io::{
     Action, Answer, CloseCause, FetchPlan, Grant, HistoryReply, Input, Line, NotSent, Purpose, Reading,
     SocketUrl,
@@ -116,6 +116,8 @@ pub struct Session {
     status: UserStatus,
     /// The history that is being read, connected or not.
     fetch: Option<Fetch>,
+    /// When it is read again, because something was missed and could not be read.
+    again: Again,
     /// How far the platform's clock was ahead of ours when the socket was opened.
     skew: Skew,
     /// When to note next that the connection is up.
@@ -170,6 +172,7 @@ impl Session {
             memory,
             status,
             fetch: None,
+            again: Again::default(),
             skew: Skew::default(),
             note_alive_at: None,
             renewal: Renewal::default(),
@@ -195,7 +198,12 @@ impl Session {
             Phase::Open(link) => (Some(link.deadline(&self.settings)), self.outbox.open_deadline()),
             Phase::Waiting(pause) => (Some(pause.until), None),
         };
-        let others = [self.note_alive_at, self.renewal_deadline(), self.outbox.sweep_deadline()];
+        let others = [
+            self.note_alive_at,
+            self.renewal_deadline(),
+            self.again_deadline(),
+            self.outbox.sweep_deadline(),
+        ];
         [phase, messages].into_iter().chain(others).flatten().min()
     }
 
@@ -437,6 +445,7 @@ impl Session {
                 }
                 self.outbox.acks_overdue(now.mono);
                 self.renewal_time_passed(now, out);
+                self.read_again_if_due(now, out);
                 self.pump(now, out);
             }
             _ => {}

@@ -79,7 +79,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (line(), code).prop_map(|(line, code)| Event::Close(line, code)),
         1 => (0u64..100).prop_map(Event::Stall),
         1 => prop_oneof![Just(NotSent::Unreadable), Just(NotSent::TooLarge)].prop_map(Event::NotSent),
-        4 => (prop_oneof![Just(Reading::Whole), Just(Reading::Cut)], any::<u8>()).prop_map(|(how, found)| Event::History(how, found)),
+        4 => (prop_oneof![Just(Reading::Whole), Just(Reading::Limited), Just(Reading::Cut)], any::<u8>()).prop_map(|(how, found)| Event::History(how, found)),
         3 => (0u64..40_000).prop_map(Event::Wait),
         8 => Just(Event::UntilDue),
         1 => Just(Event::TellTheTime),
@@ -314,7 +314,7 @@ impl World {
     fn fetch(&mut self, plan: &FetchPlan) {
         assert!(self.open, "there is no hurry without a socket");
         assert!(plan.until > self.now.mono || self.fetching.is_some());
-        let holds_back = matches!(plan.purpose, Purpose::Recovery(_));
+        let holds_back = plan.purpose.seen().is_some();
         if let Some(before) = self.fetching.take() {
             assert!(holds_back && before.holds_back, "one at a time, but for a new gap");
             assert_eq!(before.until, plan.until, "nothing is held back longer because of that");
@@ -338,7 +338,7 @@ impl World {
         match reading {
             Reading::Whole => self.looked_for.extend(fetching.asked),
             // Nobody can say anything of any of them.
-            Reading::Cut => self.looked_for.extend(&self.ever_sent),
+            Reading::Limited | Reading::Cut => self.looked_for.extend(&self.ever_sent),
         }
         self.feed(Input::HistoryRead(HistoryReply { found, reading, grant: None }));
     }

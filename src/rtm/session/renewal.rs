@@ -123,6 +123,11 @@ impl Ending {
 }
 
 impl Renewal {
+    /// Whether a socket is being replaced.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.stage.is_some()
+    }
+
     /// The try to open a second socket, while that is under way.
     pub(super) fn approach_mut(&mut self) -> Option<&mut Approach> {
         match self.stage.as_deref_mut() {

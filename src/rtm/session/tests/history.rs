@@ -127,6 +127,37 @@ fn a_recovery_outlives_its_socket_but_not_its_time() {
 }
 
 #[test]
+fn a_history_that_could_not_be_read_is_read_again_ever_less_often() {
+    let mut rig = recovering();
+    let mut pauses = Vec::new();
+    for _ in 0..12 {
+        rig.history_fails();
+        rig.feed(Input::Released { seen: None, stalled: secs(0) });
+        let began = rig.now.mono;
+        let again = loop {
+            let actions = rig.tick();
+            rig.feed(Input::Heard(Line::Main));
+            if actions.iter().any(|action| matches!(action, Action::FetchHistory(_))) {
+                break actions;
+            }
+        };
+        assert!(matches!(plan(&again).purpose, Purpose::Retry(_)));
+        assert!(matches!(rig.frame(EVENT)[..], [Action::HoldEvent { .. }]), "in order this time, too");
+        pauses.push(rig.now.mono - began);
+    }
+    assert!(pauses[0] >= secs(60) && pauses[0] <= secs(75), "{pauses:?}");
+    assert!(pauses[1] >= secs(120), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= secs(20 * 60)), "{pauses:?}");
+    rig.nothing_found();
+    rig.feed(Input::Released { seen: None, stalled: secs(0) });
+    for _ in 0..200 {
+        let actions = rig.tick();
+        rig.feed(Input::Heard(Line::Main));
+        assert!(!actions.iter().any(|action| matches!(action, Action::FetchHistory(_))), "it is whole now");
+    }
+}
+
+#[test]
 fn a_stop_lets_go_of_what_was_held_back() {
     let mut rig = recovering();
     rig.frame(EVENT);
