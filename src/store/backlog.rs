@@ -18,7 +18,7 @@ use super::{
 /// What an event's record takes beside its frame: key, fields, places in lanes.
 const EVENT_HEAD: u64 = 128;
 /// So many removals are remembered.
-const REMEMBERED: usize = 1 << 16;
+const REMEMBERED: usize = 1 << 13;
 
 /// What an event weighs, with so many bytes of its frame in the record.
 pub(super) fn event(inline: usize) -> u64 {

@@ -34,6 +34,10 @@ pub(super) const PROBE: &str = "probe";
 /// What the names of sled's snapshots end with until they are whole.
 const SNAPSHOT_IN_THE_MAKING: &str = ".in___motion";
 
+/// sled counts what a page's content takes on disk, and notices late: in memory that is more than twice as
+/// much (docs/performance.md). So it is told of a part of what it may take.
+const CACHE_SHARE: u64 = 4;
+
 /// How often, and how far apart, sled's own lock is tried.
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -334,7 +338,7 @@ fn open_sled(database: &Path, cache: u64) -> Result<Handle, Refusal> {
     let config = sled::Config::new()
         .path(database)
         .segment_size(SEGMENT_SIZE)
-        .cache_capacity(cache)
+        .cache_capacity(cache / CACHE_SHARE)
         .flush_every_ms(None)
         .mode(sled::Mode::LowSpace);
     let mut patience = LOCK_TRIES;
