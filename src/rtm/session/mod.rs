@@ -240,6 +240,8 @@ impl Session {
                 self.pump(now, out);
             }
         }
+        // Whatever it waited for may be over: a look-up, a renewal, or just the time.
+        self.read_again_if_due(now, out);
     }
 
     // ---- Beginning and end.
@@ -445,7 +447,6 @@ impl Session {
                 }
                 self.outbox.acks_overdue(now.mono);
                 self.renewal_time_passed(now, out);
-                self.read_again_if_due(now, out);
                 self.pump(now, out);
             }
             _ => {}
