@@ -106,13 +106,15 @@ async fn storm(seed: u64) {
             assert!(is_an_end(&status), "seed {seed}: {status}");
             ends.insert((*user, *id), status);
         }
-        check_arrivals(&world, seed, user, ids);
+        // One that ended without an ack may have gone into dying sockets only.
+        let must_arrive = |id: &u64| ends[&(*user, *id)]["delivery"] == "confirmed";
+        check_arrivals(&world, seed, user, ids, must_arrive);
     }
     check_reports(&world, seed, &ends).await;
 }
 
 /// The platform saw each message of the user first in its order, and the same bytes each time.
-fn check_arrivals(world: &World, seed: u64, user: &str, ids: &[u64]) {
+fn check_arrivals(world: &World, seed: u64, user: &str, ids: &[u64], must_arrive: impl Fn(&u64) -> bool) {
     let mut first: HashMap<u64, Vec<u8>> = HashMap::new();
     let mut order = Vec::new();
     for frame in world.control().messages(user) {
@@ -125,7 +127,9 @@ fn check_arrivals(world: &World, seed: u64, user: &str, ids: &[u64]) {
             order.push(id);
         }
     }
-    assert_eq!(order, ids, "seed {seed}: {user}'s messages arrived in another order, or not at all");
+    let expected: Vec<u64> =
+        ids.iter().copied().filter(|id| first.contains_key(id) || must_arrive(id)).collect();
+    assert_eq!(order, expected, "seed {seed}: {user}'s messages arrived in another order, or not at all");
 }
 
 /// Each end was told once, as the API tells it.
