@@ -33,6 +33,8 @@ use crate::{
 const API_DRAIN: Duration = Duration::from_secs(3);
 /// How long deliveries under way have to finish at the end.
 const DELIVERY_DRAIN: Duration = Duration::from_secs(4);
+/// How long the disk is given for the last commit.
+const LAST_COMMIT: Duration = Duration::from_secs(30);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -278,11 +280,15 @@ impl Daemon {
         self.letters.close();
         let store = self.store;
         // The last commit blocks for a disk's moment.
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
-        if let Err(error) = closed {
-            tracing::error!(%error, "the last commit failed");
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        match tokio::time::timeout(LAST_COMMIT, closed).await {
+            Ok(Ok(())) => tracing::info!("stopped"),
+            Ok(Err(error)) => tracing::error!(%error, "the last commit failed"),
+            Err(_) => tracing::error!(
+                limit = ?LAST_COMMIT,
+                "the disk did not take the last commit in time; what was not confirmed goes on as after a kill"
+            ),
         }
-        tracing::info!("stopped");
     }
 }
 

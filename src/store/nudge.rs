@@ -15,39 +15,60 @@ use super::database::Handle;
 /// A flush that takes longer is looked after, so often. Nothing tells of the error but a look.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// What may wait for ever in a flush.
+pub(super) trait Flushes: Send + Sync + 'static {
+    /// Whether a write failed, so that a flush may wait for ever.
+    fn is_stuck(&self) -> bool;
+
+    /// Wakes every flush that waits.
+    fn wake(&self);
+}
+
+impl Flushes for Handle {
+    fn is_stuck(&self) -> bool {
+        self.failed().is_some()
+    }
+
+    fn wake(&self) {
+        // Finds the error, wakes the others, and fails; it writes nothing any more.
+        let _ = self.db().flush();
+    }
+}
+
 /// The thread, while it is kept.
 #[derive(Debug)]
-pub(super) struct Nudge {
-    shared: Arc<Shared>,
+pub(super) struct Nudge<T: Flushes> {
+    shared: Arc<Shared<T>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    watched: Mutex<Watched>,
+#[derive(Debug)]
+struct Shared<T> {
+    watched: Mutex<Watched<T>>,
     wake: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Watched {
+#[derive(Debug)]
+struct Watched<T> {
     /// Whose flush is under way.
-    handle: Option<Arc<Handle>>,
+    handle: Option<Arc<T>>,
     /// Whether the thread sleeps until it is woken.
     asleep: bool,
     over: bool,
 }
 
-impl Nudge {
+impl<T: Flushes> Nudge<T> {
     /// Starts the thread.
     pub(super) fn start() -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let watched = Watched { handle: None, asleep: false, over: false };
+        let shared = Arc::new(Shared { watched: Mutex::new(watched), wake: Condvar::new() });
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("commit-nudge".to_owned()).spawn(move || own.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Looks after this handle until `flush` is over.
-    pub(super) fn while_waiting<T>(&self, handle: &Arc<Handle>, flush: impl FnOnce() -> T) -> T {
+    pub(super) fn while_waiting<R>(&self, handle: &Arc<T>, flush: impl FnOnce() -> R) -> R {
         let sleeps = {
             let mut watched = self.shared.lock();
             watched.handle = Some(Arc::clone(handle));
@@ -61,7 +82,7 @@ impl Nudge {
     }
 }
 
-impl Drop for Nudge {
+impl<T: Flushes> Drop for Nudge<T> {
     fn drop(&mut self) {
         self.shared.lock().over = true;
         self.shared.wake.notify_one();
@@ -74,37 +95,85 @@ impl Drop for Nudge {
 }
 
 /// Ends the watch, also where a flush panics.
-struct Watch<'a>(&'a Shared);
+struct Watch<'a, T: Flushes>(&'a Shared<T>);
 
-impl Drop for Watch<'_> {
+impl<T: Flushes> Drop for Watch<'_, T> {
     fn drop(&mut self) {
         self.0.lock().handle = None;
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Watched> {
+impl<T: Flushes> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Watched<T>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) {
         let mut watched = self.lock();
+        // Asked anew under the lock before each wait: the end may have come while it was released.
         while !watched.over {
-            if let Some(handle) = watched.handle.clone()
-                && handle.failed().is_some()
-            {
-                drop(watched);
-                // Finds the error, wakes the others, and fails; it writes nothing any more.
-                let _ = handle.db().flush();
-                drop(handle);
-                watched = self.lock();
+            match watched.handle.clone() {
+                Some(handle) if handle.is_stuck() => {
+                    drop(watched);
+                    handle.wake();
+                    drop(handle);
+                    watched = self.lock();
+                    // A flush that can't be woken is tried again, but not without a pause.
+                    if watched.handle.is_some() && !watched.over {
+                        watched = self.pause(watched);
+                    }
+                }
+                Some(_) => watched = self.pause(watched),
+                None => {
+                    watched.asleep = true;
+                    watched = self.wake.wait(watched).unwrap_or_else(PoisonError::into_inner);
+                }
             }
-            watched = if watched.handle.is_some() {
-                self.wake.wait_timeout(watched, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                watched.asleep = true;
-                self.wake.wait(watched).unwrap_or_else(PoisonError::into_inner)
-            };
         }
+    }
+
+    fn pause<'a>(&self, watched: MutexGuard<'a, Watched<T>>) -> MutexGuard<'a, Watched<T>> {
+        self.wake.wait_timeout(watched, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Its flush waits until it is woken, and whoever wakes it is held up.
+    struct Stuck {
+        waking: mpsc::SyncSender<()>,
+        go_on: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl Flushes for Stuck {
+        fn is_stuck(&self) -> bool {
+            true
+        }
+
+        fn wake(&self) {
+            let _ = self.waking.send(());
+            let _ = self.go_on.lock().unwrap().recv();
+        }
+    }
+
+    #[test]
+    fn it_ends_although_its_end_comes_while_it_wakes_a_flush() {
+        let (waking, is_waking) = mpsc::sync_channel(0);
+        let (go_on, gate) = mpsc::channel();
+        let handle = Arc::new(Stuck { waking, go_on: Mutex::new(gate) });
+        let nudge = Nudge::start().unwrap();
+        nudge.while_waiting(&handle, || is_waking.recv().unwrap());
+        // The flush is over, the thread that woke it is still at it.
+        let shared = Arc::clone(&nudge.shared);
+        let ending = std::thread::spawn(move || drop(nudge));
+        while !shared.lock().over {
+            std::thread::yield_now();
+        }
+        go_on.send(()).unwrap();
+        ending.join().unwrap();
     }
 }

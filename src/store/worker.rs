@@ -92,7 +92,7 @@ pub(super) struct Worker {
     /// What readers see.
     database: Arc<Database>,
     disk: Disk,
-    nudge: Nudge,
+    nudge: Nudge<Handle>,
     measured_at: Instant,
     removed: Removed,
 }
