@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Timestamp,
-    messages::QueuedMessage,
+    messages::{MessageNumber, QueuedMessage},
     names::{BotName, UserName},
     store::UserNumber,
 };
@@ -117,11 +117,16 @@ pub struct UserStatus {
 pub enum Command {
     /// Send this message; it is on stable storage.
     Send(QueuedMessage),
+    /// A caller waits for the answer to this message.
+    BeginTurn(MessageNumber),
+    /// No caller waits for it any more.
+    EndTurn(MessageNumber),
     /// Drop the connection, if any, and connect anew at once.
     Reconnect,
 }
 
-/// Commands on their way to a session. Bounded by what may be queued (`messages.max_queued`).
+/// Commands on their way to a session. Bounded by what may be queued (`messages.max_queued`), and by how many
+/// callers wait.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     commands: Mutex<VecDeque<Command>>,

@@ -19,9 +19,11 @@ use super::{
     query::{Query, bad_value, malformed},
 };
 use crate::{
+    clock::Timestamp,
     messages::{
         Accepted, ClientMessageId, IdempotencyKey, MessageRecord, MessageStatus, MessageView, Novelty, Until,
     },
+    store::StoreError,
     suggest::quoted,
     users::User,
 };
@@ -39,9 +41,9 @@ struct Wait {
 }
 
 impl Wait {
-    /// Reads `wait`, `timeout` and, where `known` has it, `collect`.
-    fn read(query: Option<&str>, known: &[&str]) -> Result<Option<Self>, Problem> {
-        let query = Query::read(query, known)?;
+    /// Reads `wait`, `timeout` and `collect`.
+    fn read(query: Option<&str>) -> Result<Option<Self>, Problem> {
+        let query = Query::read(query, &["wait", "timeout", "collect"])?;
         let limit = query.duration("timeout", MAX_WAIT)?;
         let collect = query.duration("collect", MAX_WAIT)?;
         let until = match query.get("wait") {
@@ -86,17 +88,24 @@ pub(super) async fn send(
 ) -> Result<Response, Problem> {
     caller.require(Scope::Send)?;
     let user = state.user(&caller, &name?.0)?;
-    let wait = Wait::read(request.uri().query(), &["wait", "timeout", "collect"])?;
+    let wait = Wait::read(request.uri().query())?;
     let key = idempotency_key(request.headers(), &caller)?;
     let format = BodyFormat::of(request.headers())?;
     let settings = state.settings();
     let body = body::read(request.into_body(), settings.max_body, settings.body_timeout).await?;
     let (draft, id) = format.read(&body)?;
     drop(body);
-    let accepted = state.messages.accept(&user, draft, id, key).await?;
     match wait {
-        None => Ok(accepted_answer(&user, &accepted)),
-        Some(wait) => waited(&state, &user, accepted.id, wait).await,
+        None => Ok(accepted_answer(&user, &state.messages.accept(&user, draft, id, key).await?)),
+        Some(wait @ Wait { until: Until::Final, .. }) => {
+            let accepted = state.messages.accept(&user, draft, id, key).await?;
+            waited(&state, &user, accepted.id, wait).await
+        }
+        Some(wait @ Wait { until: Until::Reply, .. }) => {
+            // Held for as long as this request is being answered: a caller that hangs up drops it.
+            let (accepted, _turn) = state.messages.accept_awaited(&user, draft, id, key).await?;
+            waited(&state, &user, accepted.id, wait).await
+        }
     }
 }
 
@@ -110,15 +119,15 @@ pub(super) async fn show(
     caller.require(Scope::Read)?;
     let Path((name, id)) = path?;
     let user = state.user(&caller, &name)?;
-    let wait = Wait::read(request.uri().query(), &["wait", "timeout"])?;
+    let wait = Wait::read(request.uri().query())?;
     let id: ClientMessageId = id.parse().map_err(|error| {
         Problem::new(Code::UnknownMessage, format!("there is no message {}: {error}", quoted(&id)))
     })?;
-    let record = state.messages.find(user.number, id)?.ok_or_else(|| unknown(&user, id))?;
-    match wait {
-        Some(wait) if !wait.is_over(&record) => waited(&state, &user, id, wait).await,
-        _ => Ok(Json(MessageView::new(&user.name, id, &record)).into_response()),
+    if let Some(wait) = wait {
+        return waited(&state, &user, id, wait).await;
     }
+    let record = state.messages.find(user.number, id)?.ok_or_else(|| unknown(&user, id))?;
+    Ok(Json(MessageView::new(&user.name, id, &record)).into_response())
 }
 
 /// Waits, and answers with the message's status then.
@@ -131,11 +140,13 @@ async fn waited(
     let deadline = Instant::now() + wait.limit;
     let waiting = async {
         let record = state.messages.wait(user.number, id, wait.until, wait.limit).await?;
-        let answered = record.as_ref().is_some_and(|record| !record.replies.is_empty());
-        if !answered || wait.collect.is_zero() {
+        let left = record
+            .as_ref()
+            .map_or(Ok(Duration::ZERO), |record| still_to_collect(state, user, record, wait))?;
+        if left.is_zero() {
             return Ok(record);
         }
-        tokio::time::sleep_until(deadline.min(Instant::now() + wait.collect)).await;
+        tokio::time::sleep_until(deadline.min(Instant::now() + left)).await;
         state.messages.find(user.number, id)
     };
     let record = tokio::select! {
@@ -158,6 +169,21 @@ async fn waited(
         let what = format!("what was waited for did not come within {} ms", wait.limit.as_millis());
         Err(unfinished(Code::WaitTimeout, &what, user, id, &record))
     }
+}
+
+/// How long answers are still to be collected, given when the first came.
+fn still_to_collect(
+    state: &ApiState,
+    user: &User,
+    record: &MessageRecord,
+    wait: Wait,
+) -> Result<Duration, StoreError> {
+    let Some(first) = record.replies.first().filter(|_| !wait.collect.is_zero()) else {
+        return Ok(Duration::ZERO);
+    };
+    let came = state.events.find(user.number, *first)?.map(|event| event.received_at);
+    let passed = came.map_or(wait.collect, |came| Timestamp::now().since(came));
+    Ok(wait.collect.saturating_sub(passed))
 }
 
 /// The frames of a message's answers. One that is no longer kept is left out.
@@ -230,7 +256,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::Timestamp,
         events::EventId,
         messages::{Certainty, Expectation, FinalReason, Fingerprint, MessageNumber},
         names::{BotName, UserName},
@@ -335,9 +360,7 @@ mod tests {
 
     #[test]
     fn reads_what_to_wait_for() {
-        let read = |query| {
-            Wait::read(Some(query), &["wait", "timeout", "collect"]).map_err(|problem| problem.code())
-        };
+        let read = |query| Wait::read(Some(query)).map_err(|problem| problem.code());
         let wait = Wait { until: Until::Final, limit: DEFAULT_WAIT, collect: Duration::ZERO };
         assert_eq!(read("wait=ack"), Ok(Some(wait)));
         let (limit, collect) = (Duration::from_secs(10), Duration::from_millis(500));

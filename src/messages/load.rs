@@ -9,6 +9,7 @@ use super::{
     Certainty, ClientMessageId, MessageNumber, Messages,
     queue::{Commit, Live, Shared, State, UserQueue},
     retention::Retention,
+    turns::Turns,
 };
 use crate::{
     config,
@@ -47,7 +48,8 @@ impl Messages {
         let (retention, last_final) = load_journal(&store, kept, &mut users)?;
         let next_number = retention.next_number();
         restore_last_sent(&store, &mut users, &last_final)?;
-        let state = State { next_number, users, finishing: HashMap::new(), retention };
+        let state =
+            State { next_number, users, finishing: HashMap::new(), retention, turns: Turns::default() };
         let shared = Shared { store, settings, state: Mutex::new(state), watchers: Mutex::default() };
         let messages = Self { shared: Arc::new(shared) };
         messages.shared.forget_old();

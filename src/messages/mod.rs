@@ -15,6 +15,7 @@ mod record;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod turns;
 pub mod urlencoded;
 mod view;
 
@@ -24,6 +25,7 @@ pub use id::{ClientMessageId, InvalidId};
 pub use own::{Arrival, OwnMessage};
 pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty, Until};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
+pub use turns::ReplyTurn;
 pub use view::MessageView;
 
 use bytes::Bytes;

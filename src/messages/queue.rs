@@ -10,7 +10,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Certainty, ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageNumber,
-    MessageRecord, MessageStatus, QueuedMessage, Verdict, retention::Retention,
+    MessageRecord, MessageStatus, QueuedMessage, Verdict,
+    retention::Retention,
+    turns::{ReplyTurn, Turns},
 };
 use crate::{
     clock::Timestamp,
@@ -110,6 +112,8 @@ pub(super) struct State {
     /// Final messages whose last write is on its way: newer than what the store tells.
     pub(super) finishing: HashMap<(UserNumber, ClientMessageId), MessageRecord>,
     pub(super) retention: Retention,
+    /// The messages whose answers callers wait for.
+    pub(super) turns: Turns,
 }
 
 /// What is kept in memory of one user's messages.
@@ -140,7 +144,16 @@ pub(super) enum Commit {
     Done,
 }
 
-/// What `accept` decided while it had the lock.
+/// What a caller wants of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    /// That it is accepted.
+    Acceptance,
+    /// The bot's answer to it.
+    Answer,
+}
+
+/// What `take` decided while it had the lock.
 enum Decision {
     New(ClientMessageId, MessageRecord, oneshot::Receiver<Result<(), StoreError>>),
     RepeatInCommit(ClientMessageId, oneshot::Receiver<Result<(), StoreError>>),
@@ -157,23 +170,48 @@ impl Messages {
         id: Option<ClientMessageId>,
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted, AcceptError> {
+        Ok(self.take(user, draft, id, key, Interest::Acceptance).await?.0)
+    }
+
+    /// The same for a caller that then waits for the bot's answer: until it lets go of the turn, if one
+    /// can come, the user's later messages wait.
+    pub async fn accept_awaited(
+        &self,
+        user: &Arc<User>,
+        draft: Draft,
+        id: Option<ClientMessageId>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<(Accepted, Option<ReplyTurn>), AcceptError> {
+        self.take(user, draft, id, key, Interest::Answer).await
+    }
+
+    async fn take(
+        &self,
+        user: &Arc<User>,
+        draft: Draft,
+        id: Option<ClientMessageId>,
+        key: Option<IdempotencyKey>,
+        interest: Interest,
+    ) -> Result<(Accepted, Option<ReplyTurn>), AcceptError> {
         let key = key.map(|key| self.shared.idempotency(&key)).transpose()?;
         let reserve = self.shared.store.reserve(draft.content.fields.len() + 512);
         let Ok(reserved) = tokio::time::timeout(RESERVE_LIMIT, reserve).await else {
             return Err(StoreError::Unavailable("its disk is too slow for what comes in".to_owned()).into());
         };
-        match self.shared.decide(user, draft, id, key, reserved?)? {
+        let (decision, turn) = self.shared.decide(user, draft, id, key, reserved?, interest)?;
+        let accepted = match decision {
             Decision::New(id, record, committed) => {
                 committed.await.unwrap_or_else(|_| Err(closed()))?;
-                Ok(Accepted { id, record, novelty: Novelty::New })
+                Accepted { id, record, novelty: Novelty::New }
             }
             Decision::RepeatInCommit(id, committed) => {
                 committed.await.unwrap_or_else(|_| Err(closed()))?;
                 let record = self.find(user.number, id)?.ok_or_else(closed)?;
-                Ok(Accepted { id, record, novelty: Novelty::Repeat })
+                Accepted { id, record, novelty: Novelty::Repeat }
             }
-            Decision::Repeat(id, record) => Ok(Accepted { id, record, novelty: Novelty::Repeat }),
-        }
+            Decision::Repeat(id, record) => Accepted { id, record, novelty: Novelty::Repeat },
+        };
+        Ok((accepted, turn))
     }
 
     /// What is remembered of a message.
@@ -304,6 +342,14 @@ impl Messages {
     }
 }
 
+impl Decision {
+    fn id(&self) -> ClientMessageId {
+        match self {
+            Self::New(id, ..) | Self::RepeatInCommit(id, _) | Self::Repeat(id, _) => *id,
+        }
+    }
+}
+
 impl Live {
     fn queued(&self, number: MessageNumber) -> QueuedMessage {
         QueuedMessage {
@@ -350,28 +396,60 @@ impl Shared {
         id: Option<ClientMessageId>,
         key: Option<Idempotency>,
         reserved: Reserved,
-    ) -> Result<Decision, AcceptError> {
+        interest: Interest,
+    ) -> Result<(Decision, Option<ReplyTurn>), AcceptError> {
         let mut state = self.lock();
+        let state = &mut *state;
+        let decision = match self.known(state, user.number, &draft, id, key)? {
+            Some(repeat) => repeat,
+            None => self.decide_on_new(state, user, draft, id, key, reserved)?,
+        };
+        let turn = match interest {
+            Interest::Acceptance => None,
+            Interest::Answer => self.begin_turn(state, user, decision.id())?,
+        };
+        Ok((decision, turn))
+    }
+
+    /// The message that a request repeats, if it does.
+    fn known(
+        &self,
+        state: &mut State,
+        user: UserNumber,
+        draft: &Draft,
+        id: Option<ClientMessageId>,
+        key: Option<Idempotency>,
+    ) -> Result<Option<Decision>, AcceptError> {
         if let Some(key) = key
-            && let Some((known, fingerprint)) = self.known_key(&state, user.number, key)?
+            && let Some((known, fingerprint)) = self.known_key(state, user, key)?
         {
             if fingerprint != draft.fingerprint {
                 return Err(AcceptError::KeyReused);
             }
-            if let Some(repeat) = self.repeat(&mut state, user.number, known)? {
-                return Ok(repeat);
+            if let Some(repeat) = self.repeat(state, user, known)? {
+                return Ok(Some(repeat));
             }
         }
         if let Some(id) = id
-            && let Some(record) = self.find(&state, user.number, id)?
+            && let Some(record) = self.find(state, user, id)?
         {
             if record.fingerprint != draft.fingerprint {
                 return Err(AcceptError::IdTaken(id));
             }
-            if let Some(repeat) = self.repeat(&mut state, user.number, id)? {
-                return Ok(repeat);
-            }
+            return Ok(self.repeat(state, user, id)?);
         }
+        Ok(None)
+    }
+
+    fn decide_on_new(
+        self: &Arc<Self>,
+        state: &mut State,
+        user: &Arc<User>,
+        draft: Draft,
+        id: Option<ClientMessageId>,
+        key: Option<Idempotency>,
+        reserved: Reserved,
+    ) -> Result<Decision, AcceptError> {
         let queued = state.users.get(&user.number).map_or(0, |queue| queue.live.len());
         if queued >= self.settings.max_queued {
             return Err(AcceptError::QueueFull { queued });
@@ -379,7 +457,7 @@ impl Shared {
         if draft.expectation == Expectation::Nothing && !user.is_connected() {
             return Err(AcceptError::NotConnected);
         }
-        Ok(self.take_new(&mut state, user, draft, id, key, reserved)?)
+        Ok(self.take_new(state, user, draft, id, key, reserved)?)
     }
 
     fn take_new(
@@ -430,10 +508,14 @@ impl Shared {
     /// Runs on the commit thread, in the order of acceptance.
     fn committed(self: &Arc<Self>, user: &User, number: MessageNumber, result: &Result<(), StoreError>) {
         let mut state = self.lock();
+        let is_awaited = state.turns.has(user.number, number);
         let Some(queue) = state.users.get_mut(&user.number) else { return };
         let waiting = match result {
             Ok(()) => {
                 let Some(live) = queue.live.get_mut(&number) else { return };
+                if is_awaited {
+                    user.mailbox.post(Command::BeginTurn(number));
+                }
                 user.mailbox.post(Command::Send(live.queued(number)));
                 std::mem::replace(&mut live.commit, Commit::Done)
             }
@@ -510,7 +592,7 @@ impl Shared {
         }
     }
 
-    fn find(
+    pub(super) fn find(
         &self,
         state: &State,
         user: UserNumber,

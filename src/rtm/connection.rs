@@ -152,6 +152,8 @@ impl<R: Rooms> Connection<R> {
                 Wake::History(fetched) => self.history_read(fetched).await,
                 Wake::Socket(line, read) => self.read(line, read).await,
                 Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
+                Wake::Command(Command::BeginTurn(number)) => self.tell(Input::TurnBegan(number), None).await,
+                Wake::Command(Command::EndTurn(number)) => self.tell(Input::TurnEnded(number), None).await,
                 Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
                 Wake::Confirm(frame) => self.confirm(frame).await,
                 Wake::Deadline => self.deadline().await,

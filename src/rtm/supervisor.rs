@@ -103,9 +103,12 @@ impl Supervisor {
         let DaemonRooms { store, messages, .. } = &self.shared.rooms;
         let memory =
             store.user(user.number).map_err(|error| StartError::Store { user: user.name.clone(), error })?;
+        let now = Now::read();
         let beginnings = Beginnings {
             pending: messages.pending(user.number),
             last_sent: messages.last_sent(user.number),
+            unanswered_for: messages.unanswered_for(user.number, now.wall),
+            awaited: messages.awaited(user.number),
             memory,
             credentials: self.shared.platform.credentials(bot, &entry.identity),
             seed: fastrand::u64(..),
@@ -116,7 +119,7 @@ impl Supervisor {
             subject: entry.identity.clone(),
             pace: self.shared.platform.pace(&user.bot),
         };
-        let session = Session::new(self.settings.clone(), beginnings, Now::read());
+        let session = Session::new(self.settings.clone(), beginnings, now);
         self.tasks.start(&user.name, |stop| Connection::new(self.shared.clone(), who, session, stop).run());
         Ok(())
     }

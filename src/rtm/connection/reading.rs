@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Connection, DeliveryAcks, STORE_PAUSE, stalled_since};
+use super::{Connection, DeliveryAcks, STORE_PAUSE};
 use crate::{
     clock::Timestamp,
     events::{Received, Reception, Source},
@@ -101,6 +101,7 @@ impl<R: Rooms> Connection<R> {
         let received = self.received(incoming, in_reply_to);
         let began = Instant::now();
         let taken = self.offer(incoming.head, received).await;
+        let is_answer = answer == Answer::Yes && matches!(taken, Some(Reception::Event { .. }));
         if self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
             let frame = outgoing::delivery_ack(incoming.head, incoming.at);
             match taken {
@@ -115,7 +116,7 @@ impl<R: Rooms> Connection<R> {
                 None => {}
             }
         }
-        stalled_since(began)
+        Some(Input::EventStored { answered: in_reply_to.filter(|_| is_answer), stalled: began.elapsed() })
     }
 
     /// A live event as it is handed over.

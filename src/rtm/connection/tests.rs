@@ -197,6 +197,8 @@ impl World {
         let beginnings = Beginnings {
             pending: Vec::new(),
             last_sent: None,
+            unanswered_for: None,
+            awaited: std::collections::BTreeSet::new(),
             memory: UserRecord::default(),
             credentials: shared.platform.credentials(&bot(), "alice@example.com"),
             seed: 1,

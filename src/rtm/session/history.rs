@@ -131,7 +131,7 @@ impl Session {
             (Fetch::Recovery { asked, .. } | Fetch::LookUp { asked }, Reading::Whole) => Some(asked),
             (_, Reading::Limited | Reading::Cut) => None,
         };
-        self.outbox.looked_up(&found, asked, out);
+        self.outbox.looked_up(&found, asked, now, out);
         if matches!(fetch, Fetch::Recovery { .. }) {
             self.plan_to_read_again(reading, now);
             out.push(Action::Release);

@@ -83,6 +83,17 @@ pub enum Input<'a> {
     Closed(Line, CloseCause),
     /// A message was accepted for this user.
     Message(QueuedMessage),
+    /// A caller waits for the answer to this message, which may be still to come.
+    TurnBegan(MessageNumber),
+    /// No caller waits for it any more.
+    TurnEnded(MessageNumber),
+    /// [`Action::StoreEvent`] is done.
+    EventStored {
+        /// The message that the event answers, if it is a bot's answer and new.
+        answered: Option<ClientMessageId>,
+        /// How long the sockets stood unread meanwhile.
+        stalled: Duration,
+    },
     /// [`Action::Send`] succeeded: the frame went out.
     Sent(MessageNumber),
     /// [`Action::Send`] could not be done, though the socket is fine.

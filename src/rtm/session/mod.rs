@@ -30,8 +30,9 @@ mod renewal;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod turns;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -45,11 +46,12 @@ use link::{Link, Tick};
 use outbox::{Blame, Outbox, Pumped};
 use renewal::Renewal;
 use schedule::Class;
+use turns::{Partner, Turns};
 
 use crate::{
     clock::Now,
     config::{Rate, ReconnectQuery},
-    messages::{ClientMessageId, FinalReason, QueuedMessage},
+    messages::{ClientMessageId, FinalReason, MessageNumber, QueuedMessage},
     rtm::{
         failure::Failure,
         frame::{FrameClass, FrameHead},
@@ -98,6 +100,10 @@ pub struct Beginnings {
     pub pending: Vec<QueuedMessage>,
     /// The user's latest message that was ever sent.
     pub last_sent: Option<ClientMessageId>,
+    /// How long ago that one was acked, if it was, and has no answer yet.
+    pub unanswered_for: Option<Duration>,
+    /// Messages whose answers callers wait for.
+    pub awaited: BTreeSet<MessageNumber>,
     /// What is remembered of the user.
     pub memory: UserRecord,
     /// The fingerprint of the credentials as configured now: a token granted for others is no good.
@@ -159,11 +165,13 @@ enum End {
 impl Session {
     /// A session that has not started.
     pub fn new(settings: std::sync::Arc<SessionSettings>, beginnings: Beginnings, now: Now) -> Self {
-        let Beginnings { pending, last_sent, mut memory, credentials, seed } = beginnings;
+        let Beginnings { pending, last_sent, unanswered_for, awaited, mut memory, credentials, seed } =
+            beginnings;
         memory.access = memory.access.filter(|access| access.granted_for == credentials);
         let status =
             UserStatus { state: ConnectionState::Connecting, since: now.wall, last_error: None, attempts: 0 };
-        let outbox = Outbox::new(pending, last_sent, &settings);
+        let turns = Turns::new(awaited, last_sent.zip(unanswered_for), now.mono);
+        let outbox = Outbox::new(pending, last_sent, turns, &settings);
         let rng = fastrand::Rng::with_seed(seed);
         Self {
             settings,
@@ -231,6 +239,12 @@ impl Session {
             Input::HistoryRead(reply) => self.history_read(reply, now, out),
             Input::Released { seen, stalled } => self.released(seen, stalled, now, out),
             Input::Message(message) => self.message(message, now, out),
+            Input::TurnBegan(number) => self.outbox.turn_began(number),
+            Input::TurnEnded(number) => {
+                self.outbox.turn_ended(number);
+                self.pump(now, out);
+            }
+            Input::EventStored { answered, stalled } => self.event_stored(answered, stalled, now, out),
             Input::Sent(number) => {
                 self.outbox.sent(number, now, &self.settings, out);
                 self.pump(now, out);
@@ -360,7 +374,7 @@ impl Session {
             FrameClass::Ack => {
                 // An ack that names no frame (those of client events don't) is no message's ack.
                 if let Some(id) = head.reply_to.as_deref().and_then(|id| id.parse().ok()) {
-                    self.outbox.acked(id, head.ok, text, out);
+                    self.outbox.acked(id, head.ok, text, now, out);
                     self.pump(now, out);
                 }
             }
@@ -379,6 +393,34 @@ impl Session {
         }
         // Behind the event, which is the line's as it was when it came.
         self.heard(line, now, out);
+        self.note_partner(head, now, out);
+    }
+
+    /// An agent owes no answers: nobody has to wait for one.
+    fn note_partner(&mut self, head: &FrameHead<'_>, now: Now, out: &mut Vec<Action>) {
+        let partner = if head.is("agent_session_start") {
+            Partner::Agent
+        } else if head.is("agent_session_end") {
+            Partner::Bot
+        } else {
+            return;
+        };
+        if self.outbox.talks_to(partner) {
+            self.pump(now, out);
+        }
+    }
+
+    fn event_stored(
+        &mut self,
+        answered: Option<ClientMessageId>,
+        stalled: Duration,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        self.stalled(stalled);
+        if answered.is_some_and(|id| self.outbox.answered(id)) {
+            self.pump(now, out);
+        }
     }
 
     fn heard(&mut self, line: Line, now: Now, out: &mut Vec<Action>) {

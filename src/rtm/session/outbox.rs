@@ -12,7 +12,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Action, NotSent, SessionSettings};
+use super::{
+    Action, NotSent, SessionSettings,
+    turns::{Partner, Turn, Turns},
+};
 use crate::{
     clock::Now,
     messages::{Certainty, ClientMessageId, Expectation, FinalReason, MessageNumber, QueuedMessage, Verdict},
@@ -39,6 +42,10 @@ pub(super) struct Outbox {
     rate: Option<Bucket>,
     /// When `rate` allows the next message, where one waits for that.
     rate_gate: Option<Instant>,
+    /// Whose turn it is, while callers wait for answers.
+    turns: Turns,
+    /// When it is the next message's turn at the latest, where one waits for that.
+    turn_gate: Option<Instant>,
     sweep_at: Option<Instant>,
 }
 
@@ -48,6 +55,8 @@ struct Entry {
     flight: Flight,
     left: Departure,
     doubt: Doubt,
+    /// Whether the bot answered it, before its ack.
+    answered: bool,
     /// Sends on an open socket that no ack followed in time.
     unacked_sends: u32,
     /// Sends that a disconnect followed before any ack.
@@ -105,6 +114,7 @@ impl Outbox {
     pub(super) fn new(
         pending: Vec<QueuedMessage>,
         last_sent: Option<ClientMessageId>,
+        turns: Turns,
         settings: &SessionSettings,
     ) -> Self {
         let rate = settings.message_rate.map(Bucket::of);
@@ -116,6 +126,8 @@ impl Outbox {
             last_sent: last_sent.map(|id| (MessageNumber(0), id)),
             rate,
             rate_gate: None,
+            turns,
+            turn_gate: None,
             sweep_at: None,
         }
     }
@@ -188,6 +200,34 @@ impl Outbox {
     /// Nothing is sent until `pump` is called again.
     pub(super) fn pause(&mut self) {
         self.rate_gate = None;
+        self.turn_gate = None;
+    }
+
+    /// A caller waits for the answer to this message: those after it wait for that.
+    pub(super) fn turn_began(&mut self, number: MessageNumber) {
+        self.turns.begin(number);
+    }
+
+    /// No caller waits for that answer any more.
+    pub(super) fn turn_ended(&mut self, number: MessageNumber) {
+        self.turns.end(number);
+    }
+
+    /// Says whether that is news.
+    pub(super) fn talks_to(&mut self, partner: Partner) -> bool {
+        self.turns.talks_to(partner)
+    }
+
+    /// An answer to this message came. Says whether one was owed.
+    pub(super) fn answered(&mut self, id: ClientMessageId) -> bool {
+        let mut departed = self.queue.iter_mut().take_while(|entry| entry.left == Departure::Perhaps);
+        match departed.find(|entry| entry.message.id == id) {
+            Some(entry) => {
+                entry.answered = true;
+                false
+            }
+            None => self.turns.answered(id),
+        }
     }
 
     /// What is sent from now on goes out on another socket.
@@ -195,13 +235,13 @@ impl Outbox {
         self.last_on_socket = None;
     }
 
-    /// When something is due on an open socket: an ack, or a turn that `rate` put off.
+    /// When something is due on an open socket: an ack, or a message that waits for `rate` or its turn.
     pub(super) fn open_deadline(&self) -> Option<Instant> {
         let acks = self.under_way().filter_map(|entry| match entry.flight {
             Flight::Unacked(due) => Some(due),
             Flight::Queued | Flight::Writing | Flight::Overdue => None,
         });
-        acks.chain(self.rate_gate).min()
+        acks.chain(self.rate_gate).chain(self.turn_gate).min()
     }
 
     /// Counts the sends whose ack didn't come in time; those messages are looked for, and then they
@@ -227,9 +267,12 @@ impl Outbox {
         &mut self,
         found: &BTreeSet<MessageNumber>,
         asked: Option<&BTreeSet<MessageNumber>>,
+        now: Now,
         out: &mut Vec<Action>,
     ) {
         let mut latest = None;
+        let last_sent = self.last_sent;
+        let turns = &mut self.turns;
         self.queue.retain_mut(|entry| {
             let number = entry.message.number;
             if entry.doubt == Doubt::None {
@@ -237,6 +280,9 @@ impl Outbox {
             }
             if found.contains(&number) {
                 latest = Some((number, entry.message.id));
+                if !entry.answered {
+                    turns.acked(entry.message.id, last_sent.is_none_or(|(last, _)| last <= number), now.mono);
+                }
                 finish(entry, Verdict::Found, out);
                 return false;
             }
@@ -256,6 +302,7 @@ impl Outbox {
     /// only while the socket is open.
     pub(super) fn pump(&mut self, now: Now, settings: &SessionSettings, out: &mut Vec<Action>) -> Pumped {
         self.rate_gate = None;
+        self.turn_gate = None;
         if self.writing.is_some() {
             return Pumped::Done;
         }
@@ -270,6 +317,14 @@ impl Outbox {
             if self.queue[index].unacked_sends >= settings.max_attempts {
                 self.finish_at(index, Verdict::Expired(FinalReason::NoAck), out);
                 continue;
+            }
+            match self.turn_of(index, now.mono) {
+                Turn::Now => {}
+                Turn::At(at) => {
+                    self.turn_gate = Some(at);
+                    return Pumped::Done;
+                }
+                Turn::Later => return Pumped::Done,
             }
             if let Some(Err(at)) = self.rate.as_mut().map(|rate| rate.take(now.mono)) {
                 self.rate_gate = Some(at);
@@ -302,6 +357,7 @@ impl Outbox {
             Expectation::Ack => {
                 if self.last_sent.is_none_or(|(last, _)| last <= number) {
                     self.last_sent = Some((number, entry.message.id));
+                    self.turns.sent(entry.message.id);
                 }
                 out.push(Action::MarkSent { number });
             }
@@ -341,6 +397,7 @@ impl Outbox {
         id: ClientMessageId,
         ok: Option<bool>,
         frame: &str,
+        now: Now,
         out: &mut Vec<Action>,
     ) {
         let awaited =
@@ -349,7 +406,15 @@ impl Outbox {
         let Some(index) = departed.position(awaited) else { return };
         let frame = if frame.len() <= MOST_ACK { frame } else { r#"{"type":"ack","tooLarge":true}"# };
         let verdict = match ok {
-            Some(true) | None => Verdict::Acked(frame.to_owned()),
+            Some(true) | None => {
+                let entry = &self.queue[index];
+                if !entry.answered {
+                    let number = entry.message.number;
+                    let is_latest = self.last_sent.is_none_or(|(last, _)| last <= number);
+                    self.turns.acked(id, is_latest, now.mono);
+                }
+                Verdict::Acked(frame.to_owned())
+            }
             Some(false) => Verdict::Rejected(FinalReason::RefusedByPlatform, Some(frame.to_owned())),
         };
         self.finish_at(index, verdict, out);
@@ -383,7 +448,7 @@ impl Outbox {
     fn take_back(&mut self, blame: Blame, may_stay: impl Fn(Flight) -> bool, out: &mut Vec<Action>) {
         self.writing = None;
         self.last_on_socket = None;
-        self.rate_gate = None;
+        self.pause();
         self.queue.retain_mut(|entry| match entry.message.expectation {
             Expectation::Nothing if may_stay(entry.flight) => true,
             Expectation::Nothing => {
@@ -434,6 +499,15 @@ impl Outbox {
         (next < most && next < self.queue.len()).then_some(next)
     }
 
+    /// Whether it is this message's turn. What was sent before is sent again whoever waits.
+    fn turn_of(&self, index: usize, now: Instant) -> Turn {
+        let entry = &self.queue[index];
+        match entry.left {
+            Departure::Never => self.turns.turn_of(entry.message.number, index == 0, now),
+            Departure::Perhaps => Turn::Now,
+        }
+    }
+
     fn under_way(&self) -> impl Iterator<Item = &Entry> {
         self.queue.iter().take_while(|entry| entry.flight != Flight::Queued)
     }
@@ -467,7 +541,7 @@ impl Entry {
             Certainty::None => (Departure::Never, Doubt::None),
             Certainty::Unknown | Certainty::Confirmed => (Departure::Perhaps, Doubt::Open),
         };
-        Self { message, flight: Flight::Queued, left, doubt, unacked_sends: 0, cut_off: 0 }
+        Self { message, flight: Flight::Queued, left, doubt, answered: false, unacked_sends: 0, cut_off: 0 }
     }
 }
 

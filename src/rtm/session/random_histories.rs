@@ -47,12 +47,18 @@ enum Event {
     TellTheTime,
     WallJump(i64),
     Reconnect,
+    /// A caller begins to wait for the answer to one of the latest messages, or of those to come.
+    Await(u64),
+    /// The callers of one of the messages that are waited for give up.
+    GiveUp(usize),
 }
 
-const FRAMES: [&str; 5] = [
+const FRAMES: [&str; 7] = [
     r#"{"type":"ack","ok":true}"#,
     r#"{"type":"pong","replyto":1001}"#,
     r#"{"type":"bot_response","messageId":"ms-1"}"#,
+    r#"{"type":"agent_session_start"}"#,
+    r#"{"type":"agent_session_end"}"#,
     r#"{"type":"user_message","id":1001}"#,
     "{}",
 ];
@@ -85,8 +91,14 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::TellTheTime),
         1 => (-2_000_000i64..2_000_000).prop_map(Event::WallJump),
         1 => Just(Event::Reconnect),
+        3 => (0u64..4).prop_map(Event::Await),
+        3 => (0usize..4).prop_map(Event::GiveUp),
+        3 => line().prop_map(|line| Event::Frame(line, BOT_RESPONSE)),
     ]
 }
+
+/// Where the bot's answer is among the frames.
+const BOT_RESPONSE: usize = 2;
 
 /// What the last action asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +155,14 @@ struct World {
     must_tell_released: bool,
     /// Messages that may be sent again: since their last send, the history was asked for them.
     looked_for: BTreeSet<MessageNumber>,
+    /// The messages whose answers callers wait for.
+    awaited: BTreeSet<MessageNumber>,
+    /// When a message was acked, unless an answer to it came.
+    unanswered: BTreeMap<MessageNumber, Instant>,
+    answered: BTreeSet<MessageNumber>,
+    /// An event was just stored: what it answers.
+    must_tell_stored: Option<Option<ClientMessageId>>,
+    with_agent: bool,
     sids: u64,
     used: BTreeSet<String>,
     issued: Instant,
@@ -158,6 +178,8 @@ impl World {
         let beginnings = Beginnings {
             pending: (1..=pending).map(|n| message(n, Expectation::Ack, expires_at)).collect(),
             last_sent: None,
+            unanswered_for: None,
+            awaited: BTreeSet::new(),
             memory: UserRecord::default(),
             credentials: CREDENTIALS,
             seed,
@@ -184,6 +206,11 @@ impl World {
             held: 0,
             must_tell_released: false,
             looked_for: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            must_tell_stored: None,
+            with_agent: false,
             sids: 0,
             used: BTreeSet::new(),
             issued: now.mono,
@@ -203,6 +230,9 @@ impl World {
         }
         if std::mem::take(&mut self.must_tell_released) {
             self.feed(Input::Released { seen: None, stalled: Duration::ZERO });
+        }
+        if let Some(answered) = self.must_tell_stored.take() {
+            self.feed(Input::EventStored { answered, stalled: Duration::ZERO });
         }
         let waiting = self.posted.len() - self.finished.len();
         assert!(self.stopped || waiting == self.session.outbox.len(), "each message ends once or waits");
@@ -281,14 +311,24 @@ impl World {
                 assert!(self.posted.contains_key(&number));
                 assert!(self.finished.insert(number), "{number:?} ended twice");
                 self.unacked.remove(&number);
+                if matches!(verdict, Verdict::Acked(_) | Verdict::Found) && !self.answered.contains(&number) {
+                    self.unanswered.insert(number, self.now.mono);
+                }
                 if verdict == Verdict::Sent {
                     assert_eq!(self.posted[&number], Expectation::Nothing);
                     assert!(self.ever_sent.contains(&number));
                 }
             }
-            Action::StoreEvent { .. } => {
+            Action::StoreEvent { in_reply_to, answer } => {
                 assert!(self.open);
                 assert!(self.held == 0 || self.is_old(self.line), "events keep their order");
+                let answered = in_reply_to.filter(|_| answer == Answer::Yes);
+                if let Some(id) = answered {
+                    let number = MessageNumber(id.get() - 1000);
+                    self.answered.insert(number);
+                    self.unanswered.remove(&number);
+                }
+                self.must_tell_stored = Some(answered);
             }
             Action::HoldEvent { .. } => {
                 assert!(self.open);
@@ -353,6 +393,7 @@ impl World {
         if is_first {
             self.first_sends.push(number);
             assert!(self.first_sends.is_sorted(), "first sends in order: {:?}", self.first_sends);
+            self.check_turn(number);
         } else {
             assert_eq!(self.posted[&number], Expectation::Ack, "sent once means once");
         }
@@ -363,6 +404,22 @@ impl World {
             assert_eq!(earliest, Some(&number), "in strict order");
         }
         self.writing = Some(number);
+    }
+
+    /// Nobody's answer can be taken for another's, as far as the bot answers in time.
+    fn check_turn(&self, number: MessageNumber) {
+        let Some(first) = self.awaited.first() else { return };
+        assert!(*first >= number, "{number:?} was sent while the answer to {first:?} is waited for");
+        if *first > number {
+            return;
+        }
+        let earlier = self.posted.range(..number).map(|(earlier, _)| earlier);
+        assert!(
+            earlier.copied().all(|earlier| self.finished.contains(&earlier)),
+            "{number:?} was sent too soon"
+        );
+        let owed = self.unanswered.values().any(|acked| *acked + Duration::from_secs(2) > self.now.mono);
+        assert!(!owed || self.with_agent, "{number:?} was sent while an answer was owed");
     }
 
     /// As a connection does it: a write is over before anything else is told.
@@ -435,8 +492,24 @@ impl World {
                 self.now.wall = if millis < 0 { wall.minus(span) } else { wall.plus(span) };
             }
             Event::Reconnect => self.feed(Input::ReconnectRequested),
+            Event::Await(back) => {
+                let next = self.posted.keys().last().map_or(1, |last| last.0 + 1);
+                let number = MessageNumber(next.saturating_sub(back).max(1));
+                self.awaited.insert(number);
+                self.feed(Input::TurnBegan(number));
+            }
+            Event::GiveUp(which) => {
+                if let Some(number) = self.awaited.iter().nth(which).copied() {
+                    self.give_up(number);
+                }
+            }
             Event::NotSent(_) => {}
         }
+    }
+
+    fn give_up(&mut self, number: MessageNumber) {
+        self.awaited.remove(&number);
+        self.feed(Input::TurnEnded(number));
     }
 
     fn wait(&mut self, span: Duration) {
@@ -517,12 +590,20 @@ impl World {
             return;
         }
         self.line = line;
+        if self.open && text.contains("agent_session") {
+            self.with_agent = text.contains("start");
+        }
         let head = FrameHead::parse(text.as_bytes()).unwrap();
         self.feed(Input::Frame { line, head: &head, text });
     }
 
     /// Whatever happened, a platform that works again gets everything out.
     fn make_peace(&mut self) {
+        self.finish_writes();
+        while let Some(number) = self.awaited.first().copied() {
+            self.give_up(number);
+            self.finish_writes();
+        }
         for _ in 0..20_000 {
             if self.finished.len() == self.posted.len() {
                 return;

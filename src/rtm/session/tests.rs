@@ -5,6 +5,7 @@ mod connecting;
 mod history;
 mod messages;
 mod renewal;
+mod turns;
 
 use std::sync::Arc;
 
@@ -76,6 +77,8 @@ impl Rig {
         let mut beginnings = Beginnings {
             pending: Vec::new(),
             last_sent: None,
+            unanswered_for: None,
+            awaited: BTreeSet::new(),
             memory: UserRecord::default(),
             credentials: CREDENTIALS,
             seed: 1,
