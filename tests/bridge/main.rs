@@ -17,3 +17,4 @@ mod renewal;
 mod reports;
 mod shutdown;
 mod support;
+mod waiting;
