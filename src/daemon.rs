@@ -11,10 +11,10 @@ use self::orphans::{FormerUser, Orphans};
 use crate::{
     api::{
         self, ApiState,
-        server::{BindError, Limits, Plain, Server},
+        server::{BindError, Certificates, Limits, Plain, Server},
     },
     clock::Timestamp,
-    config::Config,
+    config::{Config, KeyPairError},
     events::{Events, Subscriber, Subscribers, WebhookState},
     letters::{self, DeadLetters, Replayer},
     messages::Messages,
@@ -59,6 +59,9 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The API's certificate can't be used.
+    #[error("[http] tls: {0}")]
+    Certificate(#[from] KeyPairError),
 }
 
 impl StartError {
@@ -66,7 +69,7 @@ impl StartError {
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Open(error) => error.needs_a_person(),
-            Self::Store(_) | Self::Platform(_) => true,
+            Self::Store(_) | Self::Platform(_) | Self::Certificate(_) => true,
             Self::Webhook(webhook::LoadError::Sender(_)) => true,
             Self::Webhook(webhook::LoadError::Store(_)) | Self::Users(_) | Self::Bind(_) => false,
         }
@@ -98,6 +101,8 @@ pub struct Daemon {
     supervisor: Supervisor,
     health: Arc<Health>,
     draining: CancellationToken,
+    /// Of the API's listener, if that speaks TLS.
+    certificates: Option<Certificates>,
     servers: Vec<JoinHandle<()>>,
     api_address: SocketAddr,
     ops_address: SocketAddr,
@@ -139,6 +144,7 @@ impl Daemon {
         // A port in use is found out before the store is touched.
         let api_server = Server::bind(config.http.api).await?;
         let ops_server = Server::bind(config.http.ops).await?;
+        let certificates = config.http.tls.as_ref().map(Certificates::load).transpose()?;
         let platform = Arc::new(Platform::new(&config.platform)?);
         let store = open_store(config).await?;
         let users = Arc::new(configured_users(config, &store)?);
@@ -180,10 +186,16 @@ impl Daemon {
         let limits = Limits::new(&config.http, API_DRAIN);
         let (api_address, ops_address) = (api_server.local_addr(), ops_server.local_addr());
         let ops_router = ops::router(ops_state, &api_state);
-        let servers = vec![
-            tokio::spawn(api_server.serve(api::router(&api_state), Plain, limits, draining.clone())),
-            tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone())),
-        ];
+        let api_router = api::router(&api_state);
+        let api_serving = match &certificates {
+            Some(certificates) => {
+                tokio::spawn(certificates.clone().follow(draining.clone()));
+                tokio::spawn(api_server.serve(api_router, certificates.acceptor(), limits, draining.clone()))
+            }
+            None => tokio::spawn(api_server.serve(api_router, Plain, limits, draining.clone())),
+        };
+        let servers =
+            vec![api_serving, tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone()))];
         tokio::spawn(follow_store(store.clone(), events.clone(), health.clone(), draining.clone()));
         health.set_store(health_of(&store.standing().borrow()));
         health.set_progress(Progress::Moving);
@@ -201,6 +213,7 @@ impl Daemon {
             supervisor,
             health,
             draining,
+            certificates,
             servers,
             api_address,
             ops_address,
@@ -220,6 +233,13 @@ impl Daemon {
     /// Everyone who is configured.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// Reads the API's certificate anew, soon, if it has one; also changed files do that.
+    pub fn read_certificates_again(&self) {
+        if let Some(certificates) = &self.certificates {
+            certificates.read_again();
+        }
     }
 
     /// The daemon in numbers.

@@ -42,3 +42,4 @@ pub use explain::{Explanation, explain};
 pub use model::*;
 pub use not_in_force::NOT_IN_FORCE;
 pub use secret::Secret;
+pub use tls_files::KeyPairError;

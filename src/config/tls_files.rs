@@ -56,13 +56,37 @@ pub(super) fn key_pair(item: Item<'_>, group: &'static str) -> Option<KeyPair> {
     Some(KeyPair { certificate, key })
 }
 
-fn match_up(chain: Vec<CertificateDer<'static>>, key: &PrivateKeyDer<'static>) -> Result<(), Invalid> {
+/// Why a certificate and its key can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeyPairError(String);
+
+impl KeyPair {
+    /// Reads and checks both files.
+    pub fn read(&self) -> Result<CertifiedKey, KeyPairError> {
+        let read = || match_up(read_certificates(&self.certificate)?, &read_key(&self.key)?);
+        read().map_err(|Invalid { message, help }| match help {
+            Some(help) => KeyPairError(format!(
+                "{message} ({}, {}); {help}",
+                shown(&self.certificate),
+                shown(&self.key)
+            )),
+            None => KeyPairError(format!("{message} ({}, {})", shown(&self.certificate), shown(&self.key))),
+        })
+    }
+}
+
+fn match_up(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Invalid> {
     let key = any_supported_type(key).map_err(|_| {
         Invalid::new("the private key is of a kind that can't be used")
             .help("use an RSA, ECDSA or Ed25519 key")
     })?;
-    match CertifiedKey::new(chain, key).keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+    let pair = CertifiedKey::new(chain, key);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err(Invalid::new("the key does not belong to the certificate")
                 .help("the certificate file starts with the certificate that was made for this key"))

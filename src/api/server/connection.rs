@@ -49,7 +49,11 @@ pub(super) async fn serve<A: Acceptor>(
         tracing::debug!(peer = %endpoints.peer, %error, "can't set TCP_NODELAY");
     }
     let watch = Watch::new();
-    let stream = match tokio::time::timeout(limits.header_timeout, acceptor.accept(tcp)).await {
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(limits.header_timeout, acceptor.accept(tcp)) => accepted,
+        () = shutdown.cancelled() => return,
+    };
+    let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             return tracing::debug!(peer = %endpoints.peer, %error, "a connection failed to start");

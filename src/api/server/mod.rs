@@ -8,6 +8,9 @@ mod connection;
 mod deadline;
 #[cfg(test)]
 mod tests;
+mod tls;
+
+pub use tls::{Certificates, Tls};
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
