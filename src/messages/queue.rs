@@ -423,7 +423,8 @@ impl Shared {
         if let Some(key) = key
             && let Some((known, fingerprint)) = self.known_key(state, user, key)?
         {
-            if fingerprint != draft.fingerprint {
+            // With another id it is meant to be another message.
+            if fingerprint != draft.fingerprint || id.is_some_and(|id| id != known) {
                 return Err(AcceptError::KeyReused);
             }
             if let Some(repeat) = self.repeat(state, user, known)? {

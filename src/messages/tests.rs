@@ -1,12 +1,12 @@
 //! The queue over a real store: what is forgotten, and what never is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
     config,
     names::{BotName, UserName},
-    store::{Store, testing},
+    store::{ClientNumber, Idempotency, NewMessage, Store, testing},
     users::{Command, User},
 };
 
@@ -153,4 +153,114 @@ async fn a_caller_that_is_gone_before_the_commit_leaves_no_turn() {
     );
     assert!(told.contains(&"send 1".to_owned()), "the message goes on: {told:?}");
     assert!(messages.awaited(user.number).is_empty());
+}
+
+// ---- Idempotency keys.
+
+fn key(name: &str) -> IdempotencyKey {
+    IdempotencyKey { client: None, key: name.to_owned() }
+}
+
+fn text(text: &str) -> Draft {
+    Draft::from_text(text.as_bytes()).unwrap().0
+}
+
+/// A message as it was accepted so long ago.
+async fn accept_earlier(store: &Store, user: &User, id: u64, draft: Draft, name: &str, ago: Duration) {
+    let key = Idempotency { client: ClientNumber(0), key: Fingerprint::of(name.as_bytes()) };
+    let at = Timestamp::now().minus(ago);
+    let record = draft.record(MessageNumber(id), at);
+    let new = NewMessage {
+        user: user.number,
+        id: ClientMessageId::new(id).unwrap(),
+        generated: false,
+        expires_at: at,
+        record,
+        content: draft.content,
+        idempotency: Some(key),
+    };
+    let (sender, done) = tokio::sync::oneshot::channel();
+    let reserved = store.reserve(512).await.unwrap();
+    store.accept_message(new, reserved, |result| sender.send(result).unwrap()).unwrap();
+    done.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_known_for_24_hours_and_then_free_for_another_message() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (_directory, store) = testing::store();
+    let (_, user) = load(&store);
+    accept_earlier(&store, &user, 1, text("old"), "old", 25 * HOUR).await;
+    accept_earlier(&store, &user, 2, text("young"), "young", 23 * HOUR).await;
+    let (messages, user) = load(&store);
+    for number in [1, 2].map(MessageNumber) {
+        let acked = Verdict::Acked("{}".to_owned());
+        messages.finished(user.number, number, Timestamp::now(), acked, |end| store.finish_message(end));
+    }
+    let post = |draft, name| messages.accept(&user, draft, None, Some(key(name)));
+    let young = post(text("young"), "young").await.unwrap();
+    assert_eq!((young.id.get(), young.novelty), (2, Novelty::Repeat));
+    assert!(matches!(post(text("other"), "young").await, Err(AcceptError::KeyReused)));
+    let again = post(text("another"), "old").await.unwrap();
+    assert_eq!(again.novelty, Novelty::New);
+    assert_eq!(post(text("another"), "old").await.unwrap().id, again.id);
+
+    // What forgets the old message leaves the key to the new one.
+    let old = store.accepted_after(MessageNumber(0)).next().unwrap().unwrap();
+    assert_eq!(old.messages[0].id.get(), 1);
+    store.forget_accepted(&old, 0).unwrap();
+    store.settled().await.unwrap();
+    assert!(messages.find(user.number, ClientMessageId::new(1).unwrap()).unwrap().is_none());
+    assert_eq!(post(text("another"), "old").await.unwrap().novelty, Novelty::Repeat);
+}
+
+#[tokio::test]
+async fn a_key_with_another_id_is_another_message() {
+    let (_directory, store) = testing::store();
+    let (messages, user) = load(&store);
+    let id = |id| Some(ClientMessageId::new(id).unwrap());
+    let post = |id, name: &str| messages.accept(&user, text("Hi"), id, Some(key(name)));
+    assert_eq!(post(id(7), "a").await.unwrap().novelty, Novelty::New);
+    for same in [id(7), None] {
+        assert_eq!(post(same, "a").await.unwrap().id.get(), 7);
+    }
+    assert!(matches!(post(id(8), "a").await, Err(AcceptError::KeyReused)));
+    assert!(messages.find(user.number, id(8).unwrap()).unwrap().is_none());
+    // Another key with the same id and content is the same message, too.
+    assert_eq!(post(id(7), "b").await.unwrap().novelty, Novelty::Repeat);
+}
+
+#[tokio::test]
+async fn of_different_messages_under_one_key_or_id_at_once_one_is_accepted() {
+    let (_directory, store) = testing::store();
+    let (messages, user) = load(&store);
+    let texts = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let id = ClientMessageId::new(7).unwrap();
+    let keyed = texts.map(|said| messages.accept(&user, text(said), None, Some(key("k"))));
+    let named = texts.map(|said| messages.accept(&user, text(said), Some(id), None));
+    let (keyed, named) =
+        tokio::join!(futures_util::future::join_all(keyed), futures_util::future::join_all(named));
+    let (accepted, refused): (Vec<_>, Vec<_>) = keyed.iter().partition(|answer| answer.is_ok());
+    assert_eq!((accepted.len(), refused.len()), (1, 7));
+    assert!(refused.iter().all(|answer| matches!(answer, Err(AcceptError::KeyReused))), "{refused:?}");
+    let (accepted, refused): (Vec<_>, Vec<_>) = named.iter().partition(|answer| answer.is_ok());
+    assert_eq!((accepted.len(), refused.len()), (1, 7));
+    assert!(refused.iter().all(|answer| matches!(answer, Err(AcceptError::IdTaken(_)))), "{refused:?}");
+    assert_eq!(messages.queued(user.number), 2);
+}
+
+#[tokio::test]
+async fn a_given_id_that_the_bridge_would_choose_next_is_skipped() {
+    let (_directory, store) = testing::store();
+    let (messages, user) = load(&store);
+    let ahead = Timestamp::now().as_millis() + 60_000;
+    for offset in 0..5 {
+        let id = ClientMessageId::new(ahead + offset).unwrap();
+        messages.accept(&user, text("given"), Some(id), None).await.unwrap();
+    }
+    let (chosen, _) = accept(&messages, &user, "chosen").await;
+    assert!(chosen.get() < ahead, "{chosen}: given ids don't move it");
+    accept_earlier(&store, &user, ahead + 100, text("x"), "x", Duration::ZERO).await;
+    let (next, _) = accept(&messages, &user, "chosen").await;
+    assert!(next > chosen && next.get() < ahead);
 }

@@ -314,8 +314,11 @@ impl Store {
         ];
         for message in &journal.messages {
             writes.push(Write::Remove(keys::message(message.user, message.id)));
-            if let Some(Idempotency { client, key }) = message.idempotency {
-                writes.push(Write::Remove(keys::idempotency(client, message.user, key)));
+            // After a day a key may be used for another message, which it stands for from then on.
+            if let Some(key) = message.idempotency
+                && self.known_key(message.user, key)?.is_some_and(|known| known.id == message.id)
+            {
+                writes.push(Write::Remove(keys::idempotency(key.client, message.user, key.key)));
             }
         }
         self.committer.submit(Transaction { writes, ..Transaction::default() })

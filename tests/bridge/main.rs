@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
 mod api;
+mod bad_input;
 mod breaker;
 mod conversation;
 mod dead_letters;
