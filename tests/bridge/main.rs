@@ -9,6 +9,7 @@ mod conversation;
 mod dead_letters;
 mod delivery;
 mod events;
+mod examples;
 mod front;
 mod hostile;
 mod look_up;
