@@ -18,15 +18,17 @@ mod tests;
 mod turns;
 pub mod urlencoded;
 mod view;
+mod waiting;
 
 pub use content::BotInfo;
 pub use draft::{DraftAndId, DraftError, DraftFault};
 pub use id::{ClientMessageId, InvalidId};
 pub use own::{Arrival, OwnMessage};
-pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty, Until};
+pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
 pub use turns::ReplyTurn;
 pub use view::MessageView;
+pub use waiting::Until;
 
 use bytes::Bytes;
 

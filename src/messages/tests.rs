@@ -126,7 +126,7 @@ async fn there_is_no_turn_where_no_answer_can_come() {
         messages.sent(user.number, MessageNumber(number), Timestamp::now());
         let acked = Verdict::Acked("{}".to_owned());
         messages.finished(user.number, MessageNumber(number), Timestamp::now(), acked, |end| {
-            store.finish_message(end)
+            store.finish_message(end);
         });
     }
     assert!(ask(first).await.unwrap().1.is_none(), "an answer would be taken for one to the second");

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use rtm_bridge::sandbox::{Fault, FaultKind, Push, SocketEnd};
+use rtm_bridge::sandbox::{Fault, FaultKind, Push, ReceivedFrame, SocketEnd};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -33,7 +33,7 @@ impl World {
         let what = format!("{text} at the platform");
         let frame = eventually(&what, || async {
             let frames = self.control().messages(ALICE);
-            frames.iter().map(|frame| frame.json()).find(|frame| frame["message"]["body"] == text)
+            frames.iter().map(ReceivedFrame::json).find(|frame| frame["message"]["body"] == text)
         });
         let id = frame.await["id"].as_u64().unwrap();
         assert_eq!(self.final_status(ALICE, id).await["status"], "acked");
