@@ -220,7 +220,7 @@ async fn bad_paths_queries_and_methods_are_refused() {
         ("POST", with("wait=ack&timeout=%zz"), 400, "malformed_query"),
         ("POST", with("timeout=5s"), 400, "malformed_query"),
         ("POST", with("wait=ack&collect=1s"), 400, "malformed_query"),
-        ("GET", one("wait=reply&collect=1s"), 400, "malformed_query"),
+        ("GET", one("wait=ack&collect=1s"), 400, "malformed_query"),
         ("GET", one("x"), 400, "malformed_query"),
         ("GET", "/v1/users?limit=5".into(), 400, "malformed_query"),
         ("GET", "/v1/users/alice?x=%ff".into(), 400, "malformed_query"),

@@ -46,6 +46,12 @@ pub(super) enum CallError {
     /// Nobody listens there.
     #[error("no bridge answers at {url}; is it running? ({reason})")]
     Unreachable { url: Url, reason: String },
+    /// Whoever answers there shows a certificate that can't be trusted.
+    #[error(
+        "the certificate of {url} can't be trusted ({reason}); call the bridge by a name that its certificate has \
+         (--url), and let SSL_CERT_FILE name the authority's file if it is one of your own"
+    )]
+    Untrusted { url: Url, reason: String },
     /// It took too long.
     #[error("the bridge at {url} did not answer within {} s; is it overloaded or stopped?", limit.as_secs())]
     Silent { url: Url, limit: Duration },
@@ -158,6 +164,7 @@ impl Bridge {
         let url = || self.base.clone();
         let limit = call.patience;
         let failed = |error: &reqwest::Error| match error {
+            error if is_about_trust(error) => CallError::Untrusted { url: url(), reason: cause(error) },
             error if error.is_connect() => CallError::Unreachable { url: url(), reason: cause(error) },
             error if error.is_timeout() => CallError::Silent { url: url(), limit },
             error => CallError::Broken { url: url(), reason: cause(error) },
@@ -257,6 +264,23 @@ fn authorization(token: OsString) -> Option<Result<HeaderValue, CommandError>> {
 }
 
 /// What lies at the bottom of an error, such as `Connection refused (os error 111)`.
+/// Whether a connection failed for its certificate.
+fn is_about_trust(error: &reqwest::Error) -> bool {
+    use std::{error::Error, io};
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        // An I/O error is no source of itself: what it wraps is.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
+}
+
 fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

@@ -64,14 +64,15 @@ pub struct KeyPairError(String);
 impl KeyPair {
     /// Reads and checks both files.
     pub fn read(&self) -> Result<CertifiedKey, KeyPairError> {
-        let read = || match_up(read_certificates(&self.certificate)?, &read_key(&self.key)?);
-        read().map_err(|Invalid { message, help }| match help {
-            Some(help) => KeyPairError(format!(
-                "{message} ({}, {}); {help}",
-                shown(&self.certificate),
-                shown(&self.key)
-            )),
-            None => KeyPairError(format!("{message} ({}, {})", shown(&self.certificate), shown(&self.key))),
+        let told = |Invalid { message, help }: Invalid| match help {
+            Some(help) => format!("{message}; {help}"),
+            None => message,
+        };
+        let chain = read_certificates(&self.certificate).map_err(|error| KeyPairError(told(error)))?;
+        let key = read_key(&self.key).map_err(|error| KeyPairError(told(error)))?;
+        match_up(chain, &key).map_err(|error| {
+            let files = format!("{} and {}", shown(&self.certificate), shown(&self.key));
+            KeyPairError(format!("{files}: {}", told(error)))
         })
     }
 }
