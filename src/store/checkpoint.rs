@@ -147,12 +147,13 @@ impl Shared {
 /// Puts everything into the database, and then the number up to which it has everything.
 pub(super) fn carry_over(job: &Job, nudge: &Nudge<Handle>) -> Result<(), Trouble> {
     let Job { handle, table, counters } = job;
-    for (key, value) in &*table.entries() {
-        match value {
-            Some(value) => handle.db().insert(key, value)?,
-            None => handle.db().remove(key)?,
+    table.for_each(|key, value| {
+        let replaced = match value {
+            Some(value) => handle.db().insert(key, value),
+            None => handle.db().remove(key),
         };
-    }
+        replaced.map(drop)
+    })?;
     // The number must not be on disk before what it speaks of.
     nudge.while_waiting(handle, || handle.db().flush())?;
     handle.db().insert(keys::meta(COUNTERS), counters.to_bytes())?;

@@ -44,19 +44,21 @@ pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Write {
     Put(IVec, IVec),
+    /// The same of a key that never was: if it is removed soon, the database never hears of it.
+    Create(IVec, IVec),
     Remove(IVec),
 }
 
 impl Write {
     pub(super) fn key(&self) -> &IVec {
         match self {
-            Self::Put(key, _) | Self::Remove(key) => key,
+            Self::Put(key, _) | Self::Create(key, _) | Self::Remove(key) => key,
         }
     }
 
     fn size(&self) -> usize {
         match self {
-            Self::Put(key, value) => key.len() + value.len(),
+            Self::Put(key, value) | Self::Create(key, value) => key.len() + value.len(),
             Self::Remove(key) => key.len(),
         }
     }

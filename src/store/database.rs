@@ -321,6 +321,9 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Write(u8, Option<u8>),
+        /// A key that never was, and its removal a little later.
+        Create(u8),
+        RemoveCreated,
         Freeze,
         /// What is frozen gets into the database.
         CarryOver,
@@ -329,6 +332,8 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             20 => (0u8..60, prop::option::weighted(0.7, any::<u8>())).prop_map(|(key, value)| Step::Write(key, value)),
+            4 => any::<u8>().prop_map(Step::Create),
+            4 => Just(Step::RemoveCreated),
             1 => Just(Step::Freeze),
             1 => Just(Step::CarryOver),
         ];
@@ -340,6 +345,8 @@ mod tests {
         handle: Arc<Handle>,
         frozen: Option<Arc<Table>>,
         model: BTreeMap<u8, u8>,
+        /// Keys from 60 to 255 are created once each.
+        created: std::ops::Range<u8>,
     }
 
     impl World {
@@ -347,7 +354,7 @@ mod tests {
             let config = sled::Config::new().temporary(true);
             let handle = Arc::new(Handle::new(config.open().unwrap(), config));
             let database = Database::new(Arc::clone(&handle));
-            Self { database, handle, frozen: None, model: BTreeMap::new() }
+            Self { database, handle, frozen: None, model: BTreeMap::new(), created: 60..60 }
         }
 
         fn act(&mut self, step: &Step) {
@@ -360,18 +367,27 @@ mod tests {
                     self.model.remove(&key);
                     self.database.apply([Write::Remove(IVec::from(&[key]))].iter());
                 }
+                Step::Create(value) if self.created.end < u8::MAX => {
+                    let key = self.created.end;
+                    self.created.end += 1;
+                    self.model.insert(key, value);
+                    self.database.apply([Write::Create(IVec::from(&[key]), IVec::from(&[value]))].iter());
+                }
+                Step::RemoveCreated => {
+                    let Some(key) = self.created.next() else { return };
+                    self.act(&Step::Write(key, None));
+                }
                 Step::Freeze if self.frozen.is_none() => self.frozen = Some(self.database.freeze()),
                 Step::CarryOver => {
                     let Some(frozen) = self.frozen.take() else { return };
-                    for (key, value) in &*frozen.entries() {
-                        match value {
-                            Some(value) => self.handle.db().insert(key, value).unwrap(),
-                            None => self.handle.db().remove(key).unwrap(),
-                        };
-                    }
+                    let carried_over = frozen.for_each(|key, value| match value {
+                        Some(value) => self.handle.db().insert(key, value).map(drop),
+                        None => self.handle.db().remove(key).map(drop),
+                    });
+                    carried_over.unwrap();
                     self.database.thaw();
                 }
-                Step::Freeze => {}
+                Step::Freeze | Step::Create(_) => {}
             }
         }
     }
@@ -385,7 +401,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn tables_and_database_look_like_one(steps in steps(), from in 0u8..60, length in 0u8..60, ends: Vec<bool>) {
+        fn tables_and_database_look_like_one(steps in steps(), from in 0u8..90, length in 0u8..90, ends: Vec<bool>) {
             let mut world = World::new();
             for step in &steps {
                 world.act(step);
@@ -407,7 +423,7 @@ mod tests {
                 };
                 prop_assert_eq!(found.map(plain), wanted.copied());
             }
-            for key in 0..60 {
+            for key in 0..=u8::MAX {
                 let found = world.database.get([key]).unwrap().map(|value| value[0]);
                 prop_assert_eq!(found, world.model.get(&key).copied());
             }

@@ -6,7 +6,7 @@
 //! meanwhile is missed.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry as Slot},
     ops::Bound,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
@@ -21,29 +21,75 @@ const PAGE: usize = 32;
 /// A key with its value, or none if the key is removed.
 pub(super) type Entry = (IVec, Option<IVec>);
 
+/// What was last done to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Last {
+    Put(IVec),
+    /// Put, and no older table and no database has the key.
+    Created(IVec),
+    Removed,
+}
+
+impl Last {
+    fn value(&self) -> Option<&IVec> {
+        match self {
+            Self::Put(value) | Self::Created(value) => Some(value),
+            Self::Removed => None,
+        }
+    }
+}
+
 /// The newest values of some keys.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: RwLock<BTreeMap<IVec, Option<IVec>>>,
+    entries: RwLock<BTreeMap<IVec, Last>>,
 }
 
 impl Table {
     pub(super) fn new(entries: BTreeMap<IVec, Option<IVec>>) -> Self {
+        let last = |value: Option<IVec>| value.map_or(Last::Removed, Last::Put);
+        let entries = entries.into_iter().map(|(key, value)| (key, last(value))).collect();
         Self { entries: RwLock::new(entries) }
     }
 
-    /// Every entry, in order of keys.
-    pub(super) fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<IVec, Option<IVec>>> {
+    /// Hands every entry over, in order of keys, until one fails.
+    pub(super) fn for_each<E>(
+        &self,
+        mut each: impl FnMut(&IVec, Option<&IVec>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.entries().iter().try_for_each(|(key, last)| each(key, last.value()))
+    }
+
+    fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<IVec, Last>> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn apply<'a>(&self, writes: impl Iterator<Item = &'a Write>) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         for write in writes {
-            match write {
-                Write::Put(key, value) => entries.insert(key.clone(), Some(value.clone())),
-                Write::Remove(key) => entries.insert(key.clone(), None),
-            };
+            match (entries.entry(write.key().clone()), write) {
+                (Slot::Vacant(slot), Write::Create(_, value)) => {
+                    slot.insert(Last::Created(value.clone()));
+                }
+                (Slot::Vacant(slot), Write::Put(_, value)) => {
+                    slot.insert(Last::Put(value.clone()));
+                }
+                (Slot::Vacant(slot), Write::Remove(_)) => {
+                    slot.insert(Last::Removed);
+                }
+                (Slot::Occupied(slot), Write::Remove(_)) if matches!(slot.get(), Last::Created(_)) => {
+                    slot.remove();
+                }
+                (Slot::Occupied(mut slot), Write::Remove(_)) => {
+                    slot.insert(Last::Removed);
+                }
+                (Slot::Occupied(mut slot), Write::Put(_, value) | Write::Create(_, value)) => {
+                    match slot.get_mut() {
+                        Last::Put(known) | Last::Created(known) => *known = value.clone(),
+                        removed @ Last::Removed => *removed = Last::Put(value.clone()),
+                    }
+                }
+            }
         }
     }
 }
@@ -63,7 +109,7 @@ impl Tables {
 
     /// What is committed of a key and not in the database; none if only the database knows.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<IVec>> {
-        let of = |table: &Table| table.entries().get(key).cloned();
+        let of = |table: &Table| table.entries().get(key).map(|last| last.value().cloned());
         of(&self.active).or_else(|| of(self.frozen.as_deref()?))
     }
 
@@ -140,7 +186,7 @@ impl Layer {
         {
             let entries = self.table.entries();
             let page = entries.range::<IVec, _>(keys.clone()).take(PAGE);
-            self.front.extend(page.map(|(key, value)| (key.clone(), value.clone())));
+            self.front.extend(page.map(|(key, last)| (key.clone(), last.value().cloned())));
             let rest = self.front.back().map(|(last, _)| (Bound::Excluded(last.clone()), keys.1));
             self.rest = rest.filter(|keys| !is_empty(keys));
         }
@@ -156,8 +202,8 @@ impl Layer {
             && let Some(keys) = self.rest.take()
         {
             let entries = self.table.entries();
-            for (key, value) in entries.range::<IVec, _>(keys.clone()).rev().take(PAGE) {
-                self.back.push_front((key.clone(), value.clone()));
+            for (key, last) in entries.range::<IVec, _>(keys.clone()).rev().take(PAGE) {
+                self.back.push_front((key.clone(), last.value().cloned()));
             }
             let rest = self.back.front().map(|(first, _)| (keys.0, Bound::Excluded(first.clone())));
             self.rest = rest.filter(|keys| !is_empty(keys));

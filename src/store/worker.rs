@@ -311,7 +311,7 @@ impl Worker {
                 None => self.database.get(write.key())?.as_ref().map_or(0, weight),
             };
             let after = match write {
-                Write::Put(_, value) => weight(value),
+                Write::Put(_, value) | Write::Create(_, value) => weight(value),
                 Write::Remove(_) => 0,
             };
             known.insert(write.key(), after);

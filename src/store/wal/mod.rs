@@ -151,7 +151,7 @@ fn replay(files: &[Vec<u8>], in_database: Counters) -> Replay {
         }
         for write in commit.writes().unwrap_or_default() {
             match write {
-                Write::Put(key, value) => replay.writes.insert(key, Some(value)),
+                Write::Put(key, value) | Write::Create(key, value) => replay.writes.insert(key, Some(value)),
                 Write::Remove(key) => replay.writes.insert(key, None),
             };
         }

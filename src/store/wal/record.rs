@@ -46,7 +46,7 @@ impl Encoder {
         let key = write.key();
         self.buffer.extend_from_slice(&(key.len() as u16).to_be_bytes());
         match write {
-            Write::Put(_, value) => {
+            Write::Put(_, value) | Write::Create(_, value) => {
                 self.buffer.extend_from_slice(&(value.len() as u32).to_be_bytes());
                 self.buffer.extend_from_slice(key);
                 self.buffer.extend_from_slice(value);
