@@ -1,13 +1,20 @@
 //! The daemon: opens the store, starts the parts, and ends them in order.
 
 mod orphans;
+mod reload;
+mod webhooks;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::orphans::{FormerUser, Orphans};
+pub use self::reload::{ReloadError, Reloaded};
+use self::{orphans::Orphans, webhooks::Webhooks};
 use crate::{
     api::{
         self, ApiState,
@@ -15,10 +22,9 @@ use crate::{
     },
     clock::Timestamp,
     config::Config,
-    events::{Events, Subscriber, Subscribers, WebhookState},
+    events::{Events, Subscriber, WebhookState},
     letters::{self, DeadLetters, Replayer},
     messages::Messages,
-    names::WebhookName,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
     rtm::{
         platform::{Platform, PlatformError},
@@ -87,12 +93,18 @@ pub enum Failure {
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
+    /// What is in force: `[http]` and `[store]` as they were at the start, the rest as of the last reload.
+    config: Mutex<Arc<Config>>,
+    /// Held by the reload that is under way.
+    reloading: tokio::sync::Mutex<()>,
+    platform: Arc<Platform>,
+    api: ApiState,
     store: Arc<Store>,
     users: Arc<Users>,
     messages: Messages,
     events: Events,
     letters: DeadLetters,
-    dispatchers: Vec<Dispatcher>,
+    webhooks: Mutex<Webhooks>,
     /// What makes dead letters of removed webhooks' events, and what ends old dead letters.
     caretakers: TaskTracker,
     supervisor: Supervisor,
@@ -145,10 +157,10 @@ impl Daemon {
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store)?;
         let letters = DeadLetters::load(store.clone())?;
-        let dispatchers = load_dispatchers(config, &store, &letters)?;
+        let dispatchers = webhooks::load(config, &store, &letters)?;
         let removed = load_removed(config, &store, &letters)?;
         let orphans = Orphans::load(&store, &messages, &numbers)?;
-        let subscribers = subscribers(config, &users, &dispatchers, &removed, &orphans);
+        let subscribers = webhooks::subscribers(config, &users, &dispatchers, removed.iter(), &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         for dispatcher in dispatchers.values() {
             let replayer: Arc<dyn Replayer> = Arc::new(dispatcher.clone());
@@ -160,12 +172,12 @@ impl Daemon {
         }
         let draining = CancellationToken::new();
         let caretakers = TaskTracker::new();
+        let mut webhooks = Webhooks::new(dispatchers);
         for webhook in removed {
-            caretakers.spawn(webhook.bury(events.clone(), draining.clone()));
+            webhooks.bury(webhook, &caretakers, &events, &draining);
         }
         let retention = config.store.dead_letter_retention;
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
-        caretakers.close();
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
         let api_state = ApiState::new(
@@ -188,15 +200,18 @@ impl Daemon {
         health.set_store(health_of(&store.standing().borrow()));
         health.set_progress(Progress::Moving);
         health.set_stage(Stage::Serving);
-        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = dispatchers.len(), "ready");
-        let dispatchers = dispatchers.into_values().collect();
+        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = webhooks.dispatchers.len(), "ready");
         Ok(Self {
+            config: Mutex::new(Arc::new(config.clone())),
+            reloading: tokio::sync::Mutex::default(),
+            platform,
+            api: api_state,
             store,
             users,
             messages,
             events,
             letters,
-            dispatchers,
+            webhooks: Mutex::new(webhooks),
             caretakers,
             supervisor,
             health,
@@ -225,7 +240,7 @@ impl Daemon {
     /// The daemon in numbers.
     pub fn summary(&self) -> Summary {
         let users = self.users.all();
-        let webhooks: Vec<_> = self.dispatchers.iter().map(Dispatcher::status).collect();
+        let webhooks: Vec<_> = self.dispatchers().iter().map(Dispatcher::status).collect();
         Summary {
             users: users.len(),
             connected: users.iter().filter(|user| user.status().state == ConnectionState::Connected).count(),
@@ -233,6 +248,15 @@ impl Daemon {
             backlog: webhooks.iter().map(|webhook| webhook.backlog).sum(),
             failing_webhooks: webhooks.iter().filter(|webhook| webhook.state != WebhookState::Ok).count(),
         }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn dispatchers(&self) -> Vec<Dispatcher> {
+        let webhooks = self.webhooks.lock().unwrap_or_else(PoisonError::into_inner);
+        webhooks.dispatchers.values().cloned().collect()
     }
 
     /// Waits until the daemon can't go on, if ever.
@@ -260,11 +284,13 @@ impl Daemon {
         tracing::info!("shutting down");
         self.health.set_stage(Stage::Draining);
         self.draining.cancel();
+        self.caretakers.close();
+        let dispatchers = self.dispatchers();
         let deliveries = async {
-            for dispatcher in &self.dispatchers {
+            for dispatcher in &dispatchers {
                 dispatcher.stop();
             }
-            for dispatcher in &self.dispatchers {
+            for dispatcher in &dispatchers {
                 dispatcher.finish(DELIVERY_DRAIN).await;
             }
         };
@@ -339,18 +365,6 @@ fn configured_users(config: &Config, store: &Store) -> Result<Users, StoreError>
     Ok(users)
 }
 
-fn load_dispatchers(
-    config: &Config,
-    store: &Arc<Store>,
-    letters: &DeadLetters,
-) -> Result<HashMap<WebhookName, Dispatcher>, webhook::LoadError> {
-    let load = |(name, settings)| {
-        let dispatcher = Dispatcher::load(name, settings, store.clone(), letters.clone())?;
-        Ok((WebhookName::clone(name), dispatcher))
-    };
-    config.webhooks.iter().map(load).collect()
-}
-
 /// Webhooks that are no longer configured and have events left.
 fn load_removed(
     config: &Config,
@@ -364,39 +378,4 @@ fn load_removed(
         }
     }
     Ok(removed)
-}
-
-fn subscribers(
-    config: &Config,
-    users: &Users,
-    dispatchers: &HashMap<WebhookName, Dispatcher>,
-    removed: &[RemovedWebhook],
-    orphans: &[Orphans],
-) -> Subscribers {
-    let subscriber = |dispatcher: &Dispatcher| Arc::new(dispatcher.clone()) as Arc<dyn Subscriber>;
-    let webhooks =
-        dispatchers.iter().map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))).collect();
-    let mut leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>> = HashMap::new();
-    for dispatcher in dispatchers.values() {
-        for user in dispatcher.users_with_backlog() {
-            leftovers.entry(user).or_default().push(subscriber(dispatcher));
-        }
-    }
-    for webhook in removed {
-        for user in webhook.users() {
-            leftovers.entry(user).or_default().push(Arc::new(webhook.clone()));
-        }
-    }
-    let mut routes = HashMap::new();
-    for user in users.all() {
-        let Some(settings) = config.users.get(&user.name) else { continue };
-        let wanted = settings.webhooks.iter().filter_map(|name| dispatchers.get(name));
-        routes.insert(user.number, wanted.map(subscriber).collect());
-    }
-    // A removed user's webhooks are told how its last messages ended.
-    for FormerUser { user, webhooks } in orphans.iter().filter_map(Orphans::former_user) {
-        let wanted = dispatchers.values().filter(|dispatcher| webhooks.contains(&dispatcher.webhook()));
-        routes.insert(user.number, wanted.map(subscriber).collect());
-    }
-    Subscribers { webhooks, routes, leftovers }
 }

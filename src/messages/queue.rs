@@ -75,6 +75,9 @@ pub enum AcceptError {
     /// A frame that is sent only once can't wait for a connection.
     #[error("the user is not connected, and a frame of this kind is not kept for later")]
     NotConnected,
+    /// The user was taken out of the configuration meanwhile.
+    #[error("the user is no longer configured")]
+    UserRemoved,
     /// The store can't take it now.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -98,13 +101,13 @@ pub struct Messages {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
-    pub(super) settings: config::Messages,
     pub(super) state: Mutex<State>,
     pub(super) watchers: Mutex<HashMap<(UserNumber, ClientMessageId), Arc<Notify>>>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) settings: config::Messages,
     pub(super) next_number: u64,
     pub(super) users: HashMap<UserNumber, UserQueue>,
     /// Final messages whose last write is on its way: newer than what the store tells.
@@ -204,6 +207,11 @@ impl Messages {
                 return Ok(record);
             }
         }
+    }
+
+    /// Goes by other settings from the next message on.
+    pub fn reload(&self, settings: config::Messages) {
+        self.shared.lock().settings = settings;
     }
 
     /// How many messages of the user are not final.
@@ -352,6 +360,10 @@ impl Shared {
         reserved: Reserved,
     ) -> Result<Decision, AcceptError> {
         let mut state = self.lock();
+        // Under the lock: once a removed user's messages were ended, none follows.
+        if user.is_removed() {
+            return Err(AcceptError::UserRemoved);
+        }
         if let Some(key) = key
             && let Some((known, fingerprint)) = self.known_key(&state, user.number, key)?
         {
@@ -373,7 +385,7 @@ impl Shared {
             }
         }
         let queued = state.users.get(&user.number).map_or(0, |queue| queue.live.len());
-        if queued >= self.settings.max_queued {
+        if queued >= state.settings.max_queued {
             return Err(AcceptError::QueueFull { queued });
         }
         if draft.expectation == Expectation::Nothing && !user.is_connected() {
@@ -398,7 +410,7 @@ impl Shared {
         };
         let number = MessageNumber(state.next_number);
         let record = draft.record(number, now);
-        let expires_at = now.plus(self.settings.ttl);
+        let expires_at = now.plus(state.settings.ttl);
         let new = NewMessage {
             user: user.number,
             id,

@@ -39,6 +39,14 @@ use crate::{
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
 
+/// What of the configuration a delivery goes by: a reload replaces it, and what is under way ends as it
+/// began.
+#[derive(Debug)]
+struct Setup {
+    settings: config::Webhook,
+    sender: Sender,
+}
+
 /// Delivers one webhook's events. Cloning it is cheap.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
@@ -49,8 +57,6 @@ pub struct Dispatcher {
 struct Shared {
     name: WebhookName,
     number: WebhookNumber,
-    settings: config::Webhook,
-    sender: Sender,
     store: Arc<Store>,
     letters: DeadLetters,
     events: OnceLock<Events>,
@@ -78,7 +84,7 @@ impl Dispatcher {
         let mut gate = Gate::new(settings);
         let mut record = restore_gate(&store, &mut gate, number)?;
         let change = FormatChange::since_last_run(&record, settings);
-        let mut lanes = Lanes::new(if settings.ordered { Order::Kept } else { Order::Lifted });
+        let mut lanes = Lanes::new(order_of(settings));
         // Also of users who no longer have this webhook, or are gone: what they received is delivered.
         for user in store.known_users() {
             restore(&store, &mut lanes, number, user, change)?;
@@ -87,15 +93,14 @@ impl Dispatcher {
             record.format = Some(settings.format);
             store.save_webhook(number, &record);
         }
-        let mut state = State::new(lanes, gate, record, settings.max_in_flight);
+        let setup = Arc::new(Setup { settings: settings.clone(), sender });
+        let mut state = State::new(lanes, gate, record, setup);
         for user in letters.users_with_replays(number)? {
             state.replays.add(user);
         }
         let shared = Shared {
             name: name.clone(),
             number,
-            settings: settings.clone(),
-            sender,
             store,
             letters,
             events: OnceLock::new(),
@@ -116,6 +121,35 @@ impl Dispatcher {
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move { shared.keep_time().await });
         self.shared.pump(&mut self.shared.lock());
+    }
+
+    /// Goes by other settings from the next attempt on. Events, their order and their numbers stay, and so
+    /// do a hold, a disabling, and the body of what was begun.
+    pub fn reconfigure(&self, settings: &config::Webhook, sender: Sender) {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        if state.record.format != Some(settings.format) {
+            for (user, lane) in state.lanes.pin_formats() {
+                // Handed over before the record of the new format: it can't be lost without that one.
+                shared.store.save_lane(shared.number, user, &lane);
+            }
+            state.record.format = Some(settings.format);
+            shared.store.save_webhook(shared.number, &state.record);
+        }
+        let now = Instant::now();
+        state.lanes.set_order(order_of(settings));
+        let before = Arc::clone(&state.setup);
+        state.gate.reconfigure(&before.settings, settings, now);
+        state.replays.set_most(settings.max_in_flight);
+        state.setup = Arc::new(Setup { settings: settings.clone(), sender });
+        // What made deliveries fail is put right, perhaps.
+        state.everything_is_due(now);
+        shared.pump(&mut state);
+    }
+
+    /// Takes no more events: it is no longer configured. What it has stays its own until it is stopped.
+    pub fn retire(&self) {
+        self.shared.lock().is_retired = true;
     }
 
     /// Users whose events are still to be delivered.
@@ -140,6 +174,10 @@ impl Dispatcher {
     }
 }
 
+fn order_of(settings: &config::Webhook) -> Order {
+    if settings.ordered { Order::Kept } else { Order::Lifted }
+}
+
 /// Why a webhook's lanes could not be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -157,12 +195,14 @@ impl Subscriber for Dispatcher {
     }
 
     fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot {
-        let filter = &self.shared.settings.events;
-        let wanted = match source {
-            Source::Live | Source::History => filter.wants_frame(event_type),
-            Source::Bridge => filter.wants_report(event_type),
-        };
-        let sequence = self.shared.lock().lanes.give(user, wanted);
+        let mut state = self.shared.lock();
+        let filter = &state.setup.settings.events;
+        let wanted = !state.is_retired
+            && match source {
+                Source::Live | Source::History => filter.wants_frame(event_type),
+                Source::Bridge => filter.wants_report(event_type),
+            };
+        let sequence = state.lanes.give(user, wanted);
         LaneSlot { webhook: self.shared.number, sequence, wanted }
     }
 
@@ -272,7 +312,7 @@ impl Shared {
                 at: Timestamp::now(),
             };
             let result = tokio::select! {
-                result = self.sender.attempt(&delivery) => result,
+                result = job.setup.sender.attempt(&delivery) => result,
                 () = self.give_up.cancelled() => return,
             };
             next = self.ended(Ended { job: &job, result: &result, began: delivery.at, now: Now::read() });

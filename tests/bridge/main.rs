@@ -13,6 +13,7 @@ mod look_up;
 mod messages;
 mod platform;
 mod recovery;
+mod reload;
 mod renewal;
 mod reports;
 mod shutdown;

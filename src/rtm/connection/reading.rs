@@ -101,7 +101,7 @@ impl<R: Rooms> Connection<R> {
         let received = self.received(incoming, in_reply_to);
         let began = Instant::now();
         let taken = self.offer(incoming.head, received).await;
-        if self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
+        if self.terms.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
             let frame = outgoing::delivery_ack(incoming.head, incoming.at);
             match taken {
                 Some(Reception::Event { durable, .. }) => {

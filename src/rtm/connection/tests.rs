@@ -173,14 +173,18 @@ impl World {
             platform: Arc::new(Platform::new(&settings).unwrap()),
             rooms,
             counters: Arc::default(),
-            limits: SocketLimits {
-                max_frame: settings.max_frame,
-                write_buffer: 1 << 20,
-                connect_timeout: settings.connect_timeout,
-                write_timeout: settings.pong_timeout,
-            },
-            history: config::History::default(),
-            delivery_acks,
+            terms: RwLock::new(Arc::new(Terms {
+                session: Arc::new(session),
+                limits: SocketLimits {
+                    max_frame: settings.max_frame,
+                    write_buffer: 1 << 20,
+                    connect_timeout: settings.connect_timeout,
+                    write_timeout: settings.pong_timeout,
+                },
+                history: config::History::default(),
+                delivery_acks,
+                bots: [(BotName::new("support").unwrap(), Arc::new(bot()))].into(),
+            })),
         };
         let user = Arc::new(User::new(
             UserName::new("alice").unwrap(),
@@ -203,7 +207,7 @@ impl World {
         };
         let counters = shared.counters.clone();
         let stop = CancellationToken::new();
-        let session = Session::new(Arc::new(session), beginnings, Now::read());
+        let session = Session::new(shared.terms().session.clone(), beginnings, Now::read());
         let connection = Connection::new(Arc::new(shared), who, session, stop.clone());
         let running = connection.run();
         assert!(size_of_val(&running) < 4096, "an idle user is small: {} bytes", size_of_val(&running));

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{Action, NotSent, SessionSettings};
 use crate::{
     clock::Now,
+    config::Rate,
     messages::{Certainty, ClientMessageId, Expectation, FinalReason, MessageNumber, QueuedMessage, Verdict},
     rate::Bucket,
 };
@@ -118,6 +119,12 @@ impl Outbox {
             rate_gate: None,
             sweep_at: None,
         }
+    }
+
+    /// Goes by another rate from now on.
+    pub(super) fn set_rate(&mut self, rate: Option<Rate>) {
+        self.rate = rate.map(Bucket::of);
+        self.rate_gate = None;
     }
 
     /// The user's latest message that was sent.

@@ -140,7 +140,7 @@ impl Shared {
             Outcome::Refused => self.bury(state, ended, REFUSED),
             Outcome::Gone => self.retry_at(state, ended, now.mono),
             Outcome::Retry { .. } => {
-                if state.gate.age(job.event().received_at, now.wall) >= self.settings.max_age {
+                if state.gate.age(job.event().received_at, now.wall) >= state.setup.settings.max_age {
                     self.bury(state, ended, TOO_LATE);
                 } else {
                     let at = now.mono + self.delay(state, job.started.attempts);
@@ -152,7 +152,7 @@ impl Shared {
 
     /// How long an event waits that was tried so often before this attempt.
     pub(super) fn delay(&self, state: &mut State, attempts: u32) -> Duration {
-        let config::Webhook { backoff_min, backoff_max, .. } = self.settings;
+        let config::Webhook { backoff_min, backoff_max, .. } = state.setup.settings;
         Backoff::resumed(backoff_min, backoff_max, attempts).next(&mut state.rng)
     }
 
