@@ -1,6 +1,7 @@
 //! The daemon: opens the store, starts the parts, and ends them in order.
 
 mod orphans;
+mod pulse;
 mod reload;
 mod webhooks;
 
@@ -14,7 +15,11 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::reload::{ReloadError, Reloaded};
-use self::{orphans::Orphans, webhooks::Webhooks};
+use self::{
+    orphans::Orphans,
+    pulse::Vitals,
+    webhooks::{SharedWebhooks, Webhooks},
+};
 use crate::{
     api::{
         self, ApiState,
@@ -32,7 +37,7 @@ use crate::{
     },
     store::{OpenError, Standing, Store, StoreError, UserNumber},
     users::{ConnectionState, User, Users},
-    webhook::{self, Dispatcher, RemovedWebhook},
+    webhook::{self, RemovedWebhook},
 };
 
 /// How long requests in flight have to finish at the end.
@@ -65,6 +70,23 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A listener that the service manager opened can't be used.
+    #[error("the {0} socket from the service manager can't be used: {1}")]
+    Adopt(&'static str, std::io::Error),
+    /// Without clients, everyone who reaches the listeners could do everything.
+    #[error(
+        "the service manager's socket {0} is not on loopback, and there are no [clients]: everyone could post; add a client, or change the socket unit"
+    )]
+    Exposed(SocketAddr),
+}
+
+/// Listeners that are open already; what is missing is opened.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For the API.
+    pub api: Option<std::net::TcpListener>,
+    /// For health and metrics.
+    pub ops: Option<std::net::TcpListener>,
 }
 
 impl StartError {
@@ -72,7 +94,7 @@ impl StartError {
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Open(error) => error.needs_a_person(),
-            Self::Store(_) | Self::Platform(_) => true,
+            Self::Store(_) | Self::Platform(_) | Self::Adopt(..) | Self::Exposed(_) => true,
             Self::Webhook(webhook::LoadError::Sender(_)) => true,
             Self::Webhook(webhook::LoadError::Store(_)) | Self::Users(_) | Self::Bind(_) => false,
         }
@@ -104,7 +126,7 @@ pub struct Daemon {
     messages: Messages,
     events: Events,
     letters: DeadLetters,
-    webhooks: Mutex<Webhooks>,
+    webhooks: SharedWebhooks,
     /// What makes dead letters of removed webhooks' events, and what ends old dead letters.
     caretakers: TaskTracker,
     supervisor: Supervisor,
@@ -124,6 +146,8 @@ pub struct Summary {
     pub connected: usize,
     /// Messages that are not final.
     pub queued: usize,
+    /// Dead letters.
+    pub dead_letters: u64,
     /// Events that are not delivered.
     pub backlog: u64,
     /// Webhooks that don't take events at the moment.
@@ -132,11 +156,11 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { users, connected, queued, backlog, failing_webhooks } = self;
-        write!(
-            f,
-            "{connected}/{users} users connected, {queued} messages queued, {backlog} events undelivered"
-        )?;
+        let Self { users, connected, queued, dead_letters, backlog, failing_webhooks } = self;
+        write!(f, "{connected}/{users} users connected, {queued} queued, {dead_letters} dead letters")?;
+        if *backlog > 0 {
+            write!(f, ", {backlog} events undelivered")?;
+        }
         if *failing_webhooks > 0 {
             write!(f, ", {failing_webhooks} webhooks failing")?;
         }
@@ -148,9 +172,14 @@ impl Daemon {
     /// Starts everything. When this returns, the store is open and both listeners answer; users are
     /// still connecting.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_on(Listeners::default(), config).await
+    }
+
+    /// As [`Daemon::start`], on these listeners.
+    pub async fn start_on(listeners: Listeners, config: &Config) -> Result<Self, StartError> {
         // A port in use is found out before the store is touched.
-        let api_server = Server::bind(config.http.api).await?;
-        let ops_server = Server::bind(config.http.ops).await?;
+        let api_server = listen("api", listeners.api, config.http.api, config).await?;
+        let ops_server = listen("ops", listeners.ops, config.http.ops, config).await?;
         let platform = Arc::new(Platform::new(&config.platform)?);
         let store = open_store(config).await?;
         let users = Arc::new(configured_users(config, &store)?);
@@ -197,10 +226,15 @@ impl Daemon {
             tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone())),
         ];
         tokio::spawn(follow_store(store.clone(), events.clone(), health.clone(), draining.clone()));
+        let count = webhooks.dispatchers.len();
+        let webhooks = SharedWebhooks::new(webhooks);
+        let vitals = Vitals { store: store.clone(), users: users.clone(), webhooks: webhooks.clone() };
+        let patience = 2 * config.platform.pong_timeout;
+        tokio::spawn(pulse::watch(vitals, health.clone(), patience, draining.clone()));
         health.set_store(health_of(&store.standing().borrow()));
         health.set_progress(Progress::Moving);
         health.set_stage(Stage::Serving);
-        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = webhooks.dispatchers.len(), "ready");
+        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = count, "ready");
         Ok(Self {
             config: Mutex::new(Arc::new(config.clone())),
             reloading: tokio::sync::Mutex::default(),
@@ -211,7 +245,7 @@ impl Daemon {
             messages,
             events,
             letters,
-            webhooks: Mutex::new(webhooks),
+            webhooks,
             caretakers,
             supervisor,
             health,
@@ -240,23 +274,25 @@ impl Daemon {
     /// The daemon in numbers.
     pub fn summary(&self) -> Summary {
         let users = self.users.all();
-        let webhooks: Vec<_> = self.dispatchers().iter().map(Dispatcher::status).collect();
+        let webhooks: Vec<_> =
+            self.webhooks.dispatchers().iter().map(|(_, dispatcher)| dispatcher.status()).collect();
         Summary {
             users: users.len(),
             connected: users.iter().filter(|user| user.status().state == ConnectionState::Connected).count(),
             queued: users.iter().map(|user| self.messages.queued(user.number)).sum(),
+            dead_letters: self.letters.total(),
             backlog: webhooks.iter().map(|webhook| webhook.backlog).sum(),
             failing_webhooks: webhooks.iter().filter(|webhook| webhook.state != WebhookState::Ok).count(),
         }
     }
 
-    fn config(&self) -> Arc<Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether commits, dispatch and sessions go on.
+    pub fn progress(&self) -> Progress {
+        self.health.progress()
     }
 
-    fn dispatchers(&self) -> Vec<Dispatcher> {
-        let webhooks = self.webhooks.lock().unwrap_or_else(PoisonError::into_inner);
-        webhooks.dispatchers.values().cloned().collect()
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the daemon can't go on, if ever.
@@ -285,12 +321,12 @@ impl Daemon {
         self.health.set_stage(Stage::Draining);
         self.draining.cancel();
         self.caretakers.close();
-        let dispatchers = self.dispatchers();
+        let dispatchers = self.webhooks.dispatchers();
         let deliveries = async {
-            for dispatcher in &dispatchers {
+            for (_, dispatcher) in &dispatchers {
                 dispatcher.stop();
             }
-            for dispatcher in &dispatchers {
+            for (_, dispatcher) in &dispatchers {
                 dispatcher.finish(DELIVERY_DRAIN).await;
             }
         };
@@ -316,6 +352,25 @@ impl Daemon {
             ),
         }
     }
+}
+
+/// The service manager's listener, if there is one, else a new one.
+async fn listen(
+    name: &'static str,
+    given: Option<std::net::TcpListener>,
+    address: SocketAddr,
+    config: &Config,
+) -> Result<Server, StartError> {
+    let Some(given) = given else { return Ok(Server::bind(address).await?) };
+    let server = Server::adopt(given).map_err(|error| StartError::Adopt(name, error))?;
+    let local = server.local_addr();
+    if config.clients.is_empty() && !local.ip().is_loopback() {
+        return Err(StartError::Exposed(local));
+    }
+    if local != address {
+        tracing::warn!(socket = %local, configured = %address, "the {name} listener is the service manager's socket, which is not at the configured address");
+    }
+    Ok(server)
 }
 
 /// Keeps readiness in step with the store; when it could not be written for a while, removes what could

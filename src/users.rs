@@ -150,14 +150,22 @@ pub enum Command {
 /// Commands on their way to a session. Bounded by what may be queued (`messages.max_queued`).
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    commands: Mutex<VecDeque<Command>>,
+    inside: Mutex<Inside>,
     posted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    commands: VecDeque<Command>,
+    /// How many were taken out.
+    taken: u64,
 }
 
 impl Mailbox {
     /// Puts a command in.
     pub fn post(&self, command: Command) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let commands = &mut inside.commands;
         // Asked several times, it is still one reconnect: a caller in a loop fills no memory.
         let is_asked_again = matches!(
             (&command, commands.back()),
@@ -167,19 +175,27 @@ impl Mailbox {
         if !is_asked_again {
             commands.push_back(command);
         }
-        drop(commands);
+        drop(inside);
         self.posted.notify_one();
     }
 
     /// Takes the oldest command, if there is one.
     pub fn try_take(&self) -> Option<Command> {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inside { commands, taken } = &mut *inside;
         let command = commands.pop_front();
+        *taken += u64::from(command.is_some());
         if commands.is_empty() && commands.capacity() > 16 {
             // An idle user holds no buffer.
             *commands = VecDeque::new();
         }
         command
+    }
+
+    /// How many commands were taken out so far, if one waits.
+    pub fn waits_after(&self) -> Option<u64> {
+        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        (!inside.commands.is_empty()).then_some(inside.taken)
     }
 
     /// Waits for a command. Cancel-safe. One session waits at a time.

@@ -16,6 +16,7 @@ mod reconnect;
 mod run;
 mod sandbox;
 mod send;
+mod service;
 mod settings;
 mod status;
 mod store;

@@ -65,9 +65,13 @@ impl Config {
             ("platform", old.platform != new.platform),
             ("messages", old.messages != new.messages),
             ("history", old.history != new.history),
-            ("log", old.log != new.log),
+            ("log", old.log.level != new.log.level),
         ];
-        let restart = [("http", old.http != new.http), ("store", old.store != new.store)];
+        let restart = [
+            ("http", old.http != new.http),
+            ("store", old.store != new.store),
+            ("log", old.log.format != new.log.format),
+        ];
         Changes {
             users: delta(&old.users, &new.users),
             bots: delta(&old.bots, &new.bots),

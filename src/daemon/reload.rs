@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -150,7 +150,7 @@ impl Daemon {
         }
         let mut added = BTreeMap::new();
         for name in &changes.webhooks.added {
-            let burial = self.webhooks().exhume(name);
+            let burial = self.webhooks.lock().exhume(name);
             if let Some(burial) = burial {
                 // One that returns takes up what is left.
                 burial.stop().await;
@@ -226,7 +226,7 @@ impl Daemon {
         added: BTreeMap<WebhookName, Dispatcher>,
         senders: BTreeMap<WebhookName, Sender>,
     ) {
-        let mut webhooks = self.webhooks();
+        let mut webhooks = self.webhooks.lock();
         for (name, dispatcher) in added {
             let replayer: Arc<dyn Replayer> = Arc::new(dispatcher.clone());
             self.letters.connect(dispatcher.webhook(), replayer);
@@ -250,7 +250,7 @@ impl Daemon {
 
     /// From now on, events go where `config` says.
     fn subscribe(&self, config: &Config) {
-        let webhooks = self.webhooks();
+        let webhooks = self.webhooks.lock();
         let Webhooks { dispatchers, .. } = &*webhooks;
         let subscribers = webhooks::subscribers(config, &self.users, dispatchers, webhooks.removed(), &[]);
         self.events.resubscribe(subscribers);
@@ -285,7 +285,7 @@ impl Daemon {
 
     /// Ends a webhook that is no longer configured: its backlog becomes dead letters.
     async fn remove_webhook(&self, config: &Config, name: &WebhookName) {
-        let Some(dispatcher) = self.webhooks().dispatchers.get(name).cloned() else { return };
+        let Some(dispatcher) = self.webhooks.lock().dispatchers.get(name).cloned() else { return };
         // What was given a place before it was retired is in its lanes then.
         let arrived = self.settled().await;
         dispatcher.stop();
@@ -297,7 +297,7 @@ impl Daemon {
         }
         match RemovedWebhook::load(&self.store, &self.letters, dispatcher.webhook()) {
             Ok(removed) => {
-                let mut webhooks = self.webhooks();
+                let mut webhooks = self.webhooks.lock();
                 webhooks.dispatchers.remove(name);
                 if let Some(removed) = removed {
                     webhooks.bury(removed, &self.caretakers, &self.events, &self.draining);
@@ -318,10 +318,6 @@ impl Daemon {
             Ok(Ok(())) => Settled::Yes,
             Ok(Err(_)) | Err(_) => Settled::No,
         }
-    }
-
-    fn webhooks(&self) -> MutexGuard<'_, Webhooks> {
-        self.webhooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::task::JoinHandle;
@@ -18,6 +18,25 @@ use crate::{
     users::Users,
     webhook::{self, Dispatcher, RemovedWebhook},
 };
+
+/// The webhooks, for several at once. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub(super) struct SharedWebhooks(Arc<Mutex<Webhooks>>);
+
+impl SharedWebhooks {
+    pub(super) fn new(webhooks: Webhooks) -> Self {
+        Self(Arc::new(Mutex::new(webhooks)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Webhooks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each that is configured, and one that is being removed.
+    pub(super) fn dispatchers(&self) -> Vec<(WebhookName, Dispatcher)> {
+        self.lock().dispatchers.iter().map(|(name, dispatcher)| (name.clone(), dispatcher.clone())).collect()
+    }
+}
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -312,6 +312,11 @@ impl Lanes {
         }
     }
 
+    /// Whether a lane has something to start.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// An attempt failed, and another will follow.
     pub fn attempted(
         &mut self,

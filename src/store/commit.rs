@@ -318,6 +318,11 @@ impl Committer {
         self.shared.commits.subscribe()
     }
 
+    /// Whether anybody waits for a commit.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.shared.space.available_permits() < QUEUE_BYTES || self.shared.lock().transactions > 0
+    }
+
     /// Commits what is queued, and ends the thread.
     pub(super) fn close(&self) {
         {

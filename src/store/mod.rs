@@ -200,6 +200,11 @@ impl Store {
         self.committer.commits()
     }
 
+    /// Whether anybody waits for a commit now.
+    pub fn is_awaited(&self) -> bool {
+        self.committer.is_awaited()
+    }
+
     /// Bytes on disk.
     pub fn size_on_disk(&self) -> u64 {
         database::log_size(&open::database_in(&self.path)) + self.payloads.bytes()

@@ -147,6 +147,13 @@ impl Dispatcher {
         shared.pump(&mut state);
     }
 
+    /// How many attempts were begun so far, if something may go out now and doesn't: if that lasts, the
+    /// dispatcher hangs.
+    pub fn lingers_after(&self) -> Option<u64> {
+        let lingers = self.shared.lock().lingers_after(Instant::now());
+        lingers.filter(|_| self.shared.events.get().is_some() && !self.shared.stop.is_cancelled())
+    }
+
     /// Takes no more events: it is no longer configured. What it has stays its own until it is stopped.
     pub fn retire(&self) {
         self.shared.lock().is_retired = true;

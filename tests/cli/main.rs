@@ -7,4 +7,5 @@ mod bridge;
 mod check;
 mod dead_letters;
 mod servers;
+mod service;
 mod support;

@@ -31,7 +31,9 @@ pub fn command(arguments: &[&str]) -> Command {
     for name in ["CONFIG", "URL", "TOKEN", "WEBHOOK_SECRET"] {
         command.env_remove(format!("RTM_BRIDGE_{name}"));
     }
-    for name in ["RUST_LOG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "STATE_DIRECTORY"] {
+    for name in
+        ["RUST_LOG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY"]
+    {
         command.env_remove(name);
     }
     command
@@ -75,12 +77,22 @@ impl Running {
         Self { child, stdout, stderr }
     }
 
-    /// Interrupts it, as Ctrl-C does, and gives its exit code.
-    pub async fn interrupt(mut self) -> Option<i32> {
+    /// Sends it a signal, such as `HUP`.
+    pub async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it still runs").to_string();
-        let kill = Command::new("kill").args(["-INT", &id]).status();
+        let kill = Command::new("kill").args(["-s", name, &id]).status();
         assert!(within("the signal", kill).await.unwrap().success());
-        within("the end after Ctrl-C", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Waits for its end, and gives its exit code.
+    pub async fn end(mut self) -> Option<i32> {
+        within("the end", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Interrupts it, as Ctrl-C does, and gives its exit code.
+    pub async fn interrupt(self) -> Option<i32> {
+        self.signal("INT").await;
+        self.end().await
     }
 }
 
@@ -111,7 +123,7 @@ pub struct World {
     pub daemon: Running,
     pub config: String,
     pub url: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The token of the client `operator`, who may do everything.
@@ -125,6 +137,11 @@ impl World {
 
     /// With more in its configuration; alice is connected.
     pub async fn start_with(more: &str) -> Self {
+        Self::start_as(more, |command| command).await
+    }
+
+    /// As [`World::start_with`], with the daemon's command changed.
+    pub async fn start_as(more: &str, change: impl FnOnce(Command) -> Command) -> Self {
         let mut options = SandboxOptions::default();
         options.settings.welcome = None;
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -136,14 +153,20 @@ impl World {
             file
         };
         let daemon = write("daemon.toml", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let mut daemon = Running::start(command(&["--config", &daemon]));
+        let mut daemon = Running::start(change(command(&["--config", &daemon])));
         let ready = line_with(&mut daemon.stderr, "ready api=").await;
         let api = ready.split_whitespace().find_map(|word| word.strip_prefix("api=")).unwrap();
         let api: SocketAddr = api.parse().unwrap();
         let config = write("bridge.toml", api);
         // The platform knows of the connection a moment before the bridge does: not a matter here.
         within("alice's connection", sandbox.control().wait_connected("alice", 1)).await;
-        Self { sandbox, daemon, config, url: format!("http://{api}"), _directory: directory }
+        Self { sandbox, daemon, config, url: format!("http://{api}"), directory }
+    }
+
+    /// Gives the daemon another configuration to reload: `more` in the place of the one before.
+    pub fn rewrite(&self, more: &str) {
+        let text = configuration(&self.sandbox, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), more);
+        std::fs::write(self.directory.path().join("daemon.toml"), text).unwrap();
     }
 
     /// A command that finds this bridge through its configuration.

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) last_outcome: Option<LastOutcome>,
     pub(super) trouble: Trouble,
     pub(super) counts: DeliveryCounts,
+    /// Attempts that were begun.
+    begun: u64,
 }
 
 /// Whether the log says that the webhook fails.
@@ -119,6 +121,7 @@ impl State {
             last_outcome: None,
             trouble: Trouble::None,
             counts: DeliveryCounts::default(),
+            begun: 0,
         }
     }
 
@@ -134,6 +137,7 @@ impl State {
             match self.gate.admission_of(job.user, now.mono) {
                 Admission::Go => {
                     self.gate.started(now.mono);
+                    self.begun += 1;
                     if let Errand::Lane = job.errand {
                         self.replays.live_started();
                     }
@@ -222,6 +226,13 @@ impl State {
         let waiting = std::mem::take(&mut self.due);
         self.due = waiting.into_iter().map(|((at, event), user)| ((at.min(now), event), user)).collect();
         self.replays.everything_is_due();
+    }
+
+    /// How many attempts were begun so far, if something may go out now and doesn't.
+    pub(super) fn lingers_after(&self, now: Instant) -> Option<u64> {
+        let is_due = self.due.keys().next().is_some_and(|(at, _)| *at <= now);
+        let is_ready = self.lanes.has_ready() && self.load_again.is_none();
+        (self.gate.admission(now) == Admission::Go && (is_due || is_ready)).then_some(self.begun)
     }
 
     /// When something may be sent again that may not be now.
