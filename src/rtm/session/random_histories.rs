@@ -47,6 +47,8 @@ enum Event {
     TellTheTime,
     WallJump(i64),
     Reconnect,
+    /// The configuration changed, its credentials perhaps.
+    Reconfigure(bool),
 }
 
 const FRAMES: [&str; 5] = [
@@ -85,6 +87,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::TellTheTime),
         1 => (-2_000_000i64..2_000_000).prop_map(Event::WallJump),
         1 => Just(Event::Reconnect),
+        1 => any::<bool>().prop_map(Event::Reconfigure),
     ]
 }
 
@@ -435,6 +438,13 @@ impl World {
                 self.now.wall = if millis < 0 { wall.minus(span) } else { wall.plus(span) };
             }
             Event::Reconnect => self.feed(Input::ReconnectRequested),
+            Event::Reconfigure(others) => {
+                let in_flight = self.in_flight;
+                let settings =
+                    SessionSettings { in_flight, backoff_max: Duration::from_secs(4), ..settings() };
+                let credentials = if others { [9; 16] } else { CREDENTIALS };
+                self.feed(Input::Reconfigured { settings: Arc::new(settings), credentials });
+            }
             Event::NotSent(_) => {}
         }
     }
