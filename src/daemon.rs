@@ -1,5 +1,6 @@
 //! The daemon: opens the store, starts the parts, and ends them in order.
 
+mod metrics;
 mod orphans;
 mod pulse;
 mod reload;
@@ -16,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::reload::{ReloadError, Reloaded};
 use self::{
+    metrics::Measured,
     orphans::Orphans,
     pulse::Vitals,
     webhooks::{SharedWebhooks, Webhooks},
@@ -217,7 +219,19 @@ impl Daemon {
             letters.clone(),
             draining.clone(),
         );
-        let ops_state = OpsState { health: health.clone(), users: users.clone() };
+        let webhook_count = webhooks.dispatchers.len();
+        let webhooks = SharedWebhooks::new(webhooks);
+        let metrics = metrics::registry(Measured {
+            store: store.clone(),
+            users: users.clone(),
+            messages: messages.clone(),
+            events: events.clone(),
+            letters: letters.clone(),
+            webhooks: webhooks.clone(),
+            rtm: supervisor.counters().clone(),
+            health: health.clone(),
+        });
+        let ops_state = OpsState { health: health.clone(), users: users.clone(), metrics: Arc::new(metrics) };
         let limits = Limits::new(&config.http, API_DRAIN);
         let (api_address, ops_address) = (api_server.local_addr(), ops_server.local_addr());
         let ops_router = ops::router(ops_state, &api_state);
@@ -226,15 +240,13 @@ impl Daemon {
             tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone())),
         ];
         tokio::spawn(follow_store(store.clone(), events.clone(), health.clone(), draining.clone()));
-        let count = webhooks.dispatchers.len();
-        let webhooks = SharedWebhooks::new(webhooks);
         let vitals = Vitals { store: store.clone(), users: users.clone(), webhooks: webhooks.clone() };
         let patience = 2 * config.platform.pong_timeout;
         tokio::spawn(pulse::watch(vitals, health.clone(), patience, draining.clone()));
         health.set_store(health_of(&store.standing().borrow()));
         health.set_progress(Progress::Moving);
         health.set_stage(Stage::Serving);
-        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = count, "ready");
+        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = webhook_count, "ready");
         Ok(Self {
             config: Mutex::new(Arc::new(config.clone())),
             reloading: tokio::sync::Mutex::default(),

@@ -359,6 +359,13 @@ impl Lanes {
         self.lanes.iter().filter(|(_, lane)| lane.unfinished() > 0).map(|(user, _)| *user)
     }
 
+    /// The oldest event that a lane may not have finished, as far as that is known without the store: whose,
+    /// and its number. There is none that is older.
+    pub fn oldest(&self) -> Option<(UserNumber, u64)> {
+        let open = self.lanes.iter().filter(|(_, lane)| lane.unfinished() > 0);
+        open.map(|(user, lane)| (*user, lane.first_open())).min_by_key(|(_, event)| *event)
+    }
+
     /// How many events of the user's lane are not finished.
     pub fn undelivered(&self, user: UserNumber) -> u64 {
         self.lanes.get(&user).map_or(0, Lane::unfinished)

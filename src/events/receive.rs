@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Event, EventId, Source, Speaker, Subscriber,
+    Event, EventCounters, EventId, Source, Speaker, Subscriber,
     memory::{Mark, RepeatMemory},
     retention::Retention,
     text::speaker,
@@ -74,6 +74,7 @@ pub struct Events {
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) messages: Messages,
+    counters: EventCounters,
     memory: Mutex<RepeatMemory>,
     retention: Mutex<Retention>,
     /// Users whose conversation a human agent has taken over.
@@ -143,6 +144,7 @@ impl Events {
         let shared = Shared {
             store,
             messages,
+            counters: EventCounters::default(),
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
@@ -198,7 +200,13 @@ impl Events {
         let Stored { id, durable } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
             self.shared.store.append_event(event, reserved, on_durable)
         })?;
+        self.shared.counters.received(head.kind.as_deref().unwrap_or_default());
         Ok(Reception::Event { id, durable })
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &EventCounters {
+        &self.shared.counters
     }
 
     /// An event of the user, as long as it is kept.

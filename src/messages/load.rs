@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Certainty, ClientMessageId, MessageNumber, Messages,
+    Certainty, ClientMessageId, MessageCounters, MessageNumber, Messages,
     queue::{Commit, Live, Shared, State, UserQueue},
     retention::Retention,
 };
@@ -48,7 +48,12 @@ impl Messages {
         let next_number = retention.next_number();
         restore_last_sent(&store, &mut users, &last_final)?;
         let state = State { settings, next_number, users, finishing: HashMap::new(), retention };
-        let shared = Shared { store, state: Mutex::new(state), watchers: Mutex::default() };
+        let shared = Shared {
+            store,
+            counters: MessageCounters::default(),
+            state: Mutex::new(state),
+            watchers: Mutex::default(),
+        };
         let messages = Self { shared: Arc::new(shared) };
         messages.shared.forget_old();
         Ok(messages)

@@ -9,8 +9,8 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Certainty, ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageNumber,
-    MessageRecord, MessageStatus, QueuedMessage, Verdict, retention::Retention,
+    Certainty, ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageCounters,
+    MessageNumber, MessageRecord, MessageStatus, QueuedMessage, Verdict, retention::Retention,
 };
 use crate::{
     clock::Timestamp,
@@ -101,6 +101,7 @@ pub struct Messages {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
+    pub(super) counters: MessageCounters,
     pub(super) state: Mutex<State>,
     pub(super) watchers: Mutex<HashMap<(UserNumber, ClientMessageId), Arc<Notify>>>,
 }
@@ -214,6 +215,16 @@ impl Messages {
         self.shared.lock().settings = settings;
     }
 
+    /// What was counted.
+    pub fn counters(&self) -> &MessageCounters {
+        &self.shared.counters
+    }
+
+    /// How many messages of all users are not final.
+    pub fn queued_of_all(&self) -> usize {
+        self.shared.lock().users.values().map(|queue| queue.live.len()).sum()
+    }
+
     /// How many messages of the user are not final.
     pub fn queued(&self, user: UserNumber) -> usize {
         self.shared.lock().users.get(&user).map_or(0, |queue| queue.live.len())
@@ -274,6 +285,7 @@ impl Messages {
         let Some(live) = queue.live.remove(&number) else { return };
         queue.by_id.remove(&live.id);
         let Live { id, mut record, .. } = live;
+        self.shared.counters.ended(&verdict, &record, at);
         verdict.apply(&mut record, at);
         tracing::debug!(user = user.0, message = %id, status = ?record.status, reason = ?record.reason, "message is final");
         state.finishing.insert((user, id), record.clone());
@@ -447,6 +459,7 @@ impl Shared {
             Ok(()) => {
                 let Some(live) = queue.live.get_mut(&number) else { return };
                 user.mailbox.post(Command::Send(live.queued(number)));
+                self.counters.accepted.add_one();
                 std::mem::replace(&mut live.commit, Commit::Done)
             }
             Err(_) => {

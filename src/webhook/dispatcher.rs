@@ -32,10 +32,16 @@ use crate::{
         lanes::{LaneEvent, Lanes, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
+    metrics::{Histogram, Observed},
     names::WebhookName,
-    store::{LaneSlot, Store, StoreError, UserNumber, WebhookNumber},
+    store::{LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
 };
 
+/// From an event's receipt to its 2xx: at once, after a few retries, after an outage.
+const DELIVERY_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
+    86_400.0,
+];
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
 
@@ -65,6 +71,8 @@ struct Shared {
     stop: CancellationToken,
     /// Deliveries under way end without an outcome.
     give_up: CancellationToken,
+    /// From an event's receipt to its 2xx.
+    delivery_seconds: Histogram,
     /// Something is due earlier than it was.
     earlier: Notify,
     state: Mutex<State>,
@@ -108,6 +116,7 @@ impl Dispatcher {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
+            delivery_seconds: Histogram::new(DELIVERY_SECONDS),
             earlier: Notify::new(),
             state: Mutex::new(state),
         };
@@ -152,6 +161,21 @@ impl Dispatcher {
     pub fn lingers_after(&self) -> Option<u64> {
         let lingers = self.shared.lock().lingers_after(Instant::now());
         lingers.filter(|_| self.shared.events.get().is_some() && !self.shared.stop.is_cancelled())
+    }
+
+    /// How long deliveries took.
+    pub fn delivery_seconds(&self) -> Observed {
+        self.shared.delivery_seconds.observed()
+    }
+
+    /// When the oldest event was received that is not delivered. Reads the store.
+    pub fn oldest_undelivered(&self) -> Option<Timestamp> {
+        let (user, first) = self.shared.lock().lanes.oldest()?;
+        let wanted = |event: &StoredEvent| {
+            event.slots.iter().any(|slot| slot.webhook == self.shared.number && slot.wanted)
+        };
+        let stored = self.shared.store.events_after(user, first.saturating_sub(1)).take(LOOK_AT_MOST);
+        stored.filter_map(Result::ok).find(wanted).map(|event| event.received_at)
     }
 
     /// Takes no more events: it is no longer configured. What it has stays its own until it is stopped.

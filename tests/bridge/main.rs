@@ -11,6 +11,7 @@ mod events;
 mod front;
 mod look_up;
 mod messages;
+mod metrics;
 mod platform;
 mod recovery;
 mod reload;

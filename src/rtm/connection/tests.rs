@@ -24,9 +24,9 @@ use crate::{
     config,
     events::{EventId, Received, Reception},
     messages::{Certainty, Expectation, MessageContent, OwnMessage, QueuedMessage, Verdict},
+    metrics::Counter,
     names::{BotName, UserName},
     rtm::{
-        counters::Counter,
         frame::FrameHead,
         session::{Beginnings, SessionSettings},
         testing::{bot, platform_settings, read_request},

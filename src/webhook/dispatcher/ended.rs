@@ -136,7 +136,7 @@ impl Shared {
     fn lane_goes_on(&self, state: &mut State, ended: Ended<'_>) {
         let Ended { job, result, now, .. } = ended;
         match result.outcome {
-            Outcome::Delivered => self.delivered(state, job),
+            Outcome::Delivered => self.delivered(state, job, now.wall),
             Outcome::Refused => self.bury(state, ended, REFUSED),
             Outcome::Gone => self.retry_at(state, ended, now.mono),
             Outcome::Retry { .. } => {
@@ -156,8 +156,9 @@ impl Shared {
         Backoff::resumed(backoff_min, backoff_max, attempts).next(&mut state.rng)
     }
 
-    fn delivered(&self, state: &mut State, job: &Job) {
+    fn delivered(&self, state: &mut State, job: &Job, at: Timestamp) {
         state.counts.delivered += 1;
+        self.delivery_seconds.observe(at.since(job.event().received_at));
         if let Some((started, record)) = state.lanes.finished(job.user, job.event().id.number) {
             self.store.save_lane(self.number, job.user, &record);
             if started.attempts > 0 {
