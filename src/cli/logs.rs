@@ -3,15 +3,19 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, Registry, filter::FilterExt as _, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
 };
 
+use super::repeats::Repeats;
 use crate::config::{Log, LogFormat};
 
 /// The running log.
 #[derive(Debug)]
 pub(super) struct Logs {
     filter: reload::Handle<EnvFilter, Registry>,
+    /// What is left out of the log, to be told.
+    pub(super) repeats: &'static Repeats,
 }
 
 /// Starts logging: to the journal under systemd, else lines to stderr. `RUST_LOG` overrides the level.
@@ -23,9 +27,11 @@ pub(super) fn start(log: &Log) -> Logs {
         LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
     };
     let (filter, handle) = reload::Layer::new(filter(log));
+    // As long as the process, as the log itself.
+    let repeats: &'static Repeats = Box::leak(Box::default());
     // A second start (a test in this process) keeps the first.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
-    Logs { filter: handle }
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter.and(repeats))).try_init();
+    Logs { filter: handle, repeats }
 }
 
 impl Logs {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     CommandError,
     logs::{self, Logs},
+    repeats,
     service::{self, Notice},
     settings,
 };
@@ -50,11 +51,13 @@ async fn serve(file: &Path, config: &Config, listeners: Listeners, logs: &Logs) 
         _ = interrupt.recv() => None,
         () = service::report(&daemon, &notice) => None,
         () = reloads(hangup, file, &daemon, logs, &notice) => None,
+        () = logs.repeats.keep_telling() => None,
     };
     if let Some(failure) = &failure {
         tracing::error!(%failure, "the daemon can't go on");
     }
     service::stopping(daemon.shutdown()).await;
+    logs.repeats.tell(std::time::Instant::now() + repeats::WINDOW);
     failure.map_or(Ok(()), |failure| Err(CommandError::failed(format!("error: {failure}"))))
 }
 

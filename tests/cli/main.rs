@@ -6,6 +6,8 @@
 mod bridge;
 mod check;
 mod dead_letters;
+mod logs;
 mod servers;
 mod service;
+mod shell;
 mod support;

@@ -10,7 +10,7 @@ use rtm_bridge::sandbox::{App, Sandbox, SandboxOptions};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
-    process::{Child, ChildStderr, ChildStdout, Command},
+    process::{Child, ChildStdout, Command},
 };
 
 /// No wait of a test takes longer than this; a test that hangs says where.
@@ -62,19 +62,37 @@ pub async fn run(arguments: &[&str]) -> Ended {
     ended(command(arguments)).await
 }
 
+/// A daemon's log, line by line.
+pub type Log = Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>;
+
 /// A command that goes on until it is stopped.
 pub struct Running {
     pub child: Child,
     pub stdout: Lines<BufReader<ChildStdout>>,
-    pub stderr: Lines<BufReader<ChildStderr>>,
+    pub stderr: Log,
 }
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let stderr: Box<dyn AsyncRead + Send + Unpin> = Box::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(stderr).lines();
         Self { child, stdout, stderr }
+    }
+
+    /// Reads its log from here on to its end, whatever else happens meanwhile.
+    pub fn collect_stderr(&mut self) -> tokio::task::JoinHandle<Vec<String>> {
+        let (read, _) = tokio::io::duplex(1);
+        let nothing: Log = BufReader::new(Box::new(read) as Box<dyn AsyncRead + Send + Unpin>).lines();
+        let mut stderr = std::mem::replace(&mut self.stderr, nothing);
+        tokio::spawn(async move {
+            let mut lines = Vec::new();
+            while let Some(line) = stderr.next_line().await.unwrap() {
+                lines.push(line);
+            }
+            lines
+        })
     }
 
     /// Sends it a signal, such as `HUP`.
@@ -87,6 +105,12 @@ impl Running {
     /// Waits for its end, and gives its exit code.
     pub async fn end(mut self) -> Option<i32> {
         within("the end", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Interrupts one that has nothing to finish, and so ends by the signal.
+    pub async fn interrupt_hard(mut self) {
+        self.signal("INT").await;
+        assert!(!within("the end", self.child.wait()).await.unwrap().success());
     }
 
     /// Interrupts it, as Ctrl-C does, and gives its exit code.
@@ -166,7 +190,10 @@ impl World {
     /// Gives the daemon another configuration to reload: `more` in the place of the one before.
     pub fn rewrite(&self, more: &str) {
         let text = configuration(&self.sandbox, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), more);
-        std::fs::write(self.directory.path().join("daemon.toml"), text).unwrap();
+        // In one step: a daemon that reads meanwhile must not see a part.
+        let new = self.directory.path().join("new.toml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.directory.path().join("daemon.toml")).unwrap();
     }
 
     /// A command that finds this bridge through its configuration.
