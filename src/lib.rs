@@ -29,6 +29,7 @@ pub mod demo;
 pub mod events;
 pub mod letters;
 pub mod messages;
+pub mod metrics;
 pub mod names;
 pub mod ops;
 pub mod rate;

@@ -36,6 +36,15 @@ impl Bucket {
         Self::new(rate.per / rate.count.max(1), rate.count)
     }
 
+    /// The bucket that takes this one's place: as much is missing in it as in this one, if it can miss so
+    /// much.
+    pub fn replaced_by(&self, other: Self, now: Instant) -> Self {
+        let ahead = self.full_at.map_or(Duration::ZERO, |full_at| full_at.saturating_duration_since(now));
+        let missing = ahead.as_secs_f64() / self.interval.as_secs_f64().max(f64::MIN_POSITIVE);
+        let ahead = other.interval.mul_f64(missing.clamp(0.0, 1e6)).min(other.tolerance);
+        Self { full_at: Some(now + ahead), ..other }
+    }
+
     /// Takes one; else says when one can be taken, which is later than `now`.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         self.full_at = Some(self.after_one(now)?);

@@ -101,7 +101,9 @@ impl ApiState {
 
     /// Goes by another configuration from the next request on.
     pub fn reload(&self, config: &Config) {
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Settings::of(config));
+        let gate = self.settings().gate.succeeded_by(&config.clients);
+        let settings = Settings { gate, ..Settings::of(config) };
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     fn settings(&self) -> Arc<Settings> {

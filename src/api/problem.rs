@@ -334,6 +334,7 @@ impl From<AcceptError> for Problem {
             AcceptError::NotConnected => {
                 Self::new(Code::NotConnected, detail).retry_after(Duration::from_secs(5))
             }
+            AcceptError::UserRemoved => Self::new(Code::UnknownUser, detail),
             AcceptError::Store(error) => error.into(),
         }
     }

@@ -4,18 +4,22 @@
 
 mod check;
 mod client;
+mod completions;
 mod dead_letters;
 mod demo;
 mod enable;
 mod listen;
 mod logs;
+mod man;
 mod output;
 mod process;
 mod receive;
 mod reconnect;
+mod repeats;
 mod run;
 mod sandbox;
 mod send;
+mod service;
 mod settings;
 mod status;
 mod store;
@@ -91,6 +95,10 @@ enum Command {
     DeadLetters(dead_letters::Arguments),
     /// Check, save, restore or shrink the store of a stopped bridge
     Store(store::Arguments),
+    /// Print what a shell completes with
+    Completions(completions::Arguments),
+    /// Print the manual page, or write all of them
+    Man(man::Arguments),
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -132,6 +140,8 @@ pub fn main() -> ExitCode {
         Command::Enable(arguments) => enable::run(&arguments, &config),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments, &config),
         Command::Store(arguments) => store::run(&arguments, &config),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

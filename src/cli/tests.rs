@@ -46,6 +46,8 @@ fn help_lists_commands_and_exit_codes() {
       enable        Put a webhook back to work that said it is gone, or is held
       dead-letters  Look at events that webhooks did not get; replay or delete them
       store         Check, save, restore or shrink the store of a stopped bridge
+      completions   Print what a shell completes with
+      man           Print the manual page, or write all of them
       help          Print this message or the help of the given subcommand(s)
 
     Options:
@@ -189,6 +191,7 @@ fn help_of_status() {
       -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
                            bridge.toml]
           --json           Print JSON, as the API answers it
+          --watch          Show it anew every two seconds, until Ctrl-C
           --url <URL>      The running bridge's API [default: http.api of the
                            configuration] [env: RTM_BRIDGE_URL]
       -h, --help           Print help
@@ -198,6 +201,7 @@ fn help_of_status() {
 
     Examples:
       rtm-bridge status
+      rtm-bridge status --watch
       rtm-bridge status --json | jq '.users[] | select(.state != "connected")'
     "#);
 }

@@ -1,5 +1,6 @@
 //! Received events, and the bridge's own: from the frame on disk to the last webhook that wants it.
 
+mod counters;
 mod envelope;
 mod id;
 pub mod lanes;
@@ -10,6 +11,7 @@ mod retention;
 mod subscriber;
 mod text;
 
+pub use counters::EventCounters;
 pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};
 pub use id::{EventId, InvalidEventId};
 pub use receive::{Events, Received, Reception, Subscribers};

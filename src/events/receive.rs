@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Event, EventId, Source, Speaker, Subscriber,
+    Event, EventCounters, EventId, Source, Speaker, Subscriber,
     memory::{Mark, RepeatMemory},
     retention::Retention,
     text::speaker,
@@ -21,7 +21,10 @@ use crate::{
     messages::{ClientMessageId, Fingerprint, Messages},
     names::WebhookName,
     rtm::frame::FrameHead,
-    store::{BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber},
+    store::{
+        BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber,
+        WebhookNumber,
+    },
     users::User,
 };
 
@@ -71,6 +74,7 @@ pub struct Events {
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) messages: Messages,
+    counters: EventCounters,
     memory: Mutex<RepeatMemory>,
     retention: Mutex<Retention>,
     /// Users whose conversation a human agent has taken over.
@@ -140,6 +144,7 @@ impl Events {
         let shared = Shared {
             store,
             messages,
+            counters: EventCounters::default(),
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
@@ -195,7 +200,13 @@ impl Events {
         let Stored { id, durable } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
             self.shared.store.append_event(event, reserved, on_durable)
         })?;
+        self.shared.counters.received(head.kind.as_deref().unwrap_or_default());
         Ok(Reception::Event { id, durable })
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &EventCounters {
+        &self.shared.counters
     }
 
     /// An event of the user, as long as it is kept.
@@ -249,6 +260,28 @@ impl Events {
         if let Err(error) = self.shared.sweep() {
             tracing::warn!(%error, "delivered events could not be forgotten");
         }
+    }
+
+    /// From the next event on, these get them. An event that is being handed over meanwhile may still get
+    /// its places as they were: whoever had a route has something left, until this is called again.
+    pub fn resubscribe(&self, mut subscribers: Subscribers) {
+        let mut current = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(before) = current.take() else { return };
+        for (user, route) in before.routes {
+            let leftovers = subscribers.leftovers.entry(user).or_default();
+            leftovers.extend(route);
+            let kept = subscribers.routes.get(&user).map(Vec::as_slice).unwrap_or_default();
+            let mut seen: Vec<WebhookNumber> = kept.iter().map(|subscriber| subscriber.webhook()).collect();
+            leftovers.retain(|leftover| {
+                let is_new = !seen.contains(&leftover.webhook());
+                seen.push(leftover.webhook());
+                is_new
+            });
+            if leftovers.is_empty() {
+                subscribers.leftovers.remove(&user);
+            }
+        }
+        *current = Some(subscribers);
     }
 
     /// Lets go of the webhooks, at the end: they hold this as well.

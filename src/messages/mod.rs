@@ -5,6 +5,7 @@
 //! Per user, messages are sent in the order in which they were accepted.
 
 mod content;
+mod counters;
 mod draft;
 mod id;
 mod json;
@@ -21,6 +22,7 @@ mod view;
 mod waiting;
 
 pub use content::BotInfo;
+pub use counters::MessageCounters;
 pub use draft::{DraftAndId, DraftError, DraftFault};
 pub use id::{ClientMessageId, InvalidId};
 pub use own::{Arrival, OwnMessage};

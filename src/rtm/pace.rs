@@ -37,6 +37,11 @@ impl Allowance {
         }
     }
 
+    /// Goes by another rate; the burst is not given anew.
+    fn set(&mut self, rate: f64, burst: u32, now: Instant) {
+        self.bucket = self.bucket.replaced_by(Bucket::per_second(rate, burst), now);
+    }
+
     fn hold(&mut self, until: Instant) {
         self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
     }
@@ -75,21 +80,43 @@ impl Pace {
 /// The paces of all bots.
 #[derive(Debug)]
 pub struct Paces {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
     rate: f64,
     burst: u32,
-    bots: Mutex<BTreeMap<BotName, Arc<Pace>>>,
+    bots: BTreeMap<BotName, Arc<Pace>>,
 }
 
 impl Paces {
     /// The same pace for each bot.
     pub fn new(rate: f64, burst: u32) -> Self {
-        Self { rate, burst, bots: Mutex::default() }
+        Self { state: Mutex::new(State { rate, burst, bots: BTreeMap::new() }) }
+    }
+
+    /// Another pace for each bot, from now on.
+    pub fn set(&self, rate: f64, burst: u32) {
+        let mut state = self.lock();
+        if (rate, burst) == (state.rate, state.burst) {
+            return;
+        }
+        (state.rate, state.burst) = (rate, burst);
+        for pace in state.bots.values() {
+            pace.allowance().set(rate, burst, Instant::now());
+        }
     }
 
     /// The pace of this bot.
     pub fn of(&self, bot: &BotName) -> Arc<Pace> {
-        let mut bots = self.bots.lock().unwrap_or_else(PoisonError::into_inner);
-        bots.entry(bot.clone()).or_insert_with(|| Arc::new(Pace::new(self.rate, self.burst))).clone()
+        let mut state = self.lock();
+        let (rate, burst) = (state.rate, state.burst);
+        state.bots.entry(bot.clone()).or_insert_with(|| Arc::new(Pace::new(rate, burst))).clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,6 +171,18 @@ mod tests {
         pace.hold(Duration::from_secs(60));
         waiter.await.unwrap();
         assert!(start.elapsed() >= Duration::from_secs(60));
+    }
+
+    #[test]
+    fn another_rate_gives_no_new_burst() {
+        let now = Instant::now();
+        let mut allowance = Allowance { bucket: Bucket::per_second(1.0, 3), held_until: None };
+        (0..3).for_each(|_| allowance.take(now).unwrap());
+        allowance.set(10.0, 3, now);
+        assert!(allowance.take(now).is_err(), "the burst is used up");
+        assert!(allowance.take(now + Duration::from_millis(100)).is_ok(), "and fills at the new rate");
+        allowance.set(1.0, 3, now + Duration::from_secs(60));
+        (0..3).for_each(|_| allowance.take(now + Duration::from_secs(60)).unwrap());
     }
 
     #[test]

@@ -72,7 +72,7 @@ use self::{
     records::{UserRecordV1, decode, encode},
     worker::{Disk, Sync, Worker},
 };
-use crate::config;
+use crate::{config, metrics::Observed};
 
 /// Why the store could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -202,6 +202,16 @@ impl Store {
     /// Counts commits: a sign of life.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.committer.commits()
+    }
+
+    /// How long commits took, since the start.
+    pub fn commit_seconds(&self) -> Observed {
+        self.committer.commit_seconds()
+    }
+
+    /// Whether anybody waits for a commit now.
+    pub fn is_awaited(&self) -> bool {
+        self.committer.is_awaited()
     }
 
     /// Bytes on disk.

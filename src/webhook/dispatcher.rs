@@ -32,12 +32,26 @@ use crate::{
         lanes::{LaneEvent, Lanes, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
+    metrics::{Histogram, Observed},
     names::WebhookName,
-    store::{LaneSlot, Store, StoreError, UserNumber, WebhookNumber},
+    store::{LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
 };
 
+/// From an event's receipt to its 2xx: at once, after a few retries, after an outage.
+const DELIVERY_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
+    86_400.0,
+];
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
+
+/// What of the configuration a delivery goes by: a reload replaces it, and what is under way ends as it
+/// began.
+#[derive(Debug)]
+struct Setup {
+    settings: config::Webhook,
+    sender: Sender,
+}
 
 /// Delivers one webhook's events. Cloning it is cheap.
 #[derive(Debug, Clone)]
@@ -49,8 +63,6 @@ pub struct Dispatcher {
 struct Shared {
     name: WebhookName,
     number: WebhookNumber,
-    settings: config::Webhook,
-    sender: Sender,
     store: Arc<Store>,
     letters: DeadLetters,
     events: OnceLock<Events>,
@@ -59,6 +71,8 @@ struct Shared {
     stop: CancellationToken,
     /// Deliveries under way end without an outcome.
     give_up: CancellationToken,
+    /// From an event's receipt to its 2xx.
+    delivery_seconds: Histogram,
     /// Something is due earlier than it was.
     earlier: Notify,
     state: Mutex<State>,
@@ -78,7 +92,7 @@ impl Dispatcher {
         let mut gate = Gate::new(settings);
         let mut record = restore_gate(&store, &mut gate, number)?;
         let change = FormatChange::since_last_run(&record, settings);
-        let mut lanes = Lanes::new(if settings.ordered { Order::Kept } else { Order::Lifted });
+        let mut lanes = Lanes::new(order_of(settings));
         // Also of users who no longer have this webhook, or are gone: what they received is delivered.
         for user in store.known_users() {
             restore(&store, &mut lanes, number, user, change)?;
@@ -87,15 +101,14 @@ impl Dispatcher {
             record.format = Some(settings.format);
             store.save_webhook(number, &record);
         }
-        let mut state = State::new(lanes, gate, record, settings.max_in_flight);
+        let setup = Arc::new(Setup { settings: settings.clone(), sender });
+        let mut state = State::new(lanes, gate, record, setup);
         for user in letters.users_with_replays(number)? {
             state.replays.add(user);
         }
         let shared = Shared {
             name: name.clone(),
             number,
-            settings: settings.clone(),
-            sender,
             store,
             letters,
             events: OnceLock::new(),
@@ -103,6 +116,7 @@ impl Dispatcher {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
+            delivery_seconds: Histogram::new(DELIVERY_SECONDS),
             earlier: Notify::new(),
             state: Mutex::new(state),
         };
@@ -116,6 +130,57 @@ impl Dispatcher {
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move { shared.keep_time().await });
         self.shared.pump(&mut self.shared.lock());
+    }
+
+    /// Goes by other settings from the next attempt on. Events, their order and their numbers stay, and so
+    /// do a hold, a disabling, and the body of what was begun.
+    pub fn reconfigure(&self, settings: &config::Webhook, sender: Sender) {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        if state.record.format != Some(settings.format) {
+            for (user, lane) in state.lanes.pin_formats() {
+                // Handed over before the record of the new format: it can't be lost without that one.
+                shared.store.save_lane(shared.number, user, &lane);
+            }
+            state.record.format = Some(settings.format);
+            shared.store.save_webhook(shared.number, &state.record);
+        }
+        let now = Instant::now();
+        state.lanes.set_order(order_of(settings));
+        let before = Arc::clone(&state.setup);
+        state.gate.reconfigure(&before.settings, settings, now);
+        state.replays.set_most(settings.max_in_flight);
+        state.setup = Arc::new(Setup { settings: settings.clone(), sender });
+        // What made deliveries fail is put right, perhaps.
+        state.everything_is_due(now);
+        shared.pump(&mut state);
+    }
+
+    /// How many attempts were begun so far, if something may go out now and doesn't: if that lasts, the
+    /// dispatcher hangs.
+    pub fn lingers_after(&self) -> Option<u64> {
+        let lingers = self.shared.lock().lingers_after(Instant::now());
+        lingers.filter(|_| self.shared.events.get().is_some() && !self.shared.stop.is_cancelled())
+    }
+
+    /// How long deliveries took.
+    pub fn delivery_seconds(&self) -> Observed {
+        self.shared.delivery_seconds.observed()
+    }
+
+    /// When the oldest event was received that is not delivered. Reads the store.
+    pub fn oldest_undelivered(&self) -> Option<Timestamp> {
+        let (user, first) = self.shared.lock().lanes.oldest()?;
+        let wanted = |event: &StoredEvent| {
+            event.slots.iter().any(|slot| slot.webhook == self.shared.number && slot.wanted)
+        };
+        let stored = self.shared.store.events_after(user, first.saturating_sub(1)).take(LOOK_AT_MOST);
+        stored.filter_map(Result::ok).find(wanted).map(|event| event.received_at)
+    }
+
+    /// Takes no more events: it is no longer configured. What it has stays its own until it is stopped.
+    pub fn retire(&self) {
+        self.shared.lock().is_retired = true;
     }
 
     /// Users whose events are still to be delivered.
@@ -140,6 +205,10 @@ impl Dispatcher {
     }
 }
 
+fn order_of(settings: &config::Webhook) -> Order {
+    if settings.ordered { Order::Kept } else { Order::Lifted }
+}
+
 /// Why a webhook's lanes could not be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -157,12 +226,14 @@ impl Subscriber for Dispatcher {
     }
 
     fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot {
-        let filter = &self.shared.settings.events;
-        let wanted = match source {
-            Source::Live | Source::History => filter.wants_frame(event_type),
-            Source::Bridge => filter.wants_report(event_type),
-        };
-        let sequence = self.shared.lock().lanes.give(user, wanted);
+        let mut state = self.shared.lock();
+        let filter = &state.setup.settings.events;
+        let wanted = !state.is_retired
+            && match source {
+                Source::Live | Source::History => filter.wants_frame(event_type),
+                Source::Bridge => filter.wants_report(event_type),
+            };
+        let sequence = state.lanes.give(user, wanted);
         LaneSlot { webhook: self.shared.number, sequence, wanted }
     }
 
@@ -272,7 +343,7 @@ impl Shared {
                 at: Timestamp::now(),
             };
             let result = tokio::select! {
-                result = self.sender.attempt(&delivery) => result,
+                result = job.setup.sender.attempt(&delivery) => result,
                 () = self.give_up.cancelled() => return,
             };
             next = self.ended(Ended { job: &job, result: &result, began: delivery.at, now: Now::read() });

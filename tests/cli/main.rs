@@ -6,6 +6,9 @@
 mod bridge;
 mod check;
 mod dead_letters;
+mod logs;
 mod servers;
+mod service;
+mod shell;
 mod support;
 mod tls;

@@ -38,12 +38,13 @@ impl Platform {
         let Some(bearer) = bearer(token) else {
             return Err(Failure::new(Step::History, FailureKind::TokenRefused, "it can't stand in a header"));
         };
-        let mut url = self.endpoint("botmessages/rtm");
+        let terms = self.terms();
+        let mut url = terms.endpoint("botmessages/rtm");
         url.query_pairs_mut()
             .append_pair("botId", &bot.id)
             .append_pair("limit", &limit.to_string())
             .append_pair("offset", &offset.to_string());
-        let request = self.http.get(url).header(AUTHORIZATION, bearer);
+        let request = terms.http.get(url).header(AUTHORIZATION, bearer);
         let answer = self.ask(Step::History, request, &[token], MOST_PAGE).await?;
         if let Some(failure) = answer.failure(answer::token_refusal) {
             return Err(failure);

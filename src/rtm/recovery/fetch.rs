@@ -140,7 +140,7 @@ impl<R: Rooms> Reader<R> {
         let skew = self.shared.platform.skew().unwrap_or_default();
         let first = own.iter().map(|message| skew.to_platform(message.sent.0).minus(CLOCKS_APART)).min();
         let missed = match self.plan.purpose {
-            Purpose::Recovery(_) | Purpose::Retry(_) => Some(self.shared.history.max_messages),
+            Purpose::Recovery(_) | Purpose::Retry(_) => Some(self.shared.terms().history.max_messages),
             Purpose::LookUp => None,
         };
         let look_up: BTreeSet<_> = own.iter().map(|message| message.number).collect();
@@ -241,7 +241,7 @@ pub(in crate::rtm) fn knowledge<R: Rooms>(
         said: rooms.said(user),
         own,
         skew,
-        horizon: horizon(&shared.history, now),
+        horizon: horizon(&shared.terms().history, now),
         now,
     };
     let listed: HashSet<ClientMessageId> = knowledge.own.iter().map(|message| message.id).collect();

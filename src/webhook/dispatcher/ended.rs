@@ -136,11 +136,11 @@ impl Shared {
     fn lane_goes_on(&self, state: &mut State, ended: Ended<'_>) {
         let Ended { job, result, now, .. } = ended;
         match result.outcome {
-            Outcome::Delivered => self.delivered(state, job),
+            Outcome::Delivered => self.delivered(state, job, now.wall),
             Outcome::Refused => self.bury(state, ended, REFUSED),
             Outcome::Gone => self.retry_at(state, ended, now.mono),
             Outcome::Retry { .. } => {
-                if state.gate.age(job.event().received_at, now.wall) >= self.settings.max_age {
+                if state.gate.age(job.event().received_at, now.wall) >= state.setup.settings.max_age {
                     self.bury(state, ended, TOO_LATE);
                 } else {
                     let at = now.mono + self.delay(state, job.started.attempts);
@@ -152,12 +152,13 @@ impl Shared {
 
     /// How long an event waits that was tried so often before this attempt.
     pub(super) fn delay(&self, state: &mut State, attempts: u32) -> Duration {
-        let config::Webhook { backoff_min, backoff_max, .. } = self.settings;
+        let config::Webhook { backoff_min, backoff_max, .. } = state.setup.settings;
         Backoff::resumed(backoff_min, backoff_max, attempts).next(&mut state.rng)
     }
 
-    fn delivered(&self, state: &mut State, job: &Job) {
+    fn delivered(&self, state: &mut State, job: &Job, at: Timestamp) {
         state.counts.delivered += 1;
+        self.delivery_seconds.observe(at.since(job.event().received_at));
         if let Some((started, record)) = state.lanes.finished(job.user, job.event().id.number) {
             self.store.save_lane(self.number, job.user, &record);
             if started.attempts > 0 {
