@@ -21,6 +21,7 @@ use crate::{
     names::WebhookName,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
     rtm::{
+        histories::PlatformHistories,
         platform::{Platform, PlatformError},
         supervisor::{self, SessionPanicked, Supervisor},
     },
@@ -174,6 +175,7 @@ impl Daemon {
             messages.clone(),
             events.clone(),
             letters.clone(),
+            Arc::new(PlatformHistories::new(config, platform.clone(), store.clone())),
             draining.clone(),
         );
         let ops_state = OpsState { health: health.clone(), users: users.clone() };

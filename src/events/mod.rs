@@ -2,9 +2,11 @@
 
 mod envelope;
 mod id;
+mod kept;
 pub mod lanes;
 mod memory;
 mod receive;
+pub mod recent;
 mod report;
 mod retention;
 mod subscriber;

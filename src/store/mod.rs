@@ -29,6 +29,7 @@ mod numbers;
 pub mod offline;
 mod open;
 mod payload;
+mod recent;
 mod records;
 mod room;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use messages::{
 };
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
+pub use recent::RecentBounds;
 pub use records::{
     Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
     ReplayMark, Said, WebhookRecord,
