@@ -1,6 +1,6 @@
 //! The inbox: events for systems that can only ask.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use reqwest::Method;
 use rtm_bridge::{
@@ -10,6 +10,10 @@ use rtm_bridge::{
     sandbox::Push,
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::support::{ALICE, BOB, World, add_user, answer, crm, delivered, envelope, within};
 
@@ -211,20 +215,28 @@ async fn a_shutdown_answers_those_who_wait() {
     let mut world = World::start_silent(|_| {}).await;
     world.push_text(ALICE, "before");
     let last = world.inbox_until(ALICE, "before").await.pop().unwrap();
-    let request =
-        world.http.get(world.url(&format!("/v1/users/{ALICE}/events?wait=60s&after={}", id(&last))));
-    let waiting = tokio::spawn(within("an answer", request.send()));
-    // A connection that is open is one whose request is answered; another one's answer shows that it is.
-    while world.get("/v1/users").await.0 != 200 || waiting.is_finished() {
-        assert!(!waiting.is_finished());
+    let mut socket = TcpStream::connect(world.daemon().api_address()).await.unwrap();
+    // Two requests at once: when the first is answered, the second is on its way through the daemon.
+    let head = |wait| {
+        let path = format!("/v1/users/{ALICE}/events?wait={wait}&after={}", id(&last));
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    };
+    socket.write_all(format!("{}{}", head("0s"), head("60s")).as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    while !answers.ends_with("{\"events\":[]}") {
+        let mut some = [0; 4096];
+        let count = within("the first answer", socket.read(&mut some)).await.unwrap();
+        assert!(count > 0, "{answers}");
+        answers.push_str(std::str::from_utf8(&some[..count]).unwrap());
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
     world.stop_daemon().await;
-    let response = waiting.await.unwrap().unwrap();
-    assert_eq!(response.status(), 503);
-    assert!(response.headers().contains_key("retry-after"));
-    let body: Value = response.json().await.unwrap();
-    assert_eq!(body["code"], "shutting_down");
+    within("the second answer", socket.read_to_string(&mut answers)).await.unwrap();
+    let (_, second) = answers.split_once("{\"events\":[]}").unwrap();
+    assert!(second.starts_with("HTTP/1.1 503 "), "{answers}");
+    assert!(
+        second.contains("\r\nretry-after: ") && second.contains("\"code\":\"shutting_down\""),
+        "{answers}"
+    );
 }
 
 #[tokio::test]

@@ -8,3 +8,4 @@ mod check;
 mod dead_letters;
 mod servers;
 mod support;
+mod tail;
