@@ -286,3 +286,183 @@ impl Bells {
         self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        config,
+        events::{Received, Reception, Source, Subscribers},
+        messages::Messages,
+        names::BotName,
+        rtm::frame::FrameHead,
+        store::{Store, testing},
+        users::User,
+    };
+
+    /// Most of what a test reads at once.
+    const STEP: Most = Most { events: 7, bytes: 1 << 20 };
+
+    fn load(store: &Arc<Store>, recent: u64) -> Events {
+        let kept = config::Store { recent, ..testing::settings("unused".as_ref()) };
+        let messages = Messages::load(store.clone(), config::Messages::default(), &kept).unwrap();
+        Events::load(store.clone(), messages, &kept, Subscribers::default()).unwrap()
+    }
+
+    fn user(store: &Store, name: &str) -> Arc<User> {
+        let name = UserName::new(name).unwrap();
+        let number = store.user_number(&name).unwrap();
+        Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()))
+    }
+
+    async fn hand_over(events: &Events, user: &Arc<User>, n: usize) -> (u64, oneshot::Receiver<()>) {
+        let frame = Bytes::from(format!(r#"{{"type":"events","n":{n},"filling":"{}"}}"#, "x".repeat(200)));
+        let head = FrameHead::parse(&frame).unwrap();
+        let at = Timestamp::now();
+        let received =
+            Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live, said: None };
+        match events.receive(user, &head, received).await.unwrap() {
+            Reception::Event { id, durable } => (id.number, durable),
+            Reception::Repeat => panic!("no frame is a repeat"),
+        }
+    }
+
+    fn numbers(page: &Page) -> Vec<u64> {
+        page.events.iter().map(|event| event.id.number).collect()
+    }
+
+    #[tokio::test]
+    async fn pages_of_one_user_and_of_all_go_on_where_the_last_one_ended() {
+        let (_directory, store) = testing::store();
+        let events = load(&store, 1 << 20);
+        let (alice, bob) = (user(&store, "alice"), user(&store, "bob"));
+        let recent = events.recent();
+        assert_eq!((recent.oldest(), recent.newest()), (Cursor(0), Cursor(0)));
+        for n in 0..20 {
+            let whose = if n % 3 == 0 { &bob } else { &alice };
+            hand_over(&events, whose, n).await.1.await.unwrap();
+        }
+        let alices: Vec<u64> = (1..=20).filter(|number| (number - 1) % 3 != 0).collect();
+        let all: Vec<u64> = (1..=20).collect();
+        let everyone = || Whose::All(Box::new(|_| true));
+        let not_bob = Whose::All(Box::new(|name: &UserName| name.as_str() != "bob"));
+        for (whose, expected) in [(Whose::Of(alice.number), &alices), (everyone(), &all), (not_bob, &alices)]
+        {
+            let (mut cursor, mut seen) = (recent.oldest(), Vec::new());
+            loop {
+                let page = recent.read(&whose, cursor, STEP).unwrap();
+                if page.events.is_empty() {
+                    assert_eq!(page.next, recent.newest());
+                    break;
+                }
+                seen.extend(numbers(&page));
+                cursor = page.next;
+            }
+            assert_eq!(seen, *expected);
+        }
+        let by_bytes = Most { bytes: 500, ..STEP };
+        let page = recent.read(&everyone(), recent.oldest(), by_bytes).unwrap();
+        assert_eq!(numbers(&page), [1, 2, 3], "and what the last of them is longer");
+        let whose = Whose::Of(alice.number);
+        let id = |number| store.event_id(number);
+        assert_eq!(recent.resume_id(&whose, Cursor(16)).unwrap(), Some(id(15)));
+        assert_eq!(recent.resume_id(&everyone(), Cursor(16)).unwrap(), Some(id(16)));
+        assert_eq!(recent.resume_id(&whose, Cursor(0)).unwrap(), None);
+        assert_eq!(recent.after(&whose, id(15)).unwrap(), Cursor(15));
+        for unknown in [id(16), id(0), id(21), EventId { store: id(1).store ^ 1, number: 15 }] {
+            assert!(matches!(recent.after(&whose, unknown), Err(ReadError::Gone)), "{unknown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bell_rings_for_its_user_only() {
+        let (_directory, store) = testing::store();
+        let events = load(&store, 1 << 20);
+        let (alice, bob) = (user(&store, "alice"), user(&store, "bob"));
+        let recent = events.recent();
+        let hers = recent.listen(&Whose::Of(alice.number));
+        let all = recent.listen(&Whose::All(Box::new(|_| true)));
+        hand_over(&events, &bob, 1).await.1.await.unwrap();
+        all.heard().await;
+        let silence = Duration::from_millis(20);
+        assert!(tokio::time::timeout(silence, hers.heard()).await.is_err());
+        hand_over(&events, &alice, 2).await.1.await.unwrap();
+        hers.heard().await;
+        drop((hers, all));
+        assert_eq!(recent.shared.bells.hanging.load(SeqCst), 0);
+        assert!(recent.shared.bells.lock().is_empty());
+    }
+
+    /// What a reader saw, one run of events after the other: between two runs it was told of a loss.
+    async fn follow(recent: RecentEvents, whose: Whose, last: u64) -> Vec<(Cursor, Vec<u64>)> {
+        let listener = recent.listen(&whose);
+        let mut runs = vec![(recent.oldest(), Vec::new())];
+        let mut cursor = runs[0].0;
+        while cursor.0 < last {
+            match recent.read(&whose, cursor, STEP) {
+                Ok(page) => {
+                    cursor = page.next;
+                    runs.last_mut().unwrap().1.extend(numbers(&page));
+                    if page.events.is_empty() && cursor.0 < last {
+                        listener.heard().await;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                Err(ReadError::Gone) => {
+                    cursor = recent.oldest();
+                    runs.push((cursor, Vec::new()));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        runs
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn readers_miss_nothing_that_they_are_not_told_of_while_events_come_and_go() {
+        const EVENTS: u64 = 3_000;
+        let (_directory, store) = testing::store();
+        let events = load(&store, 8 << 10);
+        let people = [user(&store, "alice"), user(&store, "bob")];
+        let mut readers = Vec::new();
+        for reader in 0..6 {
+            let whose = match reader % 3 {
+                2 => Whose::All(Box::new(|_| true)),
+                which => Whose::Of(people[which].number),
+            };
+            // Of one user, the last event of all may be the other's: what counts is the last of both.
+            readers.push((reader % 3, tokio::spawn(follow(events.recent(), whose, EVENTS - 1))));
+        }
+        let mut owners = Vec::new();
+        for n in 0..EVENTS as usize {
+            let owner = usize::from(n % 5 == 0 || n as u64 == EVENTS - 1);
+            let (number, durable) = hand_over(&events, &people[owner], n).await;
+            assert_eq!(number, n as u64 + 1);
+            owners.push(owner);
+            if n % 10 == 9 {
+                durable.await.unwrap();
+            }
+        }
+        // Both users' last events: whoever still waits is woken.
+        for (at, person) in people.iter().enumerate() {
+            hand_over(&events, person, at).await.1.await.unwrap();
+            owners.push(at);
+        }
+        for (which, reader) in readers {
+            let runs = reader.await.unwrap();
+            for (from, seen) in runs {
+                let Some(last) = seen.last() else { continue };
+                let expected: Vec<u64> = (from.0 + 1..=*last)
+                    .filter(|number| which == 2 || owners[*number as usize - 1] == which)
+                    .collect();
+                assert_eq!(seen, expected, "reader {which} from {from:?}");
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     inbox::clients,
-    support::{ALICE, BOB, World, add_user, answer, delivered, envelope, within},
+    support::{ALICE, BOB, World, add_user, answer, delivered, envelope, eventually, within},
 };
 
 /// A stream's reader, as a browser's `EventSource` reads it.
