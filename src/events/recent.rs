@@ -461,7 +461,8 @@ mod tests {
                 let expected: Vec<u64> = (from.0 + 1..=*last)
                     .filter(|number| which == 2 || owners[*number as usize - 1] == which)
                     .collect();
-                assert_eq!(seen, expected, "reader {which} from {from:?}");
+                let differ = seen.iter().zip(&expected).find(|(seen, expected)| seen != expected);
+                assert!(seen == expected, "reader {which} from {from:?}, (seen, expected): {differ:?}");
             }
         }
     }
