@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, RawQuery, State, rejection::PathRejection},
     response::{IntoResponse as _, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
     Admitted, ApiState,
@@ -31,9 +31,16 @@ pub(super) async fn list(
     let limit = query.limit(DEFAULT_LIMIT, MOST_LIMIT)?;
     let meant = Selection { user: user.number, status: status(&query)?, before: cursor(&query)? };
     let MessagePage { messages, next } = state.messages.list(meant, limit).await?;
-    let messages: Vec<_> =
-        messages.iter().map(|(id, record)| MessageView::new(&user.name, *id, record)).collect();
-    Ok(Json(json!({ "messages": messages, "nextCursor": next.map(cursor_text) })).into_response())
+    let messages = messages.iter().map(|(id, record)| MessageView::new(&user.name, *id, record)).collect();
+    Ok(Json(MessageList { messages, next_cursor: next.map(cursor_text) }).into_response())
+}
+
+/// The answer. Not put together as a JSON value: acks are shown as they came.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageList<'a> {
+    messages: Vec<MessageView<'a>>,
+    next_cursor: Option<String>,
 }
 
 fn status(query: &Query) -> Result<Option<MessageStatus>, Problem> {

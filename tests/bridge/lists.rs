@@ -75,6 +75,13 @@ async fn a_message_in_a_list_is_what_it_is_alone_and_can_be_asked_for_by_status(
         (list["messages"][0] == alone && !alone["replies"].as_array().unwrap().is_empty()).then_some(())
     };
     eventually("the message with its answer, alone and in the list", same).await;
+    let path = format!("/v1/users/{ALICE}/messages?status=acked");
+    let list =
+        within("the list", world.request(Method::GET, &path).send()).await.unwrap().text().await.unwrap();
+    let path = format!("/v1/users/{ALICE}/messages/{acked}");
+    let alone =
+        within("the message", world.request(Method::GET, &path).send()).await.unwrap().text().await.unwrap();
+    assert_eq!(list, format!("{{\"messages\":[{alone}],\"nextCursor\":null}}"), "to the letter");
 }
 
 #[tokio::test]
