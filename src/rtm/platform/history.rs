@@ -32,7 +32,7 @@ pub(in crate::rtm) struct RawPage {
 }
 
 impl Platform {
-    /// [`Platform::raw_history`], read.
+    /// A page of the history, read: [`Page`]. Wait for the bot's pace first.
     pub async fn history(
         &self,
         token: &Secret,
