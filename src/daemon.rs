@@ -34,6 +34,7 @@ use crate::{
     messages::Messages,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
     rtm::{
+        histories::PlatformHistories,
         platform::{Platform, PlatformError},
         supervisor::{self, SessionPanicked, Supervisor},
     },
@@ -227,6 +228,7 @@ impl Daemon {
             messages.clone(),
             events.clone(),
             letters.clone(),
+            Arc::new(PlatformHistories::new(config, platform.clone(), store.clone())),
             draining.clone(),
         );
         let webhook_count = webhooks.dispatchers.len();

@@ -27,6 +27,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod events;
+pub mod history;
 pub mod letters;
 pub mod messages;
 pub mod metrics;

@@ -21,9 +21,11 @@ mod sandbox;
 mod send;
 mod service;
 mod settings;
+mod sse;
 mod status;
 mod store;
 mod table;
+mod tail;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ Examples:
   rtm-bridge                                run the daemon
   rtm-bridge send alice \"Hi\" --wait reply   talk to alice's bot
   rtm-bridge status                         how the users and webhooks are
+  rtm-bridge tail                           what happens, as it happens
 
 Exit codes:
   0  fine
@@ -87,6 +90,8 @@ enum Command {
     Send(send::Arguments),
     /// Show the users and webhooks of a running bridge
     Status(status::Arguments),
+    /// Show the events of a running bridge as they come
+    Tail(tail::Arguments),
     /// Drop a user's connection and make it anew at once
     Reconnect(reconnect::Arguments),
     /// Put a webhook back to work that said it is gone, or is held
@@ -136,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Receive(arguments) => receive::run(arguments),
         Command::Send(arguments) => send::run(&arguments, &config),
         Command::Status(arguments) => status::run(&arguments, &config),
+        Command::Tail(arguments) => tail::run(&arguments, &config),
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
         Command::Enable(arguments) => enable::run(&arguments, &config),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments, &config),

@@ -63,6 +63,8 @@ struct Webhook {
     name: String,
     state: String,
     backlog: u64,
+    #[serde(default)]
+    dead_letters: u64,
     last_outcome: Option<Outcome>,
 }
 
@@ -215,10 +217,12 @@ fn webhook_table(webhooks: &[Webhook], now: Timestamp) -> String {
             Cell::text(&webhook.name),
             Cell::text(&webhook.state).styled(style_of(&webhook.state)),
             Cell::number(webhook.backlog),
+            Cell::number(webhook.dead_letters),
             Cell::text(&outcome.unwrap_or_default()),
         ]
     };
-    Table::new(["WEBHOOK", "STATE", "BACKLOG", "LAST OUTCOME"], webhooks.iter().map(row)).to_string()
+    Table::new(["WEBHOOK", "STATE", "BACKLOG", "DEAD LETTERS", "LAST OUTCOME"], webhooks.iter().map(row))
+        .to_string()
 }
 
 /// Green is well, yellow mends itself, red needs a person.
@@ -276,7 +280,7 @@ mod tests {
     fn webhooks() -> Vec<Webhook> {
         let webhooks = json!([
             {"name": "crm", "state": "ok", "backlog": 0, "lastOutcome": null},
-            {"name": "analytics", "state": "failing", "backlog": 12345, "lastOutcome": {"summary": "503 Service\u{1b} Unavailable", "at": "2026-01-01T11:59:48Z"}},
+            {"name": "analytics", "state": "failing", "backlog": 12345, "deadLetters": 17, "lastOutcome": {"summary": "503 Service\u{1b} Unavailable", "at": "2026-01-01T11:59:48Z"}},
             {"name": "old", "state": "disabled", "backlog": 7, "lastOutcome": {"summary": "410 Gone", "at": "2025-12-30T11:59:48Z"}},
         ]);
         serde_json::from_value(webhooks).unwrap()
@@ -300,10 +304,10 @@ mod tests {
     #[test]
     fn webhooks_are_aligned() {
         insta::assert_snapshot!(plain(&webhook_table(&webhooks(), now())), @r#"
-        WEBHOOK    STATE     BACKLOG  LAST OUTCOME
-        crm        ok              0  -
-        analytics  failing     12345  503 Service\u{1b} Unavailable, 12 s ago
-        old        disabled        7  410 Gone, 2 days ago
+        WEBHOOK    STATE     BACKLOG  DEAD LETTERS  LAST OUTCOME
+        crm        ok              0             0  -
+        analytics  failing     12345            17  503 Service\u{1b} Unavailable, 12 s ago
+        old        disabled        7             0  410 Gone, 2 days ago
         "#);
     }
 

@@ -42,6 +42,7 @@ fn help_lists_commands_and_exit_codes() {
                     prints events
       send          Send a message through a running bridge
       status        Show the users and webhooks of a running bridge
+      tail          Show the events of a running bridge as they come
       reconnect     Drop a user's connection and make it anew at once
       enable        Put a webhook back to work that said it is gone, or is held
       dead-letters  Look at events that webhooks did not get; replay or delete them
@@ -62,6 +63,7 @@ fn help_lists_commands_and_exit_codes() {
       rtm-bridge                                run the daemon
       rtm-bridge send alice "Hi" --wait reply   talk to alice's bot
       rtm-bridge status                         how the users and webhooks are
+      rtm-bridge tail                           what happens, as it happens
 
     Exit codes:
       0  fine

@@ -3,9 +3,11 @@
 mod counters;
 mod envelope;
 mod id;
+mod kept;
 pub mod lanes;
 mod memory;
 mod receive;
+pub mod recent;
 mod report;
 mod retention;
 mod subscriber;

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     Event, EventCounters, EventId, Source, Speaker, Subscriber,
     memory::{Mark, RepeatMemory},
+    recent::Bells,
     retention::Retention,
     text::speaker,
 };
@@ -82,6 +83,8 @@ pub(super) struct Shared {
     /// Held while an event is given its places and its number: both say the same order, whoever
     /// stores events of a user at the same time.
     numbering: Mutex<()>,
+    /// Who waits for events.
+    pub(super) bells: Bells,
     /// None once this is closed: nobody is known to be done with anything then.
     subscribers: RwLock<Option<Subscribers>>,
 }
@@ -141,6 +144,7 @@ impl Events {
             memory.restore(&journal?, now);
         }
         let retention = Retention::load(&store, kept.recent)?;
+        let bells = Bells::new(store.newest_event()?);
         let shared = Shared {
             store,
             messages,
@@ -149,6 +153,7 @@ impl Events {
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
             numbering: Mutex::default(),
+            bells,
             subscribers: RwLock::new(Some(subscribers)),
         };
         let events = Self { shared: Arc::new(shared) };
@@ -382,6 +387,7 @@ impl Shared {
                 subscriber.arrived(user, &event, slot.sequence);
             }
         }
+        self.bells.ring(user, event.id.number);
         self.make_room(size);
     }
 
@@ -423,7 +429,7 @@ impl Shared {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn retention(&self) -> MutexGuard<'_, Retention> {
+    pub(super) fn retention(&self) -> MutexGuard<'_, Retention> {
         self.retention.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

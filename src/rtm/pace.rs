@@ -2,6 +2,9 @@
 //!
 //! Those who wait are served first come, first served, and a user waits with one request at a time,
 //! so one that flaps gets its turn in the row and no more.
+//!
+//! Who asks only because a caller wants to know stands in a row beside that one, and takes nothing of
+//! the half of the burst that is kept for connections.
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +21,8 @@ use crate::{names::BotName, rate::Bucket};
 pub struct Pace {
     /// Held by whoever is first in the row; tokio's mutex is fair.
     turn: tokio::sync::Mutex<()>,
+    /// The same for the callers' row.
+    callers_turn: tokio::sync::Mutex<()>,
     allowance: Mutex<Allowance>,
 }
 
@@ -25,21 +30,32 @@ pub struct Pace {
 #[derive(Debug)]
 struct Allowance {
     bucket: Bucket,
+    /// What is kept for connections.
+    reserve: u32,
     held_until: Option<Instant>,
+}
+
+/// Who waits where.
+#[derive(Debug, Clone, Copy)]
+enum Row {
+    Connections,
+    Callers,
 }
 
 impl Allowance {
     /// Takes leave for one request, else says when to ask again.
-    fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        match self.held_until {
-            Some(until) if until > now => Err(until),
-            _ => self.bucket.take(now),
+    fn take(&mut self, now: Instant, whose: Row) -> Result<(), Instant> {
+        match (self.held_until, whose) {
+            (Some(until), _) if until > now => Err(until),
+            (_, Row::Connections) => self.bucket.take(now),
+            (_, Row::Callers) => self.bucket.take_above(now, self.reserve),
         }
     }
 
     /// Goes by another rate; the burst is not given anew.
     fn set(&mut self, rate: f64, burst: u32, now: Instant) {
         self.bucket = self.bucket.replaced_by(Bucket::per_second(rate, burst), now);
+        self.reserve = burst / 2;
     }
 
     fn hold(&mut self, until: Instant) {
@@ -50,16 +66,27 @@ impl Allowance {
 impl Pace {
     /// `rate` requests a second, `burst` after a quiet time.
     pub fn new(rate: f64, burst: u32) -> Self {
-        let allowance = Allowance { bucket: Bucket::per_second(rate, burst), held_until: None };
-        Self { turn: tokio::sync::Mutex::default(), allowance: Mutex::new(allowance) }
+        let bucket = Bucket::per_second(rate, burst);
+        let allowance = Mutex::new(Allowance { bucket, reserve: burst / 2, held_until: None });
+        Self { turn: tokio::sync::Mutex::default(), callers_turn: tokio::sync::Mutex::default(), allowance }
     }
 
     /// Waits for leave to make one request. Cancel-safe: who goes away takes nothing.
     pub async fn wait(&self) {
         let _turn = self.turn.lock().await;
+        self.leave(Row::Connections).await;
+    }
+
+    /// Waits for leave to make a request that no connection needs. Cancel-safe.
+    pub async fn wait_for_caller(&self) {
+        let _turn = self.callers_turn.lock().await;
+        self.leave(Row::Callers).await;
+    }
+
+    async fn leave(&self, whose: Row) {
         loop {
             // Bound to a name: the guard must not live until the sleep is over.
-            let taken = self.allowance().take(Instant::now());
+            let taken = self.allowance().take(Instant::now(), whose);
             match taken {
                 Ok(()) => return,
                 Err(at) => tokio::time::sleep_until(at).await,
@@ -129,13 +156,34 @@ mod tests {
     #[test]
     fn a_hold_outlasts_the_bucket_and_a_shorter_hold() {
         let now = Instant::now();
-        let mut allowance = Allowance { bucket: Bucket::per_second(10.0, 5), held_until: None };
-        assert_eq!(allowance.take(now), Ok(()));
+        let mut allowance = Allowance { bucket: Bucket::per_second(10.0, 5), reserve: 0, held_until: None };
+        assert_eq!(allowance.take(now, Row::Connections), Ok(()));
         let until = now + Duration::from_secs(30);
         allowance.hold(until);
         allowance.hold(now + Duration::from_secs(10));
-        assert_eq!(allowance.take(now + Duration::from_secs(29)), Err(until));
-        assert_eq!(allowance.take(until), Ok(()));
+        assert_eq!(allowance.take(now + Duration::from_secs(29), Row::Callers), Err(until));
+        assert_eq!(allowance.take(until, Row::Connections), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_leave_half_of_the_burst_to_connections() {
+        let pace = Arc::new(Pace::new(1.0, 10));
+        let start = Instant::now();
+        let mut callers = JoinSet::new();
+        for _ in 0..8 {
+            let pace = pace.clone();
+            callers.spawn(async move { pace.wait_for_caller().await });
+        }
+        for _ in 0..5 {
+            callers.join_next().await.unwrap().unwrap();
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        for _ in 0..5 {
+            pace.wait().await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO, "connections don't wait behind callers");
+        callers.join_all().await;
+        assert!(start.elapsed() >= Duration::from_secs(8), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,13 +224,14 @@ mod tests {
     #[test]
     fn another_rate_gives_no_new_burst() {
         let now = Instant::now();
-        let mut allowance = Allowance { bucket: Bucket::per_second(1.0, 3), held_until: None };
-        (0..3).for_each(|_| allowance.take(now).unwrap());
+        let mut allowance = Allowance { bucket: Bucket::per_second(1.0, 3), reserve: 1, held_until: None };
+        let take = |allowance: &mut Allowance, at| allowance.take(at, Row::Connections);
+        (0..3).for_each(|_| take(&mut allowance, now).unwrap());
         allowance.set(10.0, 3, now);
-        assert!(allowance.take(now).is_err(), "the burst is used up");
-        assert!(allowance.take(now + Duration::from_millis(100)).is_ok(), "and fills at the new rate");
+        assert!(take(&mut allowance, now).is_err(), "the burst is used up");
+        assert!(take(&mut allowance, now + Duration::from_millis(100)).is_ok(), "and fills at the new rate");
         allowance.set(1.0, 3, now + Duration::from_secs(60));
-        (0..3).for_each(|_| allowance.take(now + Duration::from_secs(60)).unwrap());
+        (0..3).for_each(|_| take(&mut allowance, now + Duration::from_secs(60)).unwrap());
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod offline;
 mod open;
 mod overlay;
 mod payload;
+mod recent;
 mod records;
 mod room;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use messages::{
 };
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
+pub use recent::RecentBounds;
 pub use records::{
     Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
     ReplayMark, Said, WebhookRecord,

@@ -11,4 +11,5 @@ mod servers;
 mod service;
 mod shell;
 mod support;
+mod tail;
 mod tls;

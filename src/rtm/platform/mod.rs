@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-pub(super) use self::answer::retry_after;
 use self::answer::{Answer, MOST_BODY};
+pub(super) use self::{answer::retry_after, history::RawPage};
 use super::{
     failure::{Failure, FailureKind, Step},
     pace::{Pace, Paces},
