@@ -159,6 +159,11 @@ impl Daemon {
         kernel::memory(self.pid)
     }
 
+    /// Kills it.
+    pub async fn kill(mut self) -> Outcome<()> {
+        Ok(self.child.kill().await?)
+    }
+
     /// Ends it in order.
     pub async fn stop(mut self) -> Outcome<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid)?).ok_or("no process has this id")?;
