@@ -9,6 +9,7 @@ use crate::{
     Outcome,
     callers::Load,
     install::Tools,
+    kernel,
     peer::Peer,
     stage::{SETTLES, Stage},
     stats::{median, micros_each, rate},
@@ -82,26 +83,26 @@ async fn events(
     let mut stage = Stage::start(peer, tools, USERS).await?;
     tokio::time::sleep(RESTS).await;
     let at_rest = stage.process()?.memory()?.resident as f64 / MIB;
-    flood(&mut stage, amounts.warm_up).await?;
+    let mut lost = flood(&mut stage, amounts.warm_up).await?.lost;
 
-    stage.receiver.take_spread();
     let already = stage.posts();
     stage.say_paced(amounts.paced, PACE).await?;
-    stage.receiver.received(already + amounts.paced as u64).await?;
+    stage.quiet(already + amounts.paced as u64).await;
     let spread = stage.receiver.take_spread();
     say(format_args!("{PACE} events a second: p50 {:.2} ms, p99 {:.2} ms", spread.p50(), spread.p99()));
 
     let (mut rates, mut micros) = (Vec::new(), Vec::new());
     for round in 1..=amounts.rounds {
-        let (took, cpu) = flood(&mut stage, amounts.events).await?;
-        rates.push(rate(amounts.events, took));
-        micros.push(micros_each(cpu, amounts.events));
+        let flood = flood(&mut stage, amounts.events).await?;
+        let came = amounts.events - flood.lost;
+        let (rate, each) = (rate(came, flood.took), micros_each(flood.cpu, came));
         say(format_args!(
-            "events, round {round} of {}: {:.0}/s, {:.1} us CPU each",
-            amounts.rounds,
-            rate(amounts.events, took),
-            micros_each(cpu, amounts.events)
+            "events, round {round} of {}: {rate:.0}/s, {each:.1} us CPU each, {} lost",
+            amounts.rounds, flood.lost
         ));
+        rates.push(rate);
+        micros.push(each);
+        lost += flood.lost;
     }
     let peak = stage.process()?.memory()?.peak as f64 / MIB;
     let (connections, out_of_order) = (stage.receiver.connections().in_all, stage.receiver.out_of_order());
@@ -118,18 +119,31 @@ async fn events(
         (Metric::PeakMemory, peak),
         (Metric::Connections, connections as f64),
         (Metric::FloodOutOfOrder, out_of_order as f64),
+        (Metric::FloodLost, lost as f64),
     ])
 }
 
-/// How long so many events took from the first push to the last POST, and what CPU time.
-async fn flood(stage: &mut Stage<'_>, events: usize) -> Outcome<(Duration, Duration)> {
+/// Events as fast as they are taken.
+struct Flood {
+    /// From the first push to the last POST.
+    took: Duration,
+    cpu: Duration,
+    /// What never came.
+    lost: usize,
+}
+
+async fn flood(stage: &mut Stage<'_>, events: usize) -> Outcome<Flood> {
     let already = stage.posts();
-    let (cpu, started) = (stage.process()?.cpu()?, Instant::now());
+    stage.receiver.take_arrivals();
+    let (cpu, started) = (stage.process()?.cpu()?, kernel::nanos());
     stage.say_at_once(events, |_| false).await?;
-    stage.receiver.received(already + events as u64).await?;
-    let took = started.elapsed();
+    stage.quiet(already + events as u64).await;
     tokio::time::sleep(SETTLES).await;
-    Ok((took, stage.process()?.cpu()? - cpu))
+    let cpu = stage.process()?.cpu()? - cpu;
+    let arrivals = stage.receiver.take_arrivals();
+    let last = arrivals.iter().map(|arrival| arrival.at).max().ok_or("nothing came")?;
+    let took = Duration::from_nanos(last.saturating_sub(started));
+    Ok(Flood { took, cpu, lost: events.saturating_sub(arrivals.len()) })
 }
 
 async fn posts(

@@ -160,6 +160,17 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Waits until there were so many POSTs in all, or none comes any more.
+    pub async fn quiet(&self, posts: u64) {
+        let (mut seen, mut last) = (self.posts(), Instant::now());
+        while seen < posts && last.elapsed() < self.peer.patience() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if self.posts() > seen {
+                (seen, last) = (self.posts(), Instant::now());
+            }
+        }
+    }
+
     /// Waits until everything that was said has come, or nothing comes any more, and closes the books.
     pub async fn settle(&mut self) -> Outcome<Fate> {
         let ledger = self.ledger.take().ok_or("no books were kept")?;
@@ -180,7 +191,7 @@ impl<'a> Stage<'a> {
         Ok(ledger.settle(&arrivals))
     }
 
-    /// How many events were taken since the books were opened: those that are refused don't count.
+    /// How many POSTs there were, those that were refused as well.
     pub fn posts(&self) -> u64 {
         self.receiver.posts()
     }

@@ -20,13 +20,14 @@ pub enum Metric {
     MemoryPerUser,
     Connections,
     FloodOutOfOrder,
+    FloodLost,
     Dropped,
     Refused,
     Killed,
 }
 
 impl Metric {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::EventsRate,
         Self::EventsCpu,
         Self::LatencyP50,
@@ -38,6 +39,7 @@ impl Metric {
         Self::MemoryPerUser,
         Self::Connections,
         Self::FloodOutOfOrder,
+        Self::FloodLost,
         Self::Dropped,
         Self::Refused,
         Self::Killed,
@@ -56,6 +58,7 @@ impl Metric {
             Self::MemoryPerUser => "resident per further user",
             Self::Connections => "connections to the webhook",
             Self::FloodOutOfOrder => "out of order under load",
+            Self::FloodLost => "lost under load",
             Self::Dropped => "a socket drops",
             Self::Refused => "503 for a while",
             Self::Killed => "SIGKILL under load, restart",
@@ -69,9 +72,12 @@ impl Metric {
             Self::LatencyP50 | Self::LatencyP99 => Unit::Millis,
             Self::RestMemory | Self::PeakMemory => Unit::MiB,
             Self::MemoryPerUser => Unit::KiB,
-            Self::Connections | Self::FloodOutOfOrder | Self::Dropped | Self::Refused | Self::Killed => {
-                Unit::Pieces
-            }
+            Self::Connections
+            | Self::FloodOutOfOrder
+            | Self::FloodLost
+            | Self::Dropped
+            | Self::Refused
+            | Self::Killed => Unit::Pieces,
         }
     }
 }
