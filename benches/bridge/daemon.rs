@@ -117,9 +117,14 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one, and waits until it is ready; its users may still be connecting.
     pub async fn start(settings: &Settings<'_>) -> Outcome<Self> {
+        Self::start_as(Command::new(PROGRAM), settings).await
+    }
+
+    /// The same, of a program that takes the daemon's arguments behind its own.
+    pub async fn start_as(mut command: Command, settings: &Settings<'_>) -> Outcome<Self> {
         let file = settings.write()?;
         let started = Instant::now();
-        let mut child = Command::new(PROGRAM)
+        let mut child = command
             .args(["run", "-c"])
             .arg(file)
             .env_remove("RUST_LOG")
@@ -157,6 +162,11 @@ impl Daemon {
     /// Its memory.
     pub fn memory(&self) -> Outcome<Memory> {
         kernel::memory(self.pid)
+    }
+
+    /// Kills it.
+    pub async fn kill(mut self) -> Outcome<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// Ends it in order.
