@@ -144,6 +144,7 @@ pub struct Daemon {
     draining: CancellationToken,
     /// Of the API's listener, if that speaks TLS.
     certificates: Option<Certificates>,
+    histories: Arc<PlatformHistories>,
     servers: Vec<JoinHandle<()>>,
     api_address: SocketAddr,
     ops_address: SocketAddr,
@@ -222,13 +223,14 @@ impl Daemon {
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
+        let histories = Arc::new(PlatformHistories::new(config, platform.clone(), store.clone()));
         let api_state = ApiState::new(
             config,
             users.clone(),
             messages.clone(),
             events.clone(),
             letters.clone(),
-            Arc::new(PlatformHistories::new(config, platform.clone(), store.clone())),
+            histories.clone(),
             draining.clone(),
         );
         let webhook_count = webhooks.dispatchers.len();
@@ -281,6 +283,7 @@ impl Daemon {
             health,
             draining,
             certificates,
+            histories,
             servers,
             api_address,
             ops_address,
