@@ -41,7 +41,6 @@ impl Shared {
                     _ => now.mono + self.delay(state, mark.attempts),
                 };
                 state.park(job, at);
-                self.earlier.notify_one();
             }
         }
     }
