@@ -1,7 +1,7 @@
 //! The commit thread: group commit.
 //!
 //! Whoever must write hands over a [`Transaction`]; one thread takes everything that has queued up,
-//! applies it as one atomic batch, flushes once, and then runs what waits for each transaction, in
+//! writes it to the log as one commit, syncs once, and then runs what waits for each transaction, in
 //! order. There is no timer in this: the commit in progress is the window in which the next one
 //! gathers.
 //!
@@ -41,22 +41,24 @@ const QUEUE_BYTES: usize = 16 << 20;
 pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A change of one key.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Write {
     Put(IVec, IVec),
+    /// The same of a key that never was: if it is removed soon, the database never hears of it.
+    Create(IVec, IVec),
     Remove(IVec),
 }
 
 impl Write {
     pub(super) fn key(&self) -> &IVec {
         match self {
-            Self::Put(key, _) | Self::Remove(key) => key,
+            Self::Put(key, _) | Self::Create(key, _) | Self::Remove(key) => key,
         }
     }
 
     fn size(&self) -> usize {
         match self {
-            Self::Put(key, value) => key.len() + value.len(),
+            Self::Put(key, value) | Self::Create(key, value) => key.len() + value.len(),
             Self::Remove(key) => key.len(),
         }
     }
@@ -127,6 +129,22 @@ pub(super) struct Deferred {
 }
 
 impl Item {
+    /// Its writes, in order.
+    pub(super) fn writes(&self) -> &[Write] {
+        match self {
+            Self::Transaction(transaction) => &transaction.writes,
+            Self::Deferred(deferred) => std::slice::from_ref(&deferred.write),
+        }
+    }
+
+    /// Its write, if it may be lost.
+    pub(super) fn deferred(&self) -> Option<&Write> {
+        match self {
+            Self::Transaction(_) => None,
+            Self::Deferred(deferred) => Some(&deferred.write),
+        }
+    }
+
     /// What it adds to the backlog.
     pub(super) fn added(&self) -> i64 {
         match self {
@@ -146,6 +164,8 @@ pub(super) struct Queue {
     pub(super) transactions: usize,
     pub(super) deferred_since: Option<Instant>,
     next_event: u64,
+    /// A checkpoint is over, and the thread doesn't know.
+    pub(super) checkpointed: bool,
     pub(super) state: State,
 }
 
