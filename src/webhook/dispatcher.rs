@@ -1,8 +1,8 @@
 //! Delivers one webhook's events: takes them out of their lanes, has them posted, and acts on what
 //! comes of it. Dead letters that are replayed go the same way.
 //!
-//! There is no task per lane or event that waits. An event that arrives, and a delivery that ends,
-//! take what may go next; one task per webhook sleeps until the next retry is due.
+//! There is no task per lane or event that waits. A delivery that ends takes what may go next; one task
+//! per webhook starts what arrives meanwhile, and sleeps until the next retry is due.
 
 mod ended;
 mod replayed;
@@ -10,11 +10,15 @@ mod restore;
 mod state;
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) use self::restore::restore;
@@ -23,7 +27,11 @@ use self::{
     restore::{FormatChange, restore_gate},
     state::{Job, State},
 };
-use super::{Delivery, Sender, SenderError, gate::Gate};
+use super::{
+    Delivery, Sender, SenderError,
+    client::LONGEST_IDLE,
+    gate::{Admission, Gate},
+};
 use crate::{
     clock::{Now, Timestamp},
     config,
@@ -66,15 +74,14 @@ struct Shared {
     store: Arc<Store>,
     letters: DeadLetters,
     events: OnceLock<Events>,
-    runtime: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Deliveries under way end without an outcome.
     give_up: CancellationToken,
     /// From an event's receipt to its 2xx.
     delivery_seconds: Histogram,
-    /// Something is due earlier than it was.
-    earlier: Notify,
+    /// There may be something to start, or something is due earlier than it was.
+    news: Notify,
     state: Mutex<State>,
 }
 
@@ -112,12 +119,11 @@ impl Dispatcher {
             store,
             letters,
             events: OnceLock::new(),
-            runtime: Handle::current(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
             delivery_seconds: Histogram::new(DELIVERY_SECONDS),
-            earlier: Notify::new(),
+            news: Notify::new(),
             state: Mutex::new(state),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -129,7 +135,6 @@ impl Dispatcher {
         let _ = self.shared.events.set(events);
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move { shared.keep_time().await });
-        self.shared.pump(&mut self.shared.lock());
     }
 
     /// Goes by other settings from the next attempt on. Events, their order and their numbers stay, and so
@@ -153,7 +158,7 @@ impl Dispatcher {
         state.setup = Arc::new(Setup { settings: settings.clone(), sender });
         // What made deliveries fail is put right, perhaps.
         state.everything_is_due(now);
-        shared.pump(&mut state);
+        shared.news.notify_one();
     }
 
     /// How many attempts were begun so far, if something may go out now and doesn't: if that lasts, the
@@ -240,7 +245,10 @@ impl Subscriber for Dispatcher {
     fn arrived(&self, user: UserNumber, event: &Arc<Event>, sequence: u64) {
         let mut state = self.shared.lock();
         state.lanes.arrived(user, LaneEvent { event: Arc::clone(event), sequence });
-        self.shared.pump(&mut state);
+        // As long as there is no place for it, whoever ends takes it.
+        if state.gate.admission(Instant::now()) != Admission::Wait {
+            self.shared.news.notify_one();
+        }
     }
 
     fn is_past(&self, user: UserNumber, event: u64) -> bool {
@@ -258,7 +266,7 @@ impl Subscriber for Dispatcher {
         self.shared.store.save_webhook(self.shared.number, &state.record);
         state.everything_is_due(Instant::now());
         tracing::info!(webhook = %self.shared.name, backlog = state.lanes.backlog(), "webhook enabled");
-        self.shared.pump(&mut state);
+        self.shared.news.notify_one();
     }
 
     fn status(&self) -> WebhookStatus {
@@ -274,7 +282,7 @@ impl Subscriber for Dispatcher {
             name: self.shared.name.clone(),
             state: condition,
             backlog: state.lanes.backlog(),
-            last_outcome: state.last_outcome.clone(),
+            last_outcome: state.last_outcome(),
             counts: state.counts,
         }
     }
@@ -284,7 +292,7 @@ impl Replayer for Dispatcher {
     fn replay(&self, users: &[UserNumber]) {
         let mut state = self.shared.lock();
         users.iter().for_each(|user| state.replays.add(*user));
-        self.shared.pump(&mut state);
+        self.shared.news.notify_one();
     }
 }
 
@@ -293,44 +301,53 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts everything that may go now.
-    fn pump(self: &Arc<Self>, state: &mut State) {
-        if self.events.get().is_none() || self.stop.is_cancelled() {
-            return;
-        }
-        self.start_all(state);
-        if state.wake_at(Instant::now()).is_some() {
-            self.earlier.notify_one();
-        }
-    }
-
-    /// Sleeps until something is due, and starts it.
+    /// Starts what may go, sleeps until there is more, and closes what nobody needs any more.
     async fn keep_time(self: Arc<Self>) {
+        let mut stop = pin!(self.stop.cancelled());
+        // One timer for all of it: it is set anew only when it has to be.
+        let mut alarm = pin!(sleep_until(Instant::now()));
+        let mut close_at: Option<Instant> = None;
         loop {
-            let wake_at = self.lock().wake_at(Instant::now());
-            let due = async {
-                match wake_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = self.earlier.notified() => continue,
-                () = due => {}
+            let now = Instant::now();
+            if close_at.is_some_and(|at| at <= now) {
+                // Those of an earlier configuration went with it.
+                let setup = Arc::clone(&self.lock().setup);
+                close_at = setup.sender.close_idle(now);
             }
-            self.start_all(&mut self.lock());
+            let wake_at = {
+                let mut state = self.lock();
+                self.start_all(&mut state);
+                if state.gate.is_busy() {
+                    // What is under way leaves an idle connection behind.
+                    close_at.get_or_insert(now + LONGEST_IDLE);
+                }
+                state.alarm = state.wake_at(now);
+                state.alarm.into_iter().chain(close_at).min()
+            };
+            if let Some(at) = wake_at.filter(|at| alarm.deadline() != *at) {
+                alarm.as_mut().reset(at);
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                () = self.news.notified() => {}
+                () = &mut alarm, if wake_at.is_some() => {}
+            }
         }
     }
 
+    /// Starts everything that may go now.
     fn start_all(self: &Arc<Self>, state: &mut State) {
-        while let Some(job) = state.take(self, Now::read()) {
-            self.tasks.spawn_on(Arc::clone(self).work(job), &self.runtime);
+        while !self.stop.is_cancelled()
+            && let Some(job) = state.take(self, Now::read())
+        {
+            self.tasks.spawn(Arc::clone(self).work(job));
         }
     }
 
     /// Delivers one event, and then whatever may go next.
     async fn work(self: Arc<Self>, first: Job) {
+        let mut give_up = pin!(self.give_up.cancelled());
         let mut next = Some(first);
         while let Some(job) = next {
             let event = job.event();
@@ -343,8 +360,9 @@ impl Shared {
                 at: Timestamp::now(),
             };
             let result = tokio::select! {
+                biased;
                 result = job.setup.sender.attempt(&delivery) => result,
-                () = self.give_up.cancelled() => return,
+                () = &mut give_up => return,
             };
             next = self.ended(Ended { job: &job, result: &result, began: delivery.at, now: Now::read() });
         }

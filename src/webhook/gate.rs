@@ -199,6 +199,11 @@ impl Gate {
         }
     }
 
+    /// Whether a delivery is under way.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight > 0
+    }
+
     /// Whether the webhook is disabled.
     pub fn is_disabled(&self) -> bool {
         matches!(self.state, State::Disabled)

@@ -43,7 +43,6 @@ impl Shared {
                     _ => now.mono + self.delay(state, mark.attempts),
                 };
                 state.park(job, at);
-                self.earlier.notify_one();
             }
         }
     }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Setup, Shared};
 use crate::{
-    clock::Now,
+    clock::{Now, Timestamp},
     events::{
         DeliveryCounts, Event, LastOutcome,
         lanes::{LaneEvent, Lanes, Next, Started},
@@ -14,6 +14,7 @@ use crate::{
     letters::Replay,
     store::{DeadLetter, DeadLetterId, ReplayMark, StoreError, UserNumber, WebhookRecord},
     webhook::{
+        AttemptResult,
         gate::{Admission, Gate},
         replays::Replays,
     },
@@ -38,11 +39,31 @@ pub(super) struct State {
     /// When the store is asked again for waiting events, after it could not be read.
     load_again: Option<Instant>,
     pub(super) rng: fastrand::Rng,
-    pub(super) last_outcome: Option<LastOutcome>,
+    pub(super) last_attempt: Option<LastAttempt>,
     pub(super) trouble: Trouble,
     pub(super) counts: DeliveryCounts,
     /// Attempts that were begun.
     begun: u64,
+    /// Until when the webhook's time keeper sleeps, if it does.
+    pub(super) alarm: Option<Instant>,
+}
+
+/// What came of the latest attempt. It is put into words only when somebody asks.
+#[derive(Debug)]
+pub(super) struct LastAttempt {
+    /// Without the answer's body.
+    result: AttemptResult,
+    at: Timestamp,
+}
+
+impl LastAttempt {
+    pub(super) fn new(result: &AttemptResult, at: Timestamp) -> Self {
+        let AttemptResult { outcome, status, ref failure, answer: _, took } = *result;
+        Self {
+            result: AttemptResult { outcome, status, failure: failure.clone(), answer: Vec::new(), took },
+            at,
+        }
+    }
 }
 
 /// Whether the log says that the webhook fails.
@@ -118,7 +139,8 @@ impl State {
             due: BTreeMap::new(),
             load_again: None,
             rng: fastrand::Rng::new(),
-            last_outcome: None,
+            last_attempt: None,
+            alarm: None,
             trouble: Trouble::None,
             counts: DeliveryCounts::default(),
             begun: 0,
@@ -233,6 +255,17 @@ impl State {
         let is_due = self.due.keys().next().is_some_and(|(at, _)| *at <= now);
         let is_ready = self.lanes.has_ready() && self.load_again.is_none();
         (self.gate.admission(now) == Admission::Go && (is_due || is_ready)).then_some(self.begun)
+    }
+
+    /// What came of the latest attempt.
+    pub(super) fn last_outcome(&self) -> Option<LastOutcome> {
+        let LastAttempt { result, at } = self.last_attempt.as_ref()?;
+        Some(LastOutcome { summary: result.summary(), at: *at })
+    }
+
+    /// Whether something is due before the time keeper looks.
+    pub(super) fn is_due_earlier(&self, now: Instant) -> bool {
+        self.wake_at(now).is_some_and(|at| self.alarm.is_none_or(|alarm| at < alarm))
     }
 
     /// When something may be sent again that may not be now.
