@@ -1,7 +1,7 @@
 //! The commit thread: group commit.
 //!
 //! Whoever must write hands over a [`Transaction`]; one thread takes everything that has queued up,
-//! applies it as one atomic batch, flushes once, and then runs what waits for each transaction, in
+//! writes it to the log as one commit, syncs once, and then runs what waits for each transaction, in
 //! order. There is no timer in this: the commit in progress is the window in which the next one
 //! gathers.
 //!
@@ -41,22 +41,24 @@ const QUEUE_BYTES: usize = 16 << 20;
 pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// A change of one key.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Write {
     Put(IVec, IVec),
+    /// The same of a key that never was: if it is removed soon, the database never hears of it.
+    Create(IVec, IVec),
     Remove(IVec),
 }
 
 impl Write {
     pub(super) fn key(&self) -> &IVec {
         match self {
-            Self::Put(key, _) | Self::Remove(key) => key,
+            Self::Put(key, _) | Self::Create(key, _) | Self::Remove(key) => key,
         }
     }
 
     fn size(&self) -> usize {
         match self {
-            Self::Put(key, value) => key.len() + value.len(),
+            Self::Put(key, value) | Self::Create(key, value) => key.len() + value.len(),
             Self::Remove(key) => key.len(),
         }
     }
@@ -127,6 +129,22 @@ pub(super) struct Deferred {
 }
 
 impl Item {
+    /// Its writes, in order.
+    pub(super) fn writes(&self) -> &[Write] {
+        match self {
+            Self::Transaction(transaction) => &transaction.writes,
+            Self::Deferred(deferred) => std::slice::from_ref(&deferred.write),
+        }
+    }
+
+    /// Its write, if it may be lost.
+    pub(super) fn deferred(&self) -> Option<&Write> {
+        match self {
+            Self::Transaction(_) => None,
+            Self::Deferred(deferred) => Some(&deferred.write),
+        }
+    }
+
     /// What it adds to the backlog.
     pub(super) fn added(&self) -> i64 {
         match self {
@@ -146,6 +164,8 @@ pub(super) struct Queue {
     pub(super) transactions: usize,
     pub(super) deferred_since: Option<Instant>,
     next_event: u64,
+    /// A checkpoint is over, and the thread doesn't know.
+    pub(super) checkpointed: bool,
     pub(super) state: State,
 }
 
@@ -200,6 +220,9 @@ impl Committer {
     /// Waits until `bytes` more may wait for their commit; refused at once while the store is full or
     /// can't be written. Larger requests than may ever wait count as the whole: they go alone.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
+        if let Some(reserved) = self.reserve_now(bytes) {
+            return Ok(reserved);
+        }
         let refusal = self.wait_for(|standing| *standing != Standing::Writable);
         tokio::select! {
             biased;
@@ -211,10 +234,18 @@ impl Committer {
         }
     }
 
+    /// The usual case, in which nobody has to wait for anything.
+    fn reserve_now(&self, bytes: usize) -> Option<Reserved> {
+        if *self.shared.standing.borrow() != Standing::Writable {
+            return None;
+        }
+        let permit = Arc::clone(&self.shared.space).try_acquire_many_owned(permits(bytes)).ok()?;
+        Some(Reserved { _permit: permit })
+    }
+
     /// Waits until `bytes` more may wait for their commit, whether or not the store takes what is new.
     pub(super) async fn reserve_to_move(&self, bytes: usize) -> Result<Reserved, StoreError> {
-        let permits = bytes.clamp(64, QUEUE_BYTES) as u32;
-        match Arc::clone(&self.shared.space).acquire_many_owned(permits).await {
+        match Arc::clone(&self.shared.space).acquire_many_owned(permits(bytes)).await {
             Ok(permit) => Ok(Reserved { _permit: permit }),
             Err(_) => Err(self.unavailable()),
         }
@@ -344,6 +375,11 @@ impl Committer {
     }
 }
 
+/// What so many bytes take of those that may wait.
+fn permits(bytes: usize) -> u32 {
+    bytes.clamp(64, QUEUE_BYTES) as u32
+}
+
 impl Drop for Committer {
     fn drop(&mut self) {
         self.close();
@@ -352,8 +388,8 @@ impl Drop for Committer {
 
 impl Queue {
     /// Takes as much as one commit may hold, from the front.
-    pub(super) fn take_front(&mut self) -> Vec<Item> {
-        let (mut items, mut writes, mut bytes) = (Vec::new(), 0, 0);
+    pub(super) fn take_front(&mut self, items: &mut Vec<Item>) {
+        let (mut writes, mut bytes) = (0, 0);
         while let Some(item) = self.items.front() {
             let (count, size) = match item {
                 Item::Transaction(transaction) => (transaction.writes.len(), transaction.size()),
@@ -377,7 +413,6 @@ impl Queue {
             items.push(item);
         }
         self.deferred_since = if self.items.is_empty() { None } else { self.deferred_since };
-        items
     }
 
     /// Takes the messages out that wait for their commit, and leaves everything else where it is.

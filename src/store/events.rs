@@ -126,7 +126,7 @@ impl Store {
         transaction.reserved = Some(reserved);
         transaction.backlog += weight;
         self.committer.submit_event(move |number| {
-            transaction.writes.push(Write::Put(keys::event(user, number), value));
+            transaction.writes.push(Write::Create(keys::event(user, number), value));
             transaction.new_payload =
                 (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame));
             transaction.journal = Some(JournalLine::Event(number, journal));

@@ -140,7 +140,7 @@ impl Store {
         let key = keys::queue(user, number);
         let weight = backlog::record(&key, &value) as i64;
         let mut writes = vec![
-            Write::Put(key, IVec::from(value)),
+            Write::Create(key, IVec::from(value)),
             Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
         ];
         if let Some(Idempotency { client, key }) = idempotency {

@@ -1,14 +1,16 @@
 //! The store: the only place that knows sled.
 //!
 //! It speaks of messages, events, lanes and dead letters, never of trees and keys. Everything that
-//! must be durable goes through one commit thread (`commit`); bodies above 4 KiB are files beside
-//! sled (`payload`); `durability` makes sled's flush what it claims to be.
+//! must be durable goes through one commit thread (`commit`), into a log first (`wal`) and into the
+//! database later (`checkpoint`), and is seen by readers in between (`overlay`); bodies above 4 KiB
+//! are files beside (`payload`); `durability` makes sled's flush what it claims to be.
 //!
 //! On disk:
 //!
 //! ```text
 //! data/lock        held by the one process that has the store open
 //! data/tip         the number of the last commit, by which a loss is noticed
+//! data/wal/        the latest commits, in two files that take turns
 //! data/sled/       the database: one tree, keys as in `keys`, values as in `records`
 //! data/payloads/   one file per large body
 //! data/sled.new/   only while `store compact` or `store import` makes another database
@@ -16,6 +18,7 @@
 //! ```
 
 mod backlog;
+mod checkpoint;
 mod commit;
 mod database;
 mod dead_letters;
@@ -28,6 +31,7 @@ mod nudge;
 mod numbers;
 pub mod offline;
 mod open;
+mod overlay;
 mod payload;
 mod records;
 mod room;
@@ -38,6 +42,7 @@ mod tests;
 mod tip;
 mod trouble;
 mod user_record;
+mod wal;
 mod worker;
 
 pub use commit::Reserved;
@@ -123,11 +128,10 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store, or makes a new one where there is none.
     pub fn open(config: &config::Store) -> Result<Arc<Self>, OpenError> {
-        let open::Opened { handle, lock, nonce, tip, counters } = open::open(config)?;
+        let open::Opened { handle, wal, lock, nonce, tip, counters } = open::open(config)?;
         let io = |error| OpenError::Io { path: config.path.clone(), error };
         let damaged =
             |error: StoreError| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() };
-        let handle = Arc::new(handle);
         let db = Arc::new(Database::new(Arc::clone(&handle)));
         let payloads = Arc::new(Payloads::open(config.path.join("payloads")).map_err(io)?);
         let swept = payloads.sweep(|id| db.contains_key(record_of(id))).map_err(damaged)?;
@@ -146,11 +150,11 @@ impl Store {
             path: config.path.clone(),
             cache: config.cache,
             max_size: config.max_size,
-            backlog: counters.backlog,
             handle: Some(handle),
+            wal,
             payloads: Arc::clone(&payloads),
             tip,
-            commits: counters.commits,
+            counters,
             sync,
         };
         let readers = Arc::clone(&db);
@@ -202,7 +206,7 @@ impl Store {
 
     /// Bytes on disk.
     pub fn size_on_disk(&self) -> u64 {
-        database::log_size(&open::database_in(&self.path)) + self.payloads.bytes()
+        open::database_size(&self.path) + self.payloads.bytes()
     }
 
     fn put<T: serde::Serialize>(key: IVec, version: u8, record: &T) -> Write {

@@ -5,21 +5,26 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use super::{
-    database::Handle,
+    checkpoint::{self, Job},
+    database::{self, Handle},
     durability::{self, SelfTestError},
     keys,
+    nudge::Nudge,
+    overlay::Table,
     tip::Tip,
     trouble::{Trouble, is_passing},
+    wal::{self, Replay, Wal},
     worker::Counters,
 };
 use crate::config;
 
-/// The layout that this program writes.
-pub(super) const SCHEMA: u32 = 1;
+/// The layout that this program writes: 2 has a log beside the database, 1 had none.
+pub(super) const SCHEMA: u32 = 2;
 /// The meta record of the layout's version.
 pub(super) const SCHEMA_NAME: &str = "schema";
 /// The meta record of the store's random number.
@@ -113,6 +118,14 @@ impl OpenError {
         if is_passing(&error) { Self::Unwritable { path, error } } else { Self::Io { path, error } }
     }
 
+    fn of_trouble(path: &Path, trouble: Trouble) -> Self {
+        let path = path.to_owned();
+        match trouble {
+            Trouble::Passing(why) => Self::Unwritable { path, error: io::Error::other(why) },
+            Trouble::Fatal(why) => Self::Io { path, error: io::Error::other(why) },
+        }
+    }
+
     pub(super) fn of_sled(path: &Path, error: sled::Error) -> Self {
         match error {
             sled::Error::Io(error) => Self::of_io(path, error),
@@ -128,7 +141,8 @@ impl OpenError {
 
 /// An opened directory.
 pub(super) struct Opened {
-    pub handle: Handle,
+    pub handle: Arc<Handle>,
+    pub wal: Wal,
     pub lock: fs::File,
     /// The store's random number.
     pub nonce: u32,
@@ -154,8 +168,54 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
         durability::self_test(handle.db(), &keys::meta("self-test"))
             .map_err(|error| self_test_failed(error, path))?;
     }
-    let (tip, counters) = check_tip(&handle, path)?;
-    Ok(Opened { handle, lock, nonce, tip, counters })
+    let handle = Arc::new(handle);
+    let (tip, counters) = take_up_log(&handle, path)?;
+    write_layout(handle.db()).map_err(|error| OpenError::of_sled(path, error))?;
+    let wal = Wal::open(path).map_err(failed)?;
+    Ok(Opened { handle, wal, lock, nonce, tip, counters })
+}
+
+/// Brings the database up to date with the log. Changes nothing where something is missing.
+fn take_up_log(handle: &Arc<Handle>, path: &Path) -> Result<(Tip, Counters), OpenError> {
+    let file = path.join("tip");
+    let (tip, expected) = Tip::open(&file).map_err(|error| OpenError::of_io(&file, error))?;
+    let Replay { writes, counters, .. } = read_log(handle, path, expected)?;
+    if !writes.is_empty() {
+        let job = Job { handle: Arc::clone(handle), table: Arc::new(Table::new(writes)), counters };
+        let nudge = Nudge::start().map_err(|error| OpenError::of_io(path, error))?;
+        checkpoint::carry_over(&job, &nudge).map_err(|trouble| OpenError::of_trouble(path, trouble))?;
+    }
+    Ok((tip, counters))
+}
+
+/// What the log has that the database doesn't. `expected` is the last commit that was on disk once.
+fn read_log(handle: &Handle, path: &Path, expected: u64) -> Result<Replay, OpenError> {
+    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
+    let in_database = Counters::of(handle).map_err(|error| damaged(error.to_string()))?;
+    let replay = wal::read(path, in_database).map_err(|error| OpenError::of_io(path, error))?;
+    match missing(&replay, in_database, expected) {
+        Some(missing) => Err(damaged(missing)),
+        None => Ok(replay),
+    }
+}
+
+/// Which commits are gone, in words.
+pub(super) fn missing(replay: &Replay, in_database: Counters, expected: u64) -> Option<String> {
+    let (commits, found) = (in_database.commits, replay.counters.commits);
+    if let Some(next) = replay.gap_before {
+        return Some(format!(
+            "its database ends with commit {commits}, and its log goes on with commit {next}"
+        ));
+    }
+    (found < expected).then(|| {
+        let missing = expected - found;
+        format!("its last {missing} commits (of {expected}) can't be read any more")
+    })
+}
+
+/// Bytes of the database's file and the log's.
+pub(super) fn database_size(path: &Path) -> u64 {
+    database::log_size(&database_in(path)) + wal::size_on_disk(path)
 }
 
 /// Where sled's files are.
@@ -257,20 +317,6 @@ impl Before {
         let length = fs::metadata(database.join("db")).map_or(0, |file| file.len());
         if length == 0 { Self::Nothing } else { Self::Log }
     }
-}
-
-/// Checks that no commit is missing that was on disk once.
-fn check_tip(handle: &Handle, path: &Path) -> Result<(Tip, Counters), OpenError> {
-    let (tip, expected) =
-        Tip::open(&path.join("tip")).map_err(|error| OpenError::of_io(&path.join("tip"), error))?;
-    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
-    let counters = Counters::of(handle).map_err(|error| damaged(error.to_string()))?;
-    let found = counters.commits;
-    if found < expected {
-        let missing = expected - found;
-        return Err(damaged(format!("its last {missing} commits (of {expected}) can't be read any more")));
-    }
-    Ok((tip, counters))
 }
 
 pub(super) fn make_private_directory(path: &Path) -> io::Result<()> {
@@ -398,6 +444,16 @@ pub(super) fn make_database_durable(database: &Path) -> io::Result<()> {
         fs::File::open(database.join(file))?.sync_all()?;
     }
     fs::File::open(database)?.sync_all()
+}
+
+/// Says that this program's layout is used from now on.
+fn write_layout(db: &sled::Db) -> sled::Result<()> {
+    let (key, layout) = (keys::meta(SCHEMA_NAME), SCHEMA.to_be_bytes());
+    if db.get(&key)?.is_none_or(|found| found != layout) {
+        db.insert(&key, &layout)?;
+        db.flush()?;
+    }
+    Ok(())
 }
 
 /// Checks the layout's version, or writes it into a new store. Answers with the store's random number.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -159,6 +160,101 @@ async fn a_messages_deferred_status_is_read_before_it_is_on_disk_and_later_write
     done.await.unwrap();
     assert_eq!(store.message(ALICE, id).unwrap().unwrap().status, MessageStatus::Acked);
     assert_eq!(store.queued_messages().count(), 0);
+}
+
+/// What a kill leaves: a store's directory while it is open.
+fn as_after_a_kill(open: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for part in ["", "wal", "sled", "sled/blobs", "payloads"] {
+        let Ok(entries) = fs::read_dir(open.join(part)) else { continue };
+        fs::create_dir_all(copy.path().join(part)).unwrap();
+        for entry in entries.map(Result::unwrap).filter(|entry| entry.file_type().unwrap().is_file()) {
+            fs::copy(entry.path(), copy.path().join(part).join(entry.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+#[tokio::test]
+async fn what_only_the_log_has_is_taken_up_by_the_next_start_and_seen_by_the_tools() {
+    let (directory, store) = testing::store();
+    for number in 1..=20 {
+        assert_eq!(append(&store, Bytes::from_static(b"{}")).await, number);
+    }
+    let copy = as_after_a_kill(directory.path());
+    assert!(wal::size_on_disk(copy.path()) > 0);
+    let found = offline::verify(&settings(copy.path())).unwrap();
+    assert_eq!((found.records["event"], found.damages.count), (20, 0));
+    for life in 0..2 {
+        let store = Store::open(&settings(copy.path())).unwrap();
+        let expected = if life == 0 { LastRun::Cut } else { LastRun::Closed };
+        assert_eq!(store.last_run(), expected);
+        assert_eq!(store.events_after(ALICE, 0).count(), 20);
+        store.close();
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_or_its_start_is_damage() {
+    let (directory, store) = testing::store();
+    for _ in 0..20 {
+        append(&store, Bytes::from_static(b"{}")).await;
+    }
+    let copy = as_after_a_kill(directory.path());
+    let log = copy.path().join("wal/0");
+    let whole = fs::read(&log).unwrap();
+    let refusal = || {
+        let error = Store::open(&settings(copy.path())).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }) && error.needs_a_person(), "{error}");
+        error.to_string()
+    };
+    fs::write(&log, &whole[..whole.len() / 2]).unwrap();
+    assert!(refusal().contains("can't be read any more"));
+    let first = 24 + u32::from_be_bytes(whole[4..8].try_into().unwrap()) as usize;
+    fs::write(&log, &whole[first..]).unwrap();
+    assert!(refusal().contains("goes on with commit 2"), "{}", refusal());
+    fs::write(&log, &whole).unwrap();
+    assert_eq!(Store::open(&settings(copy.path())).unwrap().events_after(ALICE, 0).count(), 20);
+}
+
+#[test]
+fn a_store_without_a_log_is_taken_over() {
+    let (directory, store) = testing::store();
+    store.user_number(&UserName::new("alice").unwrap()).unwrap();
+    store.close();
+    drop(store);
+    // As the first layout was.
+    let database =
+        sled::Config::new().path(directory.path().join("sled")).segment_size(2 << 20).open().unwrap();
+    let layout = || database.get(keys::meta("schema")).unwrap().unwrap();
+    assert_eq!(*layout(), 2u32.to_be_bytes());
+    database.insert(keys::meta("schema"), &1u32.to_be_bytes()).unwrap();
+    drop(database);
+    fs::remove_dir_all(directory.path().join("wal")).unwrap();
+    for _ in 0..2 {
+        let store = Store::open(&settings(directory.path())).unwrap();
+        assert_eq!(store.user_name(ALICE).unwrap().as_str(), "alice");
+        store.close();
+    }
+}
+
+#[tokio::test]
+async fn more_than_both_files_of_the_log_hold_is_carried_over() {
+    let (directory, store) = testing::store();
+    let (frame, mut last) = (Bytes::from(vec![b'a'; 4_000]), None);
+    for _ in 0..6_000 {
+        last = Some(append_later(&store, frame.clone()).await);
+    }
+    assert_eq!(last.unwrap().await.unwrap(), 6_000);
+    assert!(wal::size_on_disk(directory.path()) < 12 << 20);
+    assert_eq!(
+        store.events_after(ALICE, 0).map(Result::unwrap).filter(|event| event.frame == frame).count(),
+        6_000
+    );
+    store.close();
+    drop(store);
+    let reopened = Store::open(&settings(directory.path())).unwrap();
+    assert_eq!(reopened.events_after(ALICE, 0).count(), 6_000);
 }
 
 #[test]

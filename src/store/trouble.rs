@@ -8,6 +8,8 @@
 
 use std::{fmt, io};
 
+use super::StoreError;
+
 /// Why something could not be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -30,6 +32,15 @@ impl From<sled::Error> for Trouble {
         match error {
             sled::Error::Io(error) => Self::of_io("the database", &error),
             other => Self::Fatal(other.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(why) => Self::Passing(why),
+            StoreError::Doubtful(why) | StoreError::Unreadable(why) => Self::Fatal(why),
         }
     }
 }

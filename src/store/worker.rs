@@ -1,15 +1,19 @@
 //! The commit thread.
 //!
-//! When a commit fails for a reason that can pass (`trouble`), the thread waits for it to pass:
+//! A commit is a record of the log (`wal`), synced; then readers see it, in memory (`overlay`), and those who
+//! wait for it are told. When the log's file is full, what it holds is carried over to the database by another
+//! thread (`checkpoint`), while commits go on in the other file; a commit waits only when that is full as well.
 //!
-//! 1. Readers lose sled's handle, which is poisoned and shows what may not be on disk.
+//! When a commit or a checkpoint fails for a reason that can pass (`trouble`), the thread waits for it to pass:
+//!
+//! 1. If it was the database that failed, readers lose sled's handle: it is poisoned.
 //! 2. Messages that wait for their commit are refused: their callers are told to come back, and what
 //!    the failed commit may have left of them on disk is removed with the next commit. Everything else
 //!    that was handed over (events, final statuses, lanes) has nobody to give it back to, and is kept.
-//! 3. When a probe can be written, sled is opened anew, and the same commit is tried again. It may be
-//!    on disk already, wholly or (its payload files) in part; every write of it sets a key to a value
-//!    or removes it, so the second time changes nothing.
-//! 4. Only then readers get the new handle, and messages and events are taken again.
+//! 3. When a probe can be written, sled is opened anew if need be, and the same commit or checkpoint is
+//!    tried again. A commit takes the place of its first try in the log; of a checkpoint every write sets a
+//!    key to a value or removes it, so the second time changes nothing.
+//! 4. Only then messages and events are taken again.
 //!
 //! Memory stays bounded meanwhile: what waits has its share of the bytes that may wait.
 
@@ -28,24 +32,25 @@ use sled::IVec;
 use super::{
     StoreError,
     backlog::{self, Removed},
+    checkpoint::{Checkpointer, Job},
     commit::{Deferred, Done, Item, JournalLine, Queue, Shared, State, Transaction, Write},
-    database::{Database, Handle, log_size},
-    keys,
-    nudge::Nudge,
-    open,
+    database::{Database, Handle},
+    keys, open,
+    overlay::Table,
     payload::{PayloadId, Payloads},
     records::{AcceptedRecord, JournalRecord, encode},
     room::{Before, DiskSpace, Measured, Standing, fullness},
     tip::Tip,
     trouble::Trouble,
+    wal::Wal,
 };
 use crate::clock::Timestamp;
 
-/// The meta record that each commit writes: [`Counters`].
+/// The meta record that each checkpoint writes: [`Counters`].
 pub(super) const COUNTERS: &str = "commits";
 
 /// How long a deferred write waits for company.
-const DEFER_AT_MOST: Duration = Duration::from_millis(100);
+const DEFER_AT_MOST: Duration = Duration::from_millis(10);
 /// Room is measured at most so often while commits go on...
 const MEASURE_EVERY: Duration = Duration::from_millis(50);
 /// ... so often while nothing happens here (others fill a disk, too)...
@@ -55,8 +60,10 @@ const MEASURE_FULL: Duration = Duration::from_millis(500);
 /// The pause between two probes of a disk that takes nothing.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// What must fit on the disk before the database is opened anew: it writes a snapshot, and then the
-/// commit that failed.
+/// commit or the checkpoint that failed.
 const PROBE_BYTES: usize = 8 << 20;
+/// When nothing happens for a while, so many bytes of the log are carried over: memory that is used by nobody.
+const CARRY_OVER_IDLE: u64 = 256 << 10;
 
 /// What the thread does to the disk after each batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +82,13 @@ pub(super) struct Disk {
     pub cache: u64,
     /// `store.max_size`.
     pub max_size: u64,
-    /// None while it is not open.
+    /// None while it is not open. It has all commits that there are at the start.
     pub handle: Option<Arc<Handle>>,
+    pub wal: Wal,
     pub payloads: Arc<Payloads>,
     pub tip: Tip,
-    /// How many commits the database has seen.
-    pub commits: u64,
-    /// Bytes of the records that wait for something.
-    pub backlog: u64,
+    /// As of the last commit.
+    pub counters: Counters,
     pub sync: Sync,
 }
 
@@ -92,33 +98,49 @@ pub(super) struct Worker {
     /// What readers see.
     database: Arc<Database>,
     disk: Disk,
-    nudge: Nudge<Handle>,
+    checkpointer: Checkpointer,
+    /// What is frozen and not known to be in the database.
+    frozen: Option<(Arc<Table>, Counters)>,
+    /// The last commit that the database is known to have.
+    carried_over: u64,
     measured_at: Instant,
+    committed_at: Instant,
     removed: Removed,
+    /// What the commit under way was taken from the queue for.
+    taken: Vec<Item>,
 }
 
 /// What there is to do.
 enum Work {
-    Commit(Vec<Item>),
+    /// What was taken.
+    Commit,
+    /// A checkpoint is over.
+    Checkpointed,
     /// Nothing, for so long that it is time to look how much room there is.
     Measure,
     End,
 }
 
-/// The changes of one commit, the last of each key.
-#[derive(Default)]
-struct Changes(HashMap<IVec, Option<IVec>>);
-
 impl Worker {
     /// A thread's work; [`Worker::run`] is to be called on a thread of its own.
     pub(super) fn new(shared: Arc<Shared>, database: Arc<Database>, disk: Disk) -> std::io::Result<Self> {
+        let notified = Arc::clone(&shared);
+        let checkpointer = Checkpointer::start(move || {
+            notified.lock().checkpointed = true;
+            notified.wake.notify_one();
+        })?;
+        let now = Instant::now();
         let mut worker = Self {
             shared,
             database,
+            carried_over: disk.counters.commits,
             disk,
-            nudge: Nudge::start()?,
-            measured_at: Instant::now(),
+            checkpointer,
+            frozen: None,
+            measured_at: now,
+            committed_at: now,
             removed: Removed::default(),
+            taken: Vec::new(),
         };
         worker.measure();
         Ok(worker)
@@ -128,12 +150,22 @@ impl Worker {
     pub(super) fn run(mut self) {
         loop {
             let over = match self.take() {
-                Work::Commit(items) => self.settle(items),
+                Work::Commit => {
+                    let mut items = std::mem::take(&mut self.taken);
+                    let over = self.settle(&mut items);
+                    // Empty by now; its space is used again.
+                    self.taken = items;
+                    over
+                }
+                Work::Checkpointed => self.checkpointed(),
                 Work::Measure => {
                     self.measure();
-                    ControlFlow::Continue(())
+                    self.carry_over_idle()
                 }
-                Work::End => ControlFlow::Break(()),
+                Work::End => {
+                    self.end();
+                    return;
+                }
             };
             if over.is_break() {
                 return;
@@ -141,14 +173,18 @@ impl Worker {
         }
     }
 
-    /// Waits for something to commit, and takes as much of it as one commit may hold.
-    fn take(&self) -> Work {
+    /// Waits for something to commit, and takes as much of it as one commit may hold, into `taken`.
+    fn take(&mut self) -> Work {
         let measure_at = self.measured_at + self.measure_pause();
         let mut queue = self.shared.lock();
         loop {
+            if std::mem::take(&mut queue.checkpointed) {
+                return Work::Checkpointed;
+            }
             let closing = queue.state == State::Closing;
             if queue.transactions > 0 || (closing && !queue.items.is_empty()) {
-                return Work::Commit(queue.take_front());
+                queue.take_front(&mut self.taken);
+                return Work::Commit;
             }
             if closing {
                 return Work::End;
@@ -156,7 +192,8 @@ impl Worker {
             let deferred = queue.deferred_since.map(|since| since + DEFER_AT_MOST);
             let now = Instant::now();
             if deferred.is_some_and(|at| at <= now) {
-                return Work::Commit(queue.take_front());
+                queue.take_front(&mut self.taken);
+                return Work::Commit;
             }
             if measure_at <= now {
                 return Work::Measure;
@@ -175,26 +212,17 @@ impl Worker {
     }
 
     /// Commits these, however long the disk takes nothing.
-    fn settle(&mut self, mut items: Vec<Item>) -> ControlFlow<()> {
-        self.count_removals_once(&mut items);
+    fn settle(&mut self, items: &mut Vec<Item>) -> ControlFlow<()> {
+        self.count_removals_once(items);
         loop {
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&items)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(items)));
             let trouble = match outcome {
                 Ok(Ok(())) => break,
                 Ok(Err(trouble)) => trouble,
-                Err(_) => Trouble::Fatal("sled panicked while committing".to_owned()),
+                Err(_) => Trouble::Fatal("a commit panicked".to_owned()),
             };
-            let outcome = catch_unwind(AssertUnwindSafe(|| match trouble {
-                Trouble::Passing(why) => {
-                    self.step_back(&why, &mut items);
-                    self.wait_for_disk().map_err(|trouble| trouble.to_string())
-                }
-                Trouble::Fatal(why) => Err(why),
-            }));
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => return self.fail(items, &why),
-                Err(_) => return self.fail(items, "a follow-up of a failed commit panicked"),
+            if let Err(why) = self.wait_out(trouble, items) {
+                return self.fail(std::mem::take(items), &why);
             }
         }
         self.come_back();
@@ -206,6 +234,18 @@ impl Worker {
             self.measure();
         }
         ControlFlow::Continue(())
+    }
+
+    /// Waits until a trouble has passed; tells why that can't be waited for.
+    fn wait_out(&mut self, trouble: Trouble, items: &mut Vec<Item>) -> Result<(), String> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| match trouble {
+            Trouble::Passing(why) => {
+                self.step_back(&why, items);
+                self.wait_for_disk().map_err(|trouble| trouble.to_string())
+            }
+            Trouble::Fatal(why) => Err(why),
+        }));
+        outcome.unwrap_or_else(|_| Err("a follow-up of a failed write panicked".to_owned()))
     }
 
     // ---- One commit.
@@ -222,54 +262,79 @@ impl Worker {
     }
 
     fn commit(&mut self, items: &[Item]) -> Result<(), Trouble> {
-        let Disk { handle, payloads, tip, commits, backlog, sync, .. } = &mut self.disk;
-        let durable = *sync == Sync::Disk;
-        let Some(handle) = handle else {
-            return Err(Trouble::Fatal("there is no database to commit to".to_owned()));
-        };
-        let mut wrote_payload = false;
-        let mut changes = Changes::default();
-        for item in items {
-            match item {
-                Item::Deferred(deferred) => changes.add(&deferred.write),
-                Item::Transaction(transaction) => {
-                    if let Some((id, body)) = &transaction.new_payload {
-                        let written = payloads.write(*id, body, durable);
-                        written.map_err(|error| Trouble::of_io("a payload file", &error))?;
-                        wrote_payload = true;
-                    }
-                    transaction.writes.iter().for_each(|write| changes.add(write));
-                }
-            }
-        }
-        changes.add_journals(items);
-        if wrote_payload && durable {
-            let synced = payloads.sync();
-            synced.map_err(|error| Trouble::of_io("the directory of payload files", &error))?;
-        }
+        self.write_payloads(items)?;
+        let journals = journals(items);
         // Reckoned from the last commit that is known: what a failed try may have left is not in it.
         let added: i64 = items.iter().map(Item::added).sum();
-        let added = added.saturating_add(changes.dead_letters(handle.db())?);
-        let backlog_after = backlog.saturating_add_signed(added);
-        let number = *commits + 1;
-        let mut batch = changes.into_batch();
-        batch.insert(keys::meta(COUNTERS), Counters { commits: number, backlog: backlog_after }.to_bytes());
-        handle.db().apply_batch(batch)?;
-        self.nudge.while_waiting(handle, || handle.db().flush())?;
-        (*commits, *backlog) = (number, backlog_after);
-        match tip
-            .advance(number)
-            .map_err(|error| Trouble::of_io("the file of the last commit's number", &error))
-        {
-            // The commit is on disk, and this number may lag behind: the next commit writes it anew.
-            Ok(()) | Err(Trouble::Passing(_)) => Ok(()),
-            Err(fatal) => Err(fatal),
+        let added = added.saturating_add(self.added_by_dead_letters(items)?);
+        let Counters { commits, backlog } = self.disk.counters;
+        let counters = Counters { commits: commits + 1, backlog: backlog.saturating_add_signed(added) };
+        let wal = &mut self.disk.wal;
+        wal.begin();
+        writes(items).chain(&journals).for_each(|write| wal.add(write));
+        if !wal.has_room() {
+            self.checkpoint()?;
+        }
+        // These may be lost: so they can be seen while they are on their way. Those who put them off no longer
+        // have them.
+        self.database.apply(items.iter().filter_map(Item::deferred));
+        let appended = self.disk.wal.append(counters, self.disk.sync);
+        appended.map_err(|error| Trouble::of_io("the log", &error))?;
+        self.disk.counters = counters;
+        self.committed_at = Instant::now();
+        self.database.apply(writes(items).chain(&journals));
+        match self.disk.tip.advance(counters.commits) {
+            Ok(()) => Ok(()),
+            Err(error) => match Trouble::of_io("the file of the last commit's number", &error) {
+                // The commit is on disk, and this number may lag behind: the next commit writes it anew.
+                Trouble::Passing(_) => Ok(()),
+                fatal @ Trouble::Fatal(_) => Err(fatal),
+            },
         }
     }
 
-    fn finish(&self, items: Vec<Item>) {
-        self.shared.commits.send_modify(|count| *count += 1);
+    fn write_payloads(&self, items: &[Item]) -> Result<(), Trouble> {
+        let (payloads, durable) = (&self.disk.payloads, self.disk.sync == Sync::Disk);
+        let mut wrote = false;
         for item in items {
+            if let Item::Transaction(Transaction { new_payload: Some((id, body)), .. }) = item {
+                let written = payloads.write(*id, body, durable);
+                written.map_err(|error| Trouble::of_io("a payload file", &error))?;
+                wrote = true;
+            }
+        }
+        if wrote && durable {
+            let synced = payloads.sync();
+            synced.map_err(|error| Trouble::of_io("the directory of payload files", &error))?;
+        }
+        Ok(())
+    }
+
+    /// What dead letters add to the backlog: few come and go, so what was there is looked up.
+    fn added_by_dead_letters(&self, items: &[Item]) -> Result<i64, Trouble> {
+        let is_dead_letter =
+            |key: &IVec| matches!(key.first(), Some(&(keys::kind::DEAD | keys::kind::DEAD_FRAME)));
+        let mut known: HashMap<&IVec, i64> = HashMap::new();
+        let mut added = 0;
+        for write in writes(items).filter(|write| is_dead_letter(write.key())) {
+            let weight = |value: &IVec| backlog::record(write.key(), value) as i64;
+            let before = match known.get(write.key()) {
+                Some(before) => *before,
+                None => self.database.get(write.key())?.as_ref().map_or(0, weight),
+            };
+            let after = match write {
+                Write::Put(_, value) | Write::Create(_, value) => weight(value),
+                Write::Remove(_) => 0,
+            };
+            known.insert(write.key(), after);
+            added += after - before;
+        }
+        Ok(added)
+    }
+
+    fn finish(&self, items: &mut Vec<Item>) {
+        self.shared.commits.send_modify(|count| *count += 1);
+        for item in items.drain(..) {
             match item {
                 Item::Deferred(deferred) => self.drop_payload(deferred.dropped_payload),
                 Item::Transaction(transaction) => {
@@ -289,15 +354,94 @@ impl Worker {
         }
     }
 
+    // ---- From the log to the database.
+
+    /// Has what the log's file holds carried over to the database, and begins the other file. Waits until that
+    /// one's commits are carried over.
+    fn checkpoint(&mut self) -> Result<(), Trouble> {
+        if self.frozen.is_some() {
+            self.checkpointer.wait()?;
+            self.carried_over();
+        }
+        self.frozen = Some((self.database.freeze(), self.disk.counters));
+        self.disk.wal.switch();
+        self.carry_over();
+        Ok(())
+    }
+
+    /// Begins to carry over what is frozen.
+    fn carry_over(&self) {
+        if let Some((table, counters)) = &self.frozen
+            && let Some(handle) = &self.disk.handle
+        {
+            let (handle, table, counters) = (Arc::clone(handle), Arc::clone(table), *counters);
+            self.checkpointer.begin(Job { handle, table, counters });
+        }
+    }
+
+    fn carried_over(&mut self) {
+        self.database.thaw();
+        if let Some((_, counters)) = self.frozen.take() {
+            self.carried_over = counters.commits;
+        }
+    }
+
+    fn checkpointed(&mut self) -> ControlFlow<()> {
+        match self.checkpointer.outcome() {
+            // A commit waited for it, and knows.
+            None => {}
+            Some(Ok(())) => self.carried_over(),
+            Some(Err(trouble)) => {
+                if let Err(why) = self.wait_out(trouble, &mut Vec::new()) {
+                    return self.fail(Vec::new(), &why);
+                }
+                self.come_back();
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Gives memory back that nobody needs.
+    fn carry_over_idle(&mut self) -> ControlFlow<()> {
+        let is_idle = self.committed_at.elapsed() >= MEASURE_IDLE && self.frozen.is_none();
+        if is_idle && self.disk.handle.is_some() && self.disk.wal.len() >= CARRY_OVER_IDLE {
+            // Nothing is frozen: this doesn't wait, and so can't fail.
+            let _ = self.checkpoint();
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Carries over the rest. If that fails, the next start does it: nothing is lost.
+    fn end(mut self) {
+        let rest = !self.disk.wal.is_empty();
+        let outcome = if rest { self.checkpoint() } else { Ok(()) };
+        let outcome =
+            outcome.and_then(|()| if self.frozen.is_some() { self.checkpointer.wait() } else { Ok(()) });
+        match outcome {
+            Ok(()) => {
+                self.carried_over();
+                self.checkpointer.end();
+            }
+            Err(trouble) => {
+                tracing::warn!(%trouble, "the database could not be brought up to date; the next start does that");
+                self.database.take_away("it is shutting down");
+                // Not even dropped: sled would sync once more.
+                std::mem::forget(self.disk.handle.take());
+            }
+        }
+    }
+
     // ---- A disk that takes nothing.
 
-    /// Nothing can be committed for now: takes the database away from readers, and refuses the messages
-    /// that wait for their commit.
+    /// Nothing can be committed for now: takes the database away from readers if it failed, and refuses
+    /// the messages that wait for their commit.
     fn step_back(&mut self, why: &str, items: &mut Vec<Item>) {
-        self.database.take_away(why);
-        // Payload files alone don't poison sled. It is let go of only with its failure noted: in good
-        // health it would sync once more at its end, and panic where that fails.
-        self.disk.handle = self.disk.handle.take().filter(|handle| handle.failed().is_none());
+        if self.disk.handle.as_ref().is_some_and(|handle| handle.failed().is_some()) {
+            self.database.take_away(why);
+            // It is let go of only with its failure noted: in good health it would sync once more at its
+            // end, and panic where that fails.
+            self.disk.handle = None;
+        }
         let mut refused: Vec<Done> = withdraw_messages(items);
         {
             let mut queue = self.shared.lock();
@@ -345,19 +489,29 @@ impl Worker {
 
     fn reopen(&mut self) -> Result<(), Trouble> {
         self.probe()?;
-        if self.disk.handle.is_some() {
-            return Ok(());
+        if self.disk.handle.is_none() {
+            self.open_database()?;
         }
+        if !self.checkpointer.is_busy() {
+            self.carry_over();
+        }
+        Ok(())
+    }
+
+    fn open_database(&mut self) -> Result<(), Trouble> {
         let handle = open::reopen(&self.disk.path, self.disk.cache)?;
         let found = Counters::of(&handle)?.commits;
-        // The commit that failed may be there or not; one that is missing was on disk once.
-        if found != self.disk.commits && found != self.disk.commits + 1 {
-            let expected = self.disk.commits;
+        let frozen = self.frozen.as_ref().map(|(_, counters)| counters.commits);
+        // The checkpoint that failed may be there or not; what was there before must be.
+        if found != self.carried_over && Some(found) != frozen {
+            let expected = self.carried_over;
             return Err(Trouble::Fatal(format!(
                 "opened anew, the database has {found} commits instead of {expected}"
             )));
         }
-        self.disk.handle = Some(Arc::new(handle));
+        let handle = Arc::new(handle);
+        self.disk.handle = Some(Arc::clone(&handle));
+        self.database.give_back(handle);
         Ok(())
     }
 
@@ -370,13 +524,10 @@ impl Worker {
         written.and(removed).map_err(|error| Trouble::of_io("a probe", &error))
     }
 
-    /// The commit is on disk. If the disk took nothing before it, all is as it was.
+    /// The disk takes writes. If it took none before, all is as it was.
     fn come_back(&mut self) {
         if !matches!(*self.shared.standing.borrow(), Standing::Unwritable(_)) {
             return;
-        }
-        if let Some(handle) = &self.disk.handle {
-            self.database.give_back(Arc::clone(handle));
         }
         {
             let mut queue = self.shared.lock();
@@ -426,9 +577,9 @@ impl Worker {
             Standing::Unwritable(_) | Standing::Failed(_) => return,
         };
         let measured = Measured {
-            backlog: self.disk.backlog,
+            backlog: self.disk.counters.backlog,
             payloads: self.disk.payloads.bytes(),
-            file: log_size(&open::database_in(&self.disk.path)),
+            file: open::database_size(&self.disk.path),
             disk: disk_space(&self.disk.path),
         };
         match (fullness(self.disk.max_size, &measured, before), before) {
@@ -488,17 +639,17 @@ fn disk_space(path: &std::path::Path) -> Option<DiskSpace> {
     })
 }
 
-/// What each commit counts, in one record: 16 bytes, big-endian.
+/// What is counted as commits go on; as a record 16 bytes, big-endian.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// The commits that the database has seen.
+    /// The number of the last commit.
     pub commits: u64,
     /// Bytes of the records that wait for something (`backlog`).
     pub backlog: u64,
 }
 
 impl Counters {
-    /// What the last commit of a database counted; nothing in a new one.
+    /// As of the last commit that a database has; nothing in a new one.
     pub(super) fn of(handle: &Handle) -> Result<Self, sled::Error> {
         let value = handle.db().get(keys::meta(COUNTERS))?;
         let number = |bytes: &[u8]| <[u8; 8]>::try_from(bytes).ok().map(u64::from_be_bytes);
@@ -514,70 +665,38 @@ impl Counters {
     }
 }
 
-impl Changes {
-    fn add(&mut self, write: &Write) {
-        match write {
-            Write::Put(key, value) => self.0.insert(key.clone(), Some(value.clone())),
-            Write::Remove(key) => self.0.insert(key.clone(), None),
-        };
-    }
+/// All writes of a commit, in order.
+fn writes(items: &[Item]) -> impl Iterator<Item = &Write> {
+    items.iter().flat_map(Item::writes)
+}
 
-    /// One journal record for all events of the commit, one for all messages.
-    fn add_journals(&mut self, items: &[Item]) {
-        let at = Timestamp::now();
-        let (mut events, mut messages) = (Vec::new(), Vec::new());
-        let (mut first_event, mut first_message) = (None, None);
-        for item in items {
-            match item {
-                Item::Transaction(Transaction {
-                    journal: Some(JournalLine::Event(number, entry)), ..
-                }) => {
-                    first_event.get_or_insert(*number);
-                    events.push(*entry);
-                }
-                Item::Transaction(Transaction {
-                    journal: Some(JournalLine::Message(number, entry)), ..
-                }) => {
-                    first_message.get_or_insert(*number);
-                    messages.push(*entry);
-                }
-                Item::Transaction(_) | Item::Deferred(_) => {}
+/// One journal record for all events of the commit, one for all messages.
+fn journals(items: &[Item]) -> Vec<Write> {
+    let at = Timestamp::now();
+    let (mut events, mut messages) = (Vec::new(), Vec::new());
+    let (mut first_event, mut first_message) = (None, None);
+    for item in items {
+        match item {
+            Item::Transaction(Transaction { journal: Some(JournalLine::Event(number, entry)), .. }) => {
+                first_event.get_or_insert(*number);
+                events.push(*entry);
             }
-        }
-        if let Some(first) = first_event {
-            let record = JournalRecord { at, entries: events };
-            self.put(keys::journal(first), encode(JournalRecord::VERSION, &record));
-        }
-        if let Some(first) = first_message {
-            let record = AcceptedRecord { at, entries: messages };
-            self.put(keys::accepted(first), encode(AcceptedRecord::VERSION, &record));
-        }
-    }
-
-    fn put(&mut self, key: IVec, value: Vec<u8>) {
-        self.0.insert(key, Some(IVec::from(value)));
-    }
-
-    /// What dead letters add to the backlog: few come and go, so what was there is looked up.
-    fn dead_letters(&self, db: &sled::Db) -> Result<i64, sled::Error> {
-        let mut added = 0;
-        let is_dead_letter =
-            |key: &IVec| matches!(key.first(), Some(&(keys::kind::DEAD | keys::kind::DEAD_FRAME)));
-        for (key, value) in self.0.iter().filter(|(key, _)| is_dead_letter(key)) {
-            let weight = |value: &IVec| backlog::record(key, value) as i64;
-            added += value.as_ref().map_or(0, weight) - db.get(key)?.as_ref().map_or(0, weight);
-        }
-        Ok(added)
-    }
-
-    fn into_batch(self) -> sled::Batch {
-        let mut batch = sled::Batch::default();
-        for (key, value) in self.0 {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
+            Item::Transaction(Transaction { journal: Some(JournalLine::Message(number, entry)), .. }) => {
+                first_message.get_or_insert(*number);
+                messages.push(*entry);
             }
+            Item::Transaction(_) | Item::Deferred(_) => {}
         }
-        batch
     }
+    let mut journals = Vec::new();
+    if let Some(first) = first_event {
+        let record = JournalRecord { at, entries: events };
+        journals.push(Write::Put(keys::journal(first), IVec::from(encode(JournalRecord::VERSION, &record))));
+    }
+    if let Some(first) = first_message {
+        let record = AcceptedRecord { at, entries: messages };
+        journals
+            .push(Write::Put(keys::accepted(first), IVec::from(encode(AcceptedRecord::VERSION, &record))));
+    }
+    journals
 }

@@ -82,8 +82,8 @@ pub(super) fn compact_until(
     if go_on(Step::Copied).is_break() {
         return Ok(None);
     }
-    let Offline { handle, _lock, .. } = store;
-    drop(handle);
+    let Offline { db, _lock, .. } = store;
+    drop(db);
     fs::rename(&old, open::old_database_in(path)).map_err(io)?;
     if go_on(Step::OldSetAside).is_break() {
         return Ok(None);
@@ -108,8 +108,8 @@ fn copy_all(
         let written = copy.db().apply_batch(batch).and_then(|()| copy.db().flush());
         written.map(drop).map_err(|error| OfflineError::from(OpenError::of_sled(path, error)))
     };
-    for entry in store.handle.db().iter() {
-        let (key, value) = entry.map_err(|error| OfflineError::Damaged(error.to_string()))?;
+    for entry in store.db.all() {
+        let (key, value) = entry?;
         let size = key.len() + value.len();
         waiting += backlog::of(&key, &value)?;
         (bytes, records) = (bytes + size, records + 1);
@@ -122,10 +122,8 @@ fn copy_all(
             }
         }
     }
-    // Counted anew.
-    let commits =
-        Counters::of(&store.handle).map_err(|error| OfflineError::Damaged(error.to_string()))?.commits;
-    batch.insert(keys::meta(COUNTERS), Counters { commits, backlog: waiting }.to_bytes());
+    // Counted anew. The log has nothing that is not copied.
+    batch.insert(keys::meta(COUNTERS), Counters { commits: store.commits, backlog: waiting }.to_bytes());
     flush(batch)?;
     Ok(Some(records))
 }

@@ -19,6 +19,7 @@ use crate::{
         database::Handle,
         keys, open,
         payload::Payloads,
+        wal,
         worker::{COUNTERS, Counters},
     },
 };
@@ -62,6 +63,8 @@ pub fn import(settings: &config::Store, export: &mut dyn BufRead) -> Result<Impo
     let imported = made?;
     let _ = fs::remove_dir_all(open::database_in(path));
     let _ = fs::remove_file(path.join("tip"));
+    // Of a store whose database is gone: its numbers mean nothing here.
+    let _ = fs::remove_dir_all(wal::directory_in(path));
     payloads.sync().map_err(io)?;
     fs::rename(open::new_database_in(path), open::database_in(path)).map_err(io)?;
     sync_directory(path).map_err(io)?;

@@ -13,6 +13,7 @@ mod walk;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use compact::{Compacted, compact};
@@ -21,7 +22,13 @@ pub use import::{Imported, import};
 pub use verify::{Verified, verify};
 
 use super::{
-    CLOSED, OpenError, StoreError, database::Handle, keys, open, payload::Payloads, tip::Tip,
+    CLOSED, OpenError, StoreError,
+    database::Database,
+    keys, open,
+    overlay::Table,
+    payload::Payloads,
+    tip::Tip,
+    wal::{self, Replay},
     worker::Counters,
 };
 use crate::config;
@@ -78,9 +85,12 @@ impl OfflineError {
 
 /// A store that this process alone has open, whatever state it is in.
 struct Offline {
-    handle: Handle,
+    /// With what the log has beyond it.
+    db: Database,
     payloads: Payloads,
     nonce: u32,
+    /// The number of its last commit.
+    commits: u64,
     /// Whether its last use ended in order.
     closed: bool,
     /// What is wrong with the store as a whole.
@@ -105,21 +115,20 @@ impl Offline {
         let handle = open::open_or_set_snapshot_aside(&open::database_in(path), settings.cache, path)?;
         let payloads = Payloads::open(path.join("payloads")).map_err(io)?;
         let unreadable = |error: sled::Error| OfflineError::Damaged(error.to_string());
-        let mut damage = Vec::new();
-        let nonce = handle.db().get(keys::meta(open::NONCE)).map_err(unreadable)?;
+        let in_database = Counters::of(&handle).map_err(unreadable)?;
+        let replay = wal::read(path, in_database).map_err(io)?;
+        let expected = Tip::open(&path.join("tip")).map_or(0, |(_, expected)| expected);
+        let mut damage: Vec<String> = open::missing(&replay, in_database, expected).into_iter().collect();
+        let Replay { writes, counters, .. } = replay;
+        let db = Database::with(Arc::new(handle), Table::new(writes));
+        let nonce = db.get(keys::meta(open::NONCE))?;
         let nonce = nonce.and_then(|value| <[u8; 4]>::try_from(&*value).ok()).map(u32::from_be_bytes);
         if nonce.is_none() {
             damage.push("its log has no layout version: the start of it can't be read".to_owned());
         }
-        let commits = Counters::of(&handle).map_err(unreadable)?.commits;
-        let expected = Tip::open(&path.join("tip")).map_or(0, |(_, expected)| expected);
-        if commits < expected {
-            let missing = expected - commits;
-            damage.push(format!("its last {missing} commits (of {expected}) can't be read any more"));
-        }
-        let closed = handle.db().contains_key(keys::meta(CLOSED)).map_err(unreadable)?;
+        let closed = db.contains_key(keys::meta(CLOSED))?;
         let nonce = nonce.unwrap_or_default();
-        Ok(Self { handle, payloads, nonce, closed, damage, _lock: lock })
+        Ok(Self { db, payloads, nonce, commits: counters.commits, closed, damage, _lock: lock })
     }
 }
 

@@ -75,6 +75,6 @@ impl Offline {
     }
 
     fn has(&self, key: &[u8]) -> Result<bool, OfflineError> {
-        self.handle.db().contains_key(key).map_err(|error| OfflineError::Damaged(error.to_string()))
+        Ok(self.db.contains_key(key)?)
     }
 }

@@ -8,6 +8,7 @@ use super::{
     Offline,
     kinds::{KINDS, Kind, Line},
 };
+use crate::store::database::Entries;
 
 /// What a walk meets.
 pub(super) enum Found {
@@ -23,7 +24,7 @@ impl Offline {
             visit(Found::Damage(what.clone()))?;
         }
         for kind in KINDS {
-            let mut records = self.handle.db().scan_prefix([kind.byte]);
+            let mut records = self.db.scan_prefix([kind.byte]);
             loop {
                 match next(&mut records) {
                     Ok(None) => break,
@@ -38,7 +39,7 @@ impl Offline {
             }
         }
         for byte in (0..=u8::MAX).filter(|byte| KINDS.iter().all(|kind| kind.byte != *byte)) {
-            if let Ok(Some(_)) | Err(_) = next(&mut self.handle.db().scan_prefix([byte])) {
+            if let Ok(Some(_)) | Err(_) = next(&mut self.db.scan_prefix([byte])) {
                 visit(Found::Damage(format!("there are records of an unknown kind (0x{byte:02x})")))?;
             }
         }
@@ -54,7 +55,7 @@ impl Offline {
 }
 
 /// sled 0.34 asserts its way through damaged files.
-fn next(records: &mut sled::Iter) -> Result<Option<(IVec, IVec)>, String> {
+fn next(records: &mut Entries) -> Result<Option<(IVec, IVec)>, String> {
     match catch_unwind(AssertUnwindSafe(|| records.next())) {
         Ok(found) => found.transpose().map_err(|error| error.to_string()),
         Err(_) => Err("the database is damaged there".to_owned()),
