@@ -302,8 +302,9 @@ fn level(item: Item<'_>) -> Option<String> {
     if is_level || (is_filter && log_filter(text).is_some()) {
         return Some(text.to_owned());
     }
-    let help = did_you_mean(text, LEVELS).unwrap_or_else(|| {
-        "one of off, error, warn, info, debug, trace, or a filter as RUST_LOG takes it".into()
+    let slip = if is_filter { None } else { did_you_mean(text, LEVELS) };
+    let help = slip.unwrap_or_else(|| {
+        "one of off, error, warn, info, debug, trace, or a filter as RUST_LOG takes it, such as \"info,rtm_bridge::rtm=debug\"".into()
     });
     item.problem(Invalid::new(format!("`{}` is not a log level", plain(text))).help(help));
     None
