@@ -27,10 +27,8 @@ use crate::{
 /// The measured program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rtm-bridge");
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// `platform.request_rate`, for each bot: the most that it may be.
-const REQUEST_RATE: u32 = 1_000;
-/// The users are spread over so many: 5,000 requests a second together.
-const BOTS: usize = 5;
+/// `platform.request_rate`: what 10,000 users need to be connected in time.
+const REQUEST_RATE: u32 = 5_000;
 /// The longest that any start may take, with whatever it finds in its store.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// A daemon that was asked to end and doesn't is killed.
@@ -70,14 +68,13 @@ impl Settings<'_> {
             max_queued = 100000
             [log]
             format = "json"
+            [bots.bench]
+            name = "Bench"
+            id = "st-0"
+            client_id = "cs-0"
+            client_secret = "not much of a secret"
             "#
         );
-        for bot in 0..BOTS {
-            writeln!(
-                text,
-                "[bots.bench{bot}]\nname = \"Bench\"\nid = \"st-{bot}\"\nclient_id = \"cs-{bot}\"\nclient_secret = \"not much of a secret\""
-            )?;
-        }
         let mut names = Vec::new();
         for (name, receiver, events) in self.webhooks {
             let url = receiver.url();
@@ -89,10 +86,10 @@ impl Settings<'_> {
         }
         let webhooks = names.join(", ");
         for number in 0..self.users {
-            let (user, bot) = (user_name(number), number % BOTS);
+            let user = user_name(number);
             writeln!(
                 text,
-                "[users.{user}]\nbot = \"bench{bot}\"\nidentity = \"{user}\"\nwebhooks = [{webhooks}]"
+                "[users.{user}]\nbot = \"bench\"\nidentity = \"{user}\"\nwebhooks = [{webhooks}]"
             )?;
         }
         let file = self.directory.join("bridge.toml");

@@ -3,17 +3,20 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, filter::FilterExt as _, layer::SubscriberExt as _, reload,
+    Layer as _, Registry,
+    filter::{FilterExt as _, Targets},
+    layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
 use super::repeats::Repeats;
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, log_filter};
 
 /// The running log.
 #[derive(Debug)]
 pub(super) struct Logs {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     /// What is left out of the log, to be told.
     pub(super) repeats: &'static Repeats,
 }
@@ -31,6 +34,11 @@ pub(super) fn start(log: &Log) -> Logs {
     let repeats: &'static Repeats = Box::leak(Box::default());
     // A second start (a test in this process) keeps the first.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter.and(repeats))).try_init();
+    if from_environment() == Some(None) {
+        tracing::warn!(
+            "RUST_LOG is not understood, the configured level is used: give a level or `target=level`, several with commas between"
+        );
+    }
     Logs { filter: handle, repeats }
 }
 
@@ -43,8 +51,14 @@ impl Logs {
     }
 }
 
-fn filter(log: &Log) -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level))
+fn filter(log: &Log) -> Targets {
+    from_environment().flatten().or_else(|| log_filter(&log.level)).unwrap_or_default()
+}
+
+/// What `RUST_LOG` asks for, if it is set, and if it can be understood.
+fn from_environment() -> Option<Option<Targets>> {
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    asked.as_deref().map(log_filter)
 }
 
 type Layer = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;

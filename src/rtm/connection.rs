@@ -168,25 +168,35 @@ impl<R: Rooms> Connection<R> {
     }
 
     /// Runs until it is stopped.
-    pub(super) async fn run(mut self) {
-        self.tell(Input::Start, None).await;
-        loop {
-            match self.wake().await {
-                Wake::Stop => break,
-                Wake::Reply(reply) => self.replied(reply).await,
-                Wake::History(fetched) => self.history_read(fetched).await,
-                Wake::Socket(line, read) => self.read(line, read).await,
-                Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
-                Wake::Command(Command::BeginTurn(number)) => self.tell(Input::TurnBegan(number), None).await,
-                Wake::Command(Command::EndTurn(number)) => self.tell(Input::TurnEnded(number), None).await,
-                Wake::Command(Command::Reconfigure) => self.reconfigure().await,
-                Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
-                Wake::Confirm(frame) => self.confirm(frame).await,
-                Wake::Deadline => self.deadline().await,
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold the connection twice, for each user"
+    )]
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            self.tell(Input::Start, None).await;
+            loop {
+                match self.wake().await {
+                    Wake::Stop => break,
+                    Wake::Reply(reply) => self.replied(reply).await,
+                    Wake::History(fetched) => self.history_read(fetched).await,
+                    Wake::Socket(line, read) => self.read(line, read).await,
+                    Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
+                    Wake::Command(Command::BeginTurn(number)) => {
+                        self.tell(Input::TurnBegan(number), None).await;
+                    }
+                    Wake::Command(Command::EndTurn(number)) => {
+                        self.tell(Input::TurnEnded(number), None).await;
+                    }
+                    Wake::Command(Command::Reconfigure) => self.reconfigure().await,
+                    Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
+                    Wake::Confirm(frame) => self.confirm(frame).await,
+                    Wake::Deadline => self.deadline().await,
+                }
             }
+            self.request = None;
+            self.tell(Input::Stop, None).await;
         }
-        self.request = None;
-        self.tell(Input::Stop, None).await;
     }
 
     async fn wake(&mut self) -> Wake {
@@ -214,7 +224,8 @@ impl<R: Rooms> Connection<R> {
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
         };
         if !main && !beside {
-            self.tell(Input::Stalled(began.elapsed()), None).await;
+            // Boxed, as it is rare, and would make every task that waits for a frame larger.
+            Box::pin(self.tell(Input::Stalled(began.elapsed()), None)).await;
         }
         wake
     }
@@ -312,7 +323,7 @@ impl<R: Rooms> Connection<R> {
             Action::StopFetching => self.fetch = None,
             Action::Release => return Some(Box::pin(self.release()).await),
             Action::Remember => drop(self.shared.rooms.save_user(user, self.session.memory())),
-            Action::StatusChanged(status) => return self.set_status(status).await,
+            Action::StatusChanged(status) => return Box::pin(self.set_status(status)).await,
         }
         None
     }
@@ -387,7 +398,7 @@ impl<R: Rooms> Connection<R> {
     fn request_token(&mut self) {
         let (shared, who) = (self.shared.clone(), self.who.clone());
         self.request = Some(Box::pin(async move {
-            who.pace.wait().await;
+            let _turn = who.pace.wait().await;
             Reply::Told(match shared.platform.sign_in(&who.bot, &who.subject).await {
                 Ok(grant) => Input::TokenGranted(grant),
                 Err(failure) => Input::GrantFailed(noted(failure, &who, &shared.counters)),
@@ -398,7 +409,7 @@ impl<R: Rooms> Connection<R> {
     fn request_url(&mut self, token: Secret) {
         let (shared, who) = (self.shared.clone(), self.who.clone());
         self.request = Some(Box::pin(async move {
-            who.pace.wait().await;
+            let _turn = who.pace.wait().await;
             Reply::Told(match shared.platform.start(&token, &who.bot).await {
                 Ok((url, at)) => Input::UrlIssued { url, at },
                 Err(failure) => Input::StartFailed(noted(failure, &who, &shared.counters)),

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{
     failure::{Failure, FailureKind},
-    pace::Pace,
+    pace::{Pace, Turn},
     platform::{Platform, RawPage},
     recovery::{Direction, Record},
     session::Grant,
@@ -125,8 +125,10 @@ impl Asking<'_> {
         let mut token = self.token(None).await?;
         let mut is_second = false;
         loop {
-            self.leave().await?;
-            match self.histories.platform.raw_history(&token, bot, offset, limit).await {
+            let turn = self.leave().await?;
+            let answer = self.histories.platform.raw_history(&token, bot, offset, limit).await;
+            drop(turn);
+            match answer {
                 Ok(page) => return Ok(page),
                 Err(failure) if failure.kind == FailureKind::TokenRefused && !is_second => {
                     token = self.token(Some(token)).await?;
@@ -140,7 +142,7 @@ impl Asking<'_> {
     async fn botkit(&self) -> Result<RawPage, HistoryError> {
         let HistoryQuery { offset, limit, .. } = self.query;
         let id = self.platform_user_id().await?;
-        self.leave().await?;
+        let _turn = self.leave().await?;
         let page = self.histories.platform.botkit_history(&self.person.bot, &id, offset, limit).await;
         page.map_err(|failure| self.failed(failure))
     }
@@ -192,7 +194,7 @@ impl Asking<'_> {
     }
 
     async fn sign_in(&self) -> Result<Grant, HistoryError> {
-        self.leave().await?;
+        let _turn = self.leave().await?;
         let Person { bot, identity, .. } = &self.person;
         let granted = self.histories.platform.sign_in(bot, identity).await;
         granted.map_err(|failure| self.failed(failure))
@@ -207,7 +209,7 @@ impl Asking<'_> {
     }
 
     /// Waits for leave to make one request.
-    async fn leave(&self) -> Result<(), HistoryError> {
+    async fn leave(&self) -> Result<Turn<'_>, HistoryError> {
         let busy = |_| HistoryError::Busy { retry_after: PATIENCE };
         timeout(PATIENCE, self.person.pace.wait_for_caller()).await.map_err(busy)
     }

@@ -12,9 +12,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use crate::{names::BotName, rate::Bucket};
+
+/// Requests of a bot that are under way at once. The documented pace needs no more, even if the
+/// platform takes as long as it may for each; a higher one would open connections by the thousand.
+const AT_ONCE: usize = 128;
 
 /// The pace of one bot's requests.
 #[derive(Debug)]
@@ -24,6 +31,14 @@ pub struct Pace {
     /// The same for the callers' row.
     callers_turn: tokio::sync::Mutex<()>,
     allowance: Mutex<Allowance>,
+    under_way: Semaphore,
+}
+
+/// Leave to make one request, for as long as it is under way.
+#[derive(Debug)]
+#[must_use = "others go on when it is dropped"]
+pub struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
 }
 
 /// What decides when the next request may go out; no clock and no waiting.
@@ -68,27 +83,33 @@ impl Pace {
     pub fn new(rate: f64, burst: u32) -> Self {
         let bucket = Bucket::per_second(rate, burst);
         let allowance = Mutex::new(Allowance { bucket, reserve: burst / 2, held_until: None });
-        Self { turn: tokio::sync::Mutex::default(), callers_turn: tokio::sync::Mutex::default(), allowance }
+        Self {
+            turn: tokio::sync::Mutex::default(),
+            callers_turn: tokio::sync::Mutex::default(),
+            allowance,
+            under_way: Semaphore::new(AT_ONCE),
+        }
     }
 
     /// Waits for leave to make one request. Cancel-safe: who goes away takes nothing.
-    pub async fn wait(&self) {
-        let _turn = self.turn.lock().await;
-        self.leave(Row::Connections).await;
+    pub async fn wait(&self) -> Turn<'_> {
+        let _first = self.turn.lock().await;
+        self.leave(Row::Connections).await
     }
 
     /// Waits for leave to make a request that no connection needs. Cancel-safe.
-    pub async fn wait_for_caller(&self) {
-        let _turn = self.callers_turn.lock().await;
-        self.leave(Row::Callers).await;
+    pub async fn wait_for_caller(&self) -> Turn<'_> {
+        let _first = self.callers_turn.lock().await;
+        self.leave(Row::Callers).await
     }
 
-    async fn leave(&self, whose: Row) {
+    async fn leave(&self, whose: Row) -> Turn<'_> {
+        let permit = self.under_way.acquire().await.expect("it is never closed");
         loop {
             // Bound to a name: the guard must not live until the sleep is over.
             let taken = self.allowance().take(Instant::now(), whose);
             match taken {
-                Ok(()) => return,
+                Ok(()) => return Turn { _permit: permit },
                 Err(at) => tokio::time::sleep_until(at).await,
             }
         }
@@ -172,14 +193,14 @@ mod tests {
         let mut callers = JoinSet::new();
         for _ in 0..8 {
             let pace = pace.clone();
-            callers.spawn(async move { pace.wait_for_caller().await });
+            callers.spawn(async move { drop(pace.wait_for_caller().await) });
         }
         for _ in 0..5 {
             callers.join_next().await.unwrap().unwrap();
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
         for _ in 0..5 {
-            pace.wait().await;
+            drop(pace.wait().await);
         }
         assert_eq!(start.elapsed(), Duration::ZERO, "connections don't wait behind callers");
         callers.join_all().await;
@@ -194,7 +215,7 @@ mod tests {
         for number in 0..6u32 {
             let pace = pace.clone();
             waiters.spawn(async move {
-                pace.wait().await;
+                let _turn = pace.wait().await;
                 (number, start.elapsed())
             });
             tokio::task::yield_now().await;
@@ -209,16 +230,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hold_reaches_those_who_wait_already() {
         let pace = Arc::new(Pace::new(1.0, 1));
-        pace.wait().await;
+        drop(pace.wait().await);
         let start = Instant::now();
         let waiter = tokio::spawn({
             let pace = pace.clone();
-            async move { pace.wait().await }
+            async move { drop(pace.wait().await) }
         });
         tokio::task::yield_now().await;
         pace.hold(Duration::from_secs(60));
         waiter.await.unwrap();
         assert!(start.elapsed() >= Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_are_under_way_at_once() {
+        let pace = Pace::new(1000.0, 1000);
+        let mut under_way = Vec::new();
+        for _ in 0..AT_ONCE {
+            under_way.push(pace.wait().await);
+        }
+        assert!(tokio::time::timeout(Duration::from_secs(60), pace.wait()).await.is_err());
+        under_way.pop();
+        drop(pace.wait().await);
     }
 
     #[test]

@@ -243,13 +243,15 @@ impl Tasks {
     }
 }
 
-/// A task whose panic is noticed.
-async fn watched(
+/// A task whose panic is noticed. (No `async fn`: that would hold the task twice, as its argument and as
+/// what it waits for, for each user.)
+fn watched(
     user: UserName,
     task: impl Future<Output = ()>,
     failed: watch::Sender<Option<SessionPanicked>>,
-) {
-    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+) -> impl Future<Output = ()> {
+    AssertUnwindSafe(task).catch_unwind().map(move |outcome| {
+        let Err(panic) = outcome else { return };
         let message = words_of(panic.as_ref());
         tracing::error!(%user, message, "a connection's task panicked");
         failed.send_if_modified(|first| {
@@ -257,7 +259,7 @@ async fn watched(
             first.get_or_insert(SessionPanicked { user, message });
             news
         });
-    }
+    })
 }
 
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {

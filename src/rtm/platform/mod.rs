@@ -13,6 +13,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -37,6 +38,9 @@ use crate::{
     store::Access,
 };
 
+/// A connection that was not used for so long is closed: at the end of a start there are many, of 30 KiB each.
+const POOL_IDLE: Duration = Duration::from_secs(10);
+
 /// What the bridge calls itself.
 pub const USER_AGENT: &str = concat!("rtm-bridge/", env!("CARGO_PKG_VERSION"));
 
@@ -57,7 +61,7 @@ pub struct Terms {
     base: Url,
     sockets: SocketPolicy,
     audience: String,
-    jwt_lifetime: std::time::Duration,
+    jwt_lifetime: Duration,
     request_rate: f64,
     request_burst: u32,
 }
@@ -96,11 +100,8 @@ impl Terms {
     /// A client with these settings. Reads the system's certificates, or `platform.ca`.
     pub fn new(settings: &config::Platform) -> Result<Self, PlatformError> {
         let tls = tls::client_config(settings.ca.as_deref())?;
-        let mut for_http = tls.clone();
-        // Sockets are HTTP/1.1 only; requests may share an HTTP/2 connection.
-        for_http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(for_http)
+            .tls_backend_preconfigured(tls.clone())
             .user_agent(USER_AGENT)
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.request_timeout)
@@ -108,6 +109,7 @@ impl Terms {
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
+            .pool_idle_timeout(POOL_IDLE)
             .build()
             .map_err(|error| PlatformError::Client(answer::words(&error)))?;
         Ok(Self {

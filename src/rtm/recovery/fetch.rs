@@ -153,14 +153,14 @@ impl<R: Rooms> Reader<R> {
         let token = match &self.token {
             Some(token) => token.clone(),
             None => {
-                self.who.pace.wait().await;
+                let _turn = self.who.pace.wait().await;
                 let grant = platform.sign_in(bot, &self.who.subject).await?;
                 let token = grant.access.token.clone();
                 self.grant = Some(grant);
                 self.token.insert(token).clone()
             }
         };
-        self.who.pace.wait().await;
+        let _turn = self.who.pace.wait().await;
         platform.history(&token, bot, self.gathered.offset(), self.limit).await
     }
 

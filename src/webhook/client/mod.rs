@@ -82,7 +82,11 @@ impl Client {
         let tcp = tcp(connect_limit);
         let connector = match settings.url.scheme() {
             "https" => Connector::Tls(HttpsConnector::from((tcp, tls::config(settings)?))),
-            _ => Connector::Plain(tcp),
+            _ => {
+                // They are of no use yet, but a mistake in them is one.
+                tls::read_files(settings)?;
+                Connector::Plain(tcp)
+            }
         };
         Ok(Self {
             place: place.parse().map_err(|_| SenderProblem::Url)?,

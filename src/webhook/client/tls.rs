@@ -37,6 +37,13 @@ pub(super) fn config(settings: &Webhook) -> Result<ClientConfig, SenderProblem> 
     Ok(config)
 }
 
+/// Reads the files of a webhook's settings, if they name any.
+pub(super) fn read_files(settings: &Webhook) -> Result<(), SenderProblem> {
+    settings.ca.as_deref().map(authorities).transpose()?;
+    settings.client_certificate.as_ref().map(identity).transpose()?;
+    Ok(())
+}
+
 /// The machine's own authorities; read once for all webhooks that need them.
 fn system_authorities() -> Result<Arc<RootCertStore>, SenderProblem> {
     static IN_USE: Mutex<Weak<RootCertStore>> = Mutex::new(Weak::new());
