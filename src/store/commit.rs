@@ -220,6 +220,9 @@ impl Committer {
     /// Waits until `bytes` more may wait for their commit; refused at once while the store is full or
     /// can't be written. Larger requests than may ever wait count as the whole: they go alone.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
+        if let Some(reserved) = self.reserve_now(bytes) {
+            return Ok(reserved);
+        }
         let refusal = self.wait_for(|standing| *standing != Standing::Writable);
         tokio::select! {
             biased;
@@ -231,10 +234,18 @@ impl Committer {
         }
     }
 
+    /// The usual case, in which nobody has to wait for anything.
+    fn reserve_now(&self, bytes: usize) -> Option<Reserved> {
+        if *self.shared.standing.borrow() != Standing::Writable {
+            return None;
+        }
+        let permit = Arc::clone(&self.shared.space).try_acquire_many_owned(permits(bytes)).ok()?;
+        Some(Reserved { _permit: permit })
+    }
+
     /// Waits until `bytes` more may wait for their commit, whether or not the store takes what is new.
     pub(super) async fn reserve_to_move(&self, bytes: usize) -> Result<Reserved, StoreError> {
-        let permits = bytes.clamp(64, QUEUE_BYTES) as u32;
-        match Arc::clone(&self.shared.space).acquire_many_owned(permits).await {
+        match Arc::clone(&self.shared.space).acquire_many_owned(permits(bytes)).await {
             Ok(permit) => Ok(Reserved { _permit: permit }),
             Err(_) => Err(self.unavailable()),
         }
@@ -364,6 +375,11 @@ impl Committer {
     }
 }
 
+/// What so many bytes take of those that may wait.
+fn permits(bytes: usize) -> u32 {
+    bytes.clamp(64, QUEUE_BYTES) as u32
+}
+
 impl Drop for Committer {
     fn drop(&mut self) {
         self.close();
@@ -372,8 +388,8 @@ impl Drop for Committer {
 
 impl Queue {
     /// Takes as much as one commit may hold, from the front.
-    pub(super) fn take_front(&mut self) -> Vec<Item> {
-        let (mut items, mut writes, mut bytes) = (Vec::new(), 0, 0);
+    pub(super) fn take_front(&mut self, items: &mut Vec<Item>) {
+        let (mut writes, mut bytes) = (0, 0);
         while let Some(item) = self.items.front() {
             let (count, size) = match item {
                 Item::Transaction(transaction) => (transaction.writes.len(), transaction.size()),
@@ -397,7 +413,6 @@ impl Queue {
             items.push(item);
         }
         self.deferred_since = if self.items.is_empty() { None } else { self.deferred_since };
-        items
     }
 
     /// Takes the messages out that wait for their commit, and leaves everything else where it is.

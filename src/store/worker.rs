@@ -50,7 +50,7 @@ use crate::clock::Timestamp;
 pub(super) const COUNTERS: &str = "commits";
 
 /// How long a deferred write waits for company.
-const DEFER_AT_MOST: Duration = Duration::from_millis(100);
+const DEFER_AT_MOST: Duration = Duration::from_millis(10);
 /// Room is measured at most so often while commits go on...
 const MEASURE_EVERY: Duration = Duration::from_millis(50);
 /// ... so often while nothing happens here (others fill a disk, too)...
@@ -106,11 +106,14 @@ pub(super) struct Worker {
     measured_at: Instant,
     committed_at: Instant,
     removed: Removed,
+    /// What the commit under way was taken from the queue for.
+    taken: Vec<Item>,
 }
 
 /// What there is to do.
 enum Work {
-    Commit(Vec<Item>),
+    /// What was taken.
+    Commit,
     /// A checkpoint is over.
     Checkpointed,
     /// Nothing, for so long that it is time to look how much room there is.
@@ -137,6 +140,7 @@ impl Worker {
             measured_at: now,
             committed_at: now,
             removed: Removed::default(),
+            taken: Vec::new(),
         };
         worker.measure();
         Ok(worker)
@@ -146,7 +150,13 @@ impl Worker {
     pub(super) fn run(mut self) {
         loop {
             let over = match self.take() {
-                Work::Commit(items) => self.settle(items),
+                Work::Commit => {
+                    let mut items = std::mem::take(&mut self.taken);
+                    let over = self.settle(&mut items);
+                    // Empty by now; its space is used again.
+                    self.taken = items;
+                    over
+                }
                 Work::Checkpointed => self.checkpointed(),
                 Work::Measure => {
                     self.measure();
@@ -163,8 +173,8 @@ impl Worker {
         }
     }
 
-    /// Waits for something to commit, and takes as much of it as one commit may hold.
-    fn take(&self) -> Work {
+    /// Waits for something to commit, and takes as much of it as one commit may hold, into `taken`.
+    fn take(&mut self) -> Work {
         let measure_at = self.measured_at + self.measure_pause();
         let mut queue = self.shared.lock();
         loop {
@@ -173,7 +183,8 @@ impl Worker {
             }
             let closing = queue.state == State::Closing;
             if queue.transactions > 0 || (closing && !queue.items.is_empty()) {
-                return Work::Commit(queue.take_front());
+                queue.take_front(&mut self.taken);
+                return Work::Commit;
             }
             if closing {
                 return Work::End;
@@ -181,7 +192,8 @@ impl Worker {
             let deferred = queue.deferred_since.map(|since| since + DEFER_AT_MOST);
             let now = Instant::now();
             if deferred.is_some_and(|at| at <= now) {
-                return Work::Commit(queue.take_front());
+                queue.take_front(&mut self.taken);
+                return Work::Commit;
             }
             if measure_at <= now {
                 return Work::Measure;
@@ -200,17 +212,17 @@ impl Worker {
     }
 
     /// Commits these, however long the disk takes nothing.
-    fn settle(&mut self, mut items: Vec<Item>) -> ControlFlow<()> {
-        self.count_removals_once(&mut items);
+    fn settle(&mut self, items: &mut Vec<Item>) -> ControlFlow<()> {
+        self.count_removals_once(items);
         loop {
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&items)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(items)));
             let trouble = match outcome {
                 Ok(Ok(())) => break,
                 Ok(Err(trouble)) => trouble,
                 Err(_) => Trouble::Fatal("a commit panicked".to_owned()),
             };
-            if let Err(why) = self.wait_out(trouble, &mut items) {
-                return self.fail(items, &why);
+            if let Err(why) = self.wait_out(trouble, items) {
+                return self.fail(std::mem::take(items), &why);
             }
         }
         self.come_back();
@@ -320,9 +332,9 @@ impl Worker {
         Ok(added)
     }
 
-    fn finish(&self, items: Vec<Item>) {
+    fn finish(&self, items: &mut Vec<Item>) {
         self.shared.commits.send_modify(|count| *count += 1);
-        for item in items {
+        for item in items.drain(..) {
             match item {
                 Item::Deferred(deferred) => self.drop_payload(deferred.dropped_payload),
                 Item::Transaction(transaction) => {
