@@ -25,6 +25,9 @@ pub const ANSWERS: &str = "bot_response";
 pub const SETTLES: Duration = Duration::from_millis(300);
 /// So many pushes, and others get their turn.
 const PUSHES_IN_A_ROW: usize = 8;
+/// Without any POST for so long, none will come: who opens thousands of connections at once waits for
+/// the kernel, which asks again for those that were not let in after 1, 3, 7, 15 and 31 seconds.
+const STALLS: Duration = Duration::from_secs(40);
 /// How often it is looked whether more has come.
 const LOOKS: Duration = Duration::from_millis(100);
 
@@ -163,7 +166,7 @@ impl<'a> Stage<'a> {
     /// Waits until there were so many POSTs in all, or none comes any more.
     pub async fn quiet(&self, posts: u64) {
         let (mut seen, mut last) = (self.posts(), Instant::now());
-        while seen < posts && last.elapsed() < self.peer.patience() {
+        while seen < posts && last.elapsed() < STALLS {
             tokio::time::sleep(Duration::from_millis(10)).await;
             if self.posts() > seen {
                 (seen, last) = (self.posts(), Instant::now());
