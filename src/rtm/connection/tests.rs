@@ -212,7 +212,7 @@ impl World {
         let session = Session::new(shared.terms().session.clone(), beginnings, Now::read());
         let connection = Connection::new(Arc::new(shared), who, session, stop.clone());
         let running = connection.run();
-        assert!(size_of_val(&running) <= 3072, "an idle user is small: {} bytes", size_of_val(&running));
+        assert!(size_of_val(&running) <= 3328, "an idle user is small: {} bytes", size_of_val(&running));
         let task = tokio::spawn(running);
         Self { sockets, notes, durable, room_for_events, sign_ins, user, counters, stop, task }
     }
