@@ -91,9 +91,9 @@ pub(super) enum WriteError {
     Closed(CloseCause),
 }
 
-/// A small buffer to read into: it is allocated for each socket at once, busy or not. Twice this would be
-/// 2 KiB more for each idle user, and saves a read only where frames come faster than they are taken.
-const READ_BUFFER: usize = 2 * 1024;
+/// A small buffer to read into: it is allocated for each socket at once, busy or not. (Less gains nothing:
+/// the handshake's buffer, which a socket begins with, has this size.)
+const READ_BUFFER: usize = 4 * 1024;
 /// A frame that the read buffer should not stay as large as.
 const LARGE: usize = 64 * 1024;
 /// How long the platform is given to answer a goodbye.
