@@ -1,13 +1,27 @@
 //! The daemon: opens the store, starts the parts, and ends them in order.
 
+mod metrics;
 mod orphans;
+mod pulse;
+mod reload;
+mod webhooks;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::orphans::{FormerUser, Orphans};
+pub use self::reload::{ReloadError, Reloaded};
+use self::{
+    metrics::Measured,
+    orphans::Orphans,
+    pulse::Vitals,
+    webhooks::{SharedWebhooks, Webhooks},
+};
 use crate::{
     api::{
         self, ApiState,
@@ -15,18 +29,18 @@ use crate::{
     },
     clock::Timestamp,
     config::{Config, KeyPairError},
-    events::{Events, Subscriber, Subscribers, WebhookState},
+    events::{Events, Subscriber, WebhookState},
     letters::{self, DeadLetters, Replayer},
     messages::Messages,
-    names::WebhookName,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
     rtm::{
+        histories::PlatformHistories,
         platform::{Platform, PlatformError},
         supervisor::{self, SessionPanicked, Supervisor},
     },
     store::{OpenError, Standing, Store, StoreError, UserNumber},
     users::{ConnectionState, User, Users},
-    webhook::{self, Dispatcher, RemovedWebhook},
+    webhook::{self, RemovedWebhook},
 };
 
 /// How long requests in flight have to finish at the end.
@@ -62,6 +76,23 @@ pub enum StartError {
     /// The API's certificate can't be used.
     #[error("[http] tls: {0}")]
     Certificate(#[from] KeyPairError),
+    /// A listener that the service manager opened can't be used.
+    #[error("the {0} socket from the service manager can't be used: {1}")]
+    Adopt(&'static str, std::io::Error),
+    /// Without clients, everyone who reaches the listeners could do everything.
+    #[error(
+        "the service manager's socket {0} is not on loopback, and there are no [clients]: everyone could post; add a client, or change the socket unit"
+    )]
+    Exposed(SocketAddr),
+}
+
+/// Listeners that are open already; what is missing is opened.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For the API.
+    pub api: Option<std::net::TcpListener>,
+    /// For health and metrics.
+    pub ops: Option<std::net::TcpListener>,
 }
 
 impl StartError {
@@ -69,7 +100,11 @@ impl StartError {
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Open(error) => error.needs_a_person(),
-            Self::Store(_) | Self::Platform(_) | Self::Certificate(_) => true,
+            Self::Store(_)
+            | Self::Platform(_)
+            | Self::Certificate(_)
+            | Self::Adopt(..)
+            | Self::Exposed(_) => true,
             Self::Webhook(webhook::LoadError::Sender(_)) => true,
             Self::Webhook(webhook::LoadError::Store(_)) | Self::Users(_) | Self::Bind(_) => false,
         }
@@ -90,12 +125,18 @@ pub enum Failure {
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
+    /// What is in force: `[http]` and `[store]` as they were at the start, the rest as of the last reload.
+    config: Mutex<Arc<Config>>,
+    /// Held by the reload that is under way.
+    reloading: tokio::sync::Mutex<()>,
+    platform: Arc<Platform>,
+    api: ApiState,
     store: Arc<Store>,
     users: Arc<Users>,
     messages: Messages,
     events: Events,
     letters: DeadLetters,
-    dispatchers: Vec<Dispatcher>,
+    webhooks: SharedWebhooks,
     /// What makes dead letters of removed webhooks' events, and what ends old dead letters.
     caretakers: TaskTracker,
     supervisor: Supervisor,
@@ -103,6 +144,7 @@ pub struct Daemon {
     draining: CancellationToken,
     /// Of the API's listener, if that speaks TLS.
     certificates: Option<Certificates>,
+    histories: Arc<PlatformHistories>,
     servers: Vec<JoinHandle<()>>,
     api_address: SocketAddr,
     ops_address: SocketAddr,
@@ -117,6 +159,8 @@ pub struct Summary {
     pub connected: usize,
     /// Messages that are not final.
     pub queued: usize,
+    /// Dead letters.
+    pub dead_letters: u64,
     /// Events that are not delivered.
     pub backlog: u64,
     /// Webhooks that don't take events at the moment.
@@ -125,11 +169,11 @@ pub struct Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { users, connected, queued, backlog, failing_webhooks } = self;
-        write!(
-            f,
-            "{connected}/{users} users connected, {queued} messages queued, {backlog} events undelivered"
-        )?;
+        let Self { users, connected, queued, dead_letters, backlog, failing_webhooks } = self;
+        write!(f, "{connected}/{users} users connected, {queued} queued, {dead_letters} dead letters")?;
+        if *backlog > 0 {
+            write!(f, ", {backlog} events undelivered")?;
+        }
         if *failing_webhooks > 0 {
             write!(f, ", {failing_webhooks} webhooks failing")?;
         }
@@ -141,9 +185,14 @@ impl Daemon {
     /// Starts everything. When this returns, the store is open and both listeners answer; users are
     /// still connecting.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_on(Listeners::default(), config).await
+    }
+
+    /// As [`Daemon::start`], on these listeners.
+    pub async fn start_on(listeners: Listeners, config: &Config) -> Result<Self, StartError> {
         // A port in use is found out before the store is touched.
-        let api_server = Server::bind(config.http.api).await?;
-        let ops_server = Server::bind(config.http.ops).await?;
+        let api_server = listen("api", listeners.api, config.http.api, config).await?;
+        let ops_server = listen("ops", listeners.ops, config.http.ops, config).await?;
         let certificates = config.http.tls.as_ref().map(Certificates::load).transpose()?;
         let platform = Arc::new(Platform::new(&config.platform)?);
         let store = open_store(config).await?;
@@ -151,10 +200,10 @@ impl Daemon {
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store)?;
         let letters = DeadLetters::load(store.clone())?;
-        let dispatchers = load_dispatchers(config, &store, &letters)?;
+        let dispatchers = webhooks::load(config, &store, &letters)?;
         let removed = load_removed(config, &store, &letters)?;
         let orphans = Orphans::load(&store, &messages, &numbers)?;
-        let subscribers = subscribers(config, &users, &dispatchers, &removed, &orphans);
+        let subscribers = webhooks::subscribers(config, &users, &dispatchers, removed.iter(), &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         for dispatcher in dispatchers.values() {
             let replayer: Arc<dyn Replayer> = Arc::new(dispatcher.clone());
@@ -166,23 +215,37 @@ impl Daemon {
         }
         let draining = CancellationToken::new();
         let caretakers = TaskTracker::new();
+        let mut webhooks = Webhooks::new(dispatchers);
         for webhook in removed {
-            caretakers.spawn(webhook.bury(events.clone(), draining.clone()));
+            webhooks.bury(webhook, &caretakers, &events, &draining);
         }
         let retention = config.store.dead_letter_retention;
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
-        caretakers.close();
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
+        let histories = Arc::new(PlatformHistories::new(config, platform.clone(), store.clone()));
         let api_state = ApiState::new(
             config,
             users.clone(),
             messages.clone(),
             events.clone(),
             letters.clone(),
+            histories.clone(),
             draining.clone(),
         );
-        let ops_state = OpsState { health: health.clone(), users: users.clone() };
+        let webhook_count = webhooks.dispatchers.len();
+        let webhooks = SharedWebhooks::new(webhooks);
+        let metrics = metrics::registry(Measured {
+            store: store.clone(),
+            users: users.clone(),
+            messages: messages.clone(),
+            events: events.clone(),
+            letters: letters.clone(),
+            webhooks: webhooks.clone(),
+            rtm: supervisor.counters().clone(),
+            health: health.clone(),
+        });
+        let ops_state = OpsState { health: health.clone(), users: users.clone(), metrics: Arc::new(metrics) };
         let limits = Limits::new(&config.http, API_DRAIN);
         let (api_address, ops_address) = (api_server.local_addr(), ops_server.local_addr());
         let ops_router = ops::router(ops_state, &api_state);
@@ -197,23 +260,30 @@ impl Daemon {
         let servers =
             vec![api_serving, tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone()))];
         tokio::spawn(follow_store(store.clone(), events.clone(), health.clone(), draining.clone()));
+        let vitals = Vitals { store: store.clone(), users: users.clone(), webhooks: webhooks.clone() };
+        let patience = 2 * config.platform.pong_timeout;
+        tokio::spawn(pulse::watch(vitals, health.clone(), patience, draining.clone()));
         health.set_store(health_of(&store.standing().borrow()));
         health.set_progress(Progress::Moving);
         health.set_stage(Stage::Serving);
-        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = dispatchers.len(), "ready");
-        let dispatchers = dispatchers.into_values().collect();
+        tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = webhook_count, "ready");
         Ok(Self {
+            config: Mutex::new(Arc::new(config.clone())),
+            reloading: tokio::sync::Mutex::default(),
+            platform,
+            api: api_state,
             store,
             users,
             messages,
             events,
             letters,
-            dispatchers,
+            webhooks,
             caretakers,
             supervisor,
             health,
             draining,
             certificates,
+            histories,
             servers,
             api_address,
             ops_address,
@@ -245,14 +315,25 @@ impl Daemon {
     /// The daemon in numbers.
     pub fn summary(&self) -> Summary {
         let users = self.users.all();
-        let webhooks: Vec<_> = self.dispatchers.iter().map(Dispatcher::status).collect();
+        let webhooks: Vec<_> =
+            self.webhooks.dispatchers().iter().map(|(_, dispatcher)| dispatcher.status()).collect();
         Summary {
             users: users.len(),
             connected: users.iter().filter(|user| user.status().state == ConnectionState::Connected).count(),
             queued: users.iter().map(|user| self.messages.queued(user.number)).sum(),
+            dead_letters: self.letters.total(),
             backlog: webhooks.iter().map(|webhook| webhook.backlog).sum(),
             failing_webhooks: webhooks.iter().filter(|webhook| webhook.state != WebhookState::Ok).count(),
         }
+    }
+
+    /// Whether commits, dispatch and sessions go on.
+    pub fn progress(&self) -> Progress {
+        self.health.progress()
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the daemon can't go on, if ever.
@@ -280,11 +361,13 @@ impl Daemon {
         tracing::info!("shutting down");
         self.health.set_stage(Stage::Draining);
         self.draining.cancel();
+        self.caretakers.close();
+        let dispatchers = self.webhooks.dispatchers();
         let deliveries = async {
-            for dispatcher in &self.dispatchers {
+            for (_, dispatcher) in &dispatchers {
                 dispatcher.stop();
             }
-            for dispatcher in &self.dispatchers {
+            for (_, dispatcher) in &dispatchers {
                 dispatcher.finish(DELIVERY_DRAIN).await;
             }
         };
@@ -310,6 +393,25 @@ impl Daemon {
             ),
         }
     }
+}
+
+/// The service manager's listener, if there is one, else a new one.
+async fn listen(
+    name: &'static str,
+    given: Option<std::net::TcpListener>,
+    address: SocketAddr,
+    config: &Config,
+) -> Result<Server, StartError> {
+    let Some(given) = given else { return Ok(Server::bind(address).await?) };
+    let server = Server::adopt(given).map_err(|error| StartError::Adopt(name, error))?;
+    let local = server.local_addr();
+    if config.clients.is_empty() && !local.ip().is_loopback() {
+        return Err(StartError::Exposed(local));
+    }
+    if local != address {
+        tracing::warn!(socket = %local, configured = %address, "the {name} listener is the service manager's socket, which is not at the configured address");
+    }
+    Ok(server)
 }
 
 /// Keeps readiness in step with the store; when it could not be written for a while, removes what could
@@ -359,18 +461,6 @@ fn configured_users(config: &Config, store: &Store) -> Result<Users, StoreError>
     Ok(users)
 }
 
-fn load_dispatchers(
-    config: &Config,
-    store: &Arc<Store>,
-    letters: &DeadLetters,
-) -> Result<HashMap<WebhookName, Dispatcher>, webhook::LoadError> {
-    let load = |(name, settings)| {
-        let dispatcher = Dispatcher::load(name, settings, store.clone(), letters.clone())?;
-        Ok((WebhookName::clone(name), dispatcher))
-    };
-    config.webhooks.iter().map(load).collect()
-}
-
 /// Webhooks that are no longer configured and have events left.
 fn load_removed(
     config: &Config,
@@ -384,39 +474,4 @@ fn load_removed(
         }
     }
     Ok(removed)
-}
-
-fn subscribers(
-    config: &Config,
-    users: &Users,
-    dispatchers: &HashMap<WebhookName, Dispatcher>,
-    removed: &[RemovedWebhook],
-    orphans: &[Orphans],
-) -> Subscribers {
-    let subscriber = |dispatcher: &Dispatcher| Arc::new(dispatcher.clone()) as Arc<dyn Subscriber>;
-    let webhooks =
-        dispatchers.iter().map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))).collect();
-    let mut leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>> = HashMap::new();
-    for dispatcher in dispatchers.values() {
-        for user in dispatcher.users_with_backlog() {
-            leftovers.entry(user).or_default().push(subscriber(dispatcher));
-        }
-    }
-    for webhook in removed {
-        for user in webhook.users() {
-            leftovers.entry(user).or_default().push(Arc::new(webhook.clone()));
-        }
-    }
-    let mut routes = HashMap::new();
-    for user in users.all() {
-        let Some(settings) = config.users.get(&user.name) else { continue };
-        let wanted = settings.webhooks.iter().filter_map(|name| dispatchers.get(name));
-        routes.insert(user.number, wanted.map(subscriber).collect());
-    }
-    // A removed user's webhooks are told how its last messages ended.
-    for FormerUser { user, webhooks } in orphans.iter().filter_map(Orphans::former_user) {
-        let wanted = dispatchers.values().filter(|dispatcher| webhooks.contains(&dispatcher.webhook()));
-        routes.insert(user.number, wanted.map(subscriber).collect());
-    }
-    Subscribers { webhooks, routes, leftovers }
 }

@@ -36,21 +36,39 @@ impl Bucket {
         Self::new(rate.per / rate.count.max(1), rate.count)
     }
 
+    /// The bucket that takes this one's place: as much is missing in it as in this one, if it can miss so
+    /// much.
+    pub fn replaced_by(&self, other: Self, now: Instant) -> Self {
+        let ahead = self.full_at.map_or(Duration::ZERO, |full_at| full_at.saturating_duration_since(now));
+        let missing = ahead.as_secs_f64() / self.interval.as_secs_f64().max(f64::MIN_POSITIVE);
+        let ahead = other.interval.mul_f64(missing.clamp(0.0, 1e6)).min(other.tolerance);
+        Self { full_at: Some(now + ahead), ..other }
+    }
+
     /// Takes one; else says when one can be taken, which is later than `now`.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        self.full_at = Some(self.after_one(now)?);
+        self.full_at = Some(self.after_one(now, self.tolerance)?);
+        Ok(())
+    }
+
+    /// Takes one if `reserve` are left after it (or the bucket was full); else says when to ask again,
+    /// which is later than `now`.
+    pub fn take_above(&mut self, now: Instant, reserve: u32) -> Result<(), Instant> {
+        let reserved = self.interval.saturating_mul(reserve);
+        let tolerance = self.tolerance.saturating_sub(reserved).max(self.interval);
+        self.full_at = Some(self.after_one(now, tolerance)?);
         Ok(())
     }
 
     /// Whether one can be taken now; else says when, which is later than `now`.
     pub fn look(&self, now: Instant) -> Result<(), Instant> {
-        self.after_one(now).map(drop)
+        self.after_one(now, self.tolerance).map(drop)
     }
 
     /// When the bucket would be full again after one more.
-    fn after_one(&self, now: Instant) -> Result<Instant, Instant> {
+    fn after_one(&self, now: Instant, tolerance: Duration) -> Result<Instant, Instant> {
         let full_at = self.full_at.unwrap_or(now).max(now) + self.interval;
-        match full_at.checked_duration_since(now + self.tolerance) {
+        match full_at.checked_duration_since(now + tolerance) {
             None | Some(Duration::ZERO) => Ok(full_at),
             Some(wait) => Err(now + wait),
         }
@@ -73,6 +91,21 @@ mod tests {
         assert!(bucket.take(start + Duration::from_millis(250)).is_err());
         let rested = start + Duration::from_secs(60);
         assert_eq!((0..10).filter(|_| bucket.take(rested).is_ok()).count(), 3, "no more than the burst");
+    }
+
+    #[test]
+    fn a_reserve_is_left_to_others() {
+        let start = Instant::now();
+        let mut bucket = Bucket::per_second(4.0, 5);
+        let taken = (0..10).filter(|_| bucket.take_above(start, 3).is_ok()).count();
+        assert_eq!(taken, 2);
+        let at = bucket.take_above(start, 3).unwrap_err();
+        assert_eq!(at, start + Duration::from_millis(250));
+        assert_eq!((0..10).filter(|_| bucket.take(start).is_ok()).count(), 3);
+        assert!(bucket.take_above(start + Duration::from_millis(250), 3).is_err(), "the reserve comes first");
+        // Where all would be reserve, one is taken from a full bucket.
+        let mut small = Bucket::per_second(4.0, 1);
+        assert_eq!((small.take_above(start, 5), small.take(start).is_err()), (Ok(()), true));
     }
 
     proptest::proptest! {

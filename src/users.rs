@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::Serialize;
@@ -39,6 +42,13 @@ impl Users {
     pub fn insert(&self, user: Arc<User>) {
         self.entries.write().unwrap_or_else(PoisonError::into_inner).insert(user.name.clone(), user);
     }
+
+    /// Takes a user out: nothing more is accepted for it.
+    pub fn remove(&self, name: &UserName) -> Option<Arc<User>> {
+        let removed = self.entries.write().unwrap_or_else(PoisonError::into_inner).remove(name)?;
+        removed.removed.store(true, Ordering::Release);
+        Some(removed)
+    }
 }
 
 /// One configured user.
@@ -51,8 +61,9 @@ pub struct User {
     /// The bot it talks to.
     pub bot: BotName,
     /// Commands to its session.
-    pub mailbox: Mailbox,
+    pub mailbox: Arc<Mailbox>,
     status: watch::Sender<UserStatus>,
+    removed: AtomicBool,
 }
 
 impl User {
@@ -60,7 +71,20 @@ impl User {
     pub fn new(name: UserName, number: UserNumber, bot: BotName, now: Timestamp) -> Self {
         let status =
             UserStatus { state: ConnectionState::Connecting, since: now, last_error: None, attempts: 0 };
-        Self { name, number, bot, mailbox: Mailbox::default(), status: watch::Sender::new(status) }
+        let (mailbox, status) = (Arc::default(), watch::Sender::new(status));
+        Self { name, number, bot, mailbox, status, removed: AtomicBool::new(false) }
+    }
+
+    /// The same user with another bot. Commands to the one reach the other's session: whoever still
+    /// holds the first loses nothing.
+    pub fn with_bot(&self, bot: BotName, now: Timestamp) -> Self {
+        let mailbox = Arc::clone(&self.mailbox);
+        Self { mailbox, ..Self::new(self.name.clone(), self.number, bot, now) }
+    }
+
+    /// Whether it was taken out of the configuration.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
     }
 
     /// How its connection is.
@@ -123,39 +147,60 @@ pub enum Command {
     EndTurn(MessageNumber),
     /// Drop the connection, if any, and connect anew at once.
     Reconnect,
+    /// The configuration changed: take what is new of it, and keep the connection.
+    Reconfigure,
 }
 
 /// Commands on their way to a session. Bounded by what may be queued (`messages.max_queued`), and by how many
 /// callers wait.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    commands: Mutex<VecDeque<Command>>,
+    inside: Mutex<Inside>,
     posted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    commands: VecDeque<Command>,
+    /// How many were taken out.
+    taken: u64,
 }
 
 impl Mailbox {
     /// Puts a command in.
     pub fn post(&self, command: Command) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let commands = &mut inside.commands;
         // Asked several times, it is still one reconnect: a caller in a loop fills no memory.
-        let is_asked_again =
-            matches!((&command, commands.back()), (Command::Reconnect, Some(Command::Reconnect)));
+        let is_asked_again = matches!(
+            (&command, commands.back()),
+            (Command::Reconnect, Some(Command::Reconnect))
+                | (Command::Reconfigure, Some(Command::Reconfigure))
+        );
         if !is_asked_again {
             commands.push_back(command);
         }
-        drop(commands);
+        drop(inside);
         self.posted.notify_one();
     }
 
     /// Takes the oldest command, if there is one.
     pub fn try_take(&self) -> Option<Command> {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inside { commands, taken } = &mut *inside;
         let command = commands.pop_front();
+        *taken += u64::from(command.is_some());
         if commands.is_empty() && commands.capacity() > 16 {
             // An idle user holds no buffer.
             *commands = VecDeque::new();
         }
         command
+    }
+
+    /// How many commands were taken out so far, if one waits.
+    pub fn waits_after(&self) -> Option<u64> {
+        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        (!inside.commands.is_empty()).then_some(inside.taken)
     }
 
     /// Waits for a command. Cancel-safe. One session waits at a time.

@@ -27,10 +27,8 @@ use crate::{
 /// The measured program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rtm-bridge");
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// `platform.request_rate`, for each bot: the most that it may be.
-const REQUEST_RATE: u32 = 1_000;
-/// The users are spread over so many: 5,000 requests a second together.
-const BOTS: usize = 5;
+/// `platform.request_rate`: what 10,000 users need to be connected in time.
+const REQUEST_RATE: u32 = 5_000;
 /// The longest that any start may take, with whatever it finds in its store.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// A daemon that was asked to end and doesn't is killed.
@@ -70,14 +68,13 @@ impl Settings<'_> {
             max_queued = 100000
             [log]
             format = "json"
+            [bots.bench]
+            name = "Bench"
+            id = "st-0"
+            client_id = "cs-0"
+            client_secret = "not much of a secret"
             "#
         );
-        for bot in 0..BOTS {
-            writeln!(
-                text,
-                "[bots.bench{bot}]\nname = \"Bench\"\nid = \"st-{bot}\"\nclient_id = \"cs-{bot}\"\nclient_secret = \"not much of a secret\""
-            )?;
-        }
         let mut names = Vec::new();
         for (name, receiver, events) in self.webhooks {
             let url = receiver.url();
@@ -89,10 +86,10 @@ impl Settings<'_> {
         }
         let webhooks = names.join(", ");
         for number in 0..self.users {
-            let (user, bot) = (user_name(number), number % BOTS);
+            let user = user_name(number);
             writeln!(
                 text,
-                "[users.{user}]\nbot = \"bench{bot}\"\nidentity = \"{user}\"\nwebhooks = [{webhooks}]"
+                "[users.{user}]\nbot = \"bench\"\nidentity = \"{user}\"\nwebhooks = [{webhooks}]"
             )?;
         }
         let file = self.directory.join("bridge.toml");
@@ -117,9 +114,14 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one, and waits until it is ready; its users may still be connecting.
     pub async fn start(settings: &Settings<'_>) -> Outcome<Self> {
+        Self::start_as(Command::new(PROGRAM), settings).await
+    }
+
+    /// The same, of a program that takes the daemon's arguments behind its own.
+    pub async fn start_as(mut command: Command, settings: &Settings<'_>) -> Outcome<Self> {
         let file = settings.write()?;
         let started = Instant::now();
-        let mut child = Command::new(PROGRAM)
+        let mut child = command
             .args(["run", "-c"])
             .arg(file)
             .env_remove("RUST_LOG")
@@ -157,6 +159,11 @@ impl Daemon {
     /// Its memory.
     pub fn memory(&self) -> Outcome<Memory> {
         kernel::memory(self.pid)
+    }
+
+    /// Kills it.
+    pub async fn kill(mut self) -> Outcome<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// Ends it in order.

@@ -3,6 +3,8 @@
 //! The mark is the last thing in a frame, of fixed width: it is patched into a template and read
 //! from the end of a body, which costs next to nothing on either side.
 
+use std::fmt;
+
 use crate::kernel;
 
 /// The bytes of a frame, as in the contract of the row.
@@ -31,12 +33,25 @@ impl Mark {
         digits(&mut into[19..], self.sent_at);
     }
 
-    /// The mark of an envelope's frame.
-    pub fn of_envelope(body: &[u8]) -> Option<Self> {
-        let end = body.len().checked_sub(BEHIND_IN_ENVELOPE)?;
+    /// The mark at the end of a body, however deep in its objects.
+    pub fn of_body(body: &[u8]) -> Option<Self> {
+        let end = body.iter().rposition(|byte| !matches!(byte, b'}' | b'"'))? + 1;
         let mark = &body[end.checked_sub(MARK)?..end];
         let user = usize::try_from(number(&mark[..7])?).ok()?;
         Some(Self { user, number: number(&mark[8..18])?, sent_at: number(&mark[19..])? })
+    }
+}
+
+impl Mark {
+    /// The `messageId` of its frame.
+    pub fn message_id(self) -> String {
+        format!("ms-{:07}-{:010}", self.user, self.number)
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:07}.{:010}.{:020}", self.user, self.number, self.sent_at)
     }
 }
 
@@ -66,13 +81,18 @@ impl Feed {
 
     /// The next frame of this user, sent now.
     pub fn next(&mut self, user: usize) -> &[u8] {
+        self.next_marked(user).1
+    }
+
+    /// The same, and its mark.
+    pub fn next_marked(&mut self, user: usize) -> (Mark, &[u8]) {
         self.given[user] += 1;
         let number = self.given[user];
         digits(&mut self.frame[self.id_at..self.id_at + 7], user as u64);
         digits(&mut self.frame[self.id_at + 8..self.id_at + 18], number);
-        Mark { user, number, sent_at: kernel::nanos() }
-            .write(&mut self.frame[self.mark_at..self.mark_at + MARK]);
-        &self.frame
+        let mark = Mark { user, number, sent_at: kernel::nanos() };
+        mark.write(&mut self.frame[self.mark_at..self.mark_at + MARK]);
+        (mark, &self.frame)
     }
 }
 

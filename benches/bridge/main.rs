@@ -24,12 +24,16 @@ mod arguments;
 mod bench;
 mod callers;
 mod child;
+#[allow(dead_code, reason = "benches/compare needs more of it")]
 mod daemon;
+#[allow(dead_code, reason = "benches/compare needs more of it")]
 mod feed;
 mod http;
 mod kernel;
 mod machine;
+#[allow(dead_code, reason = "benches/compare needs more of it")]
 mod platform;
+#[allow(dead_code, reason = "benches/compare needs more of it")]
 mod receiver;
 mod report;
 mod roles;

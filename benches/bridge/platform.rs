@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fmt, io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -32,6 +32,20 @@ pub enum Bot {
     Answers,
 }
 
+/// What else can be asked of a platform: none if this is nothing that it knows.
+pub type Routes = Box<dyn Fn(&Asked<'_>) -> Option<String> + Send + Sync>;
+
+/// A request that isn't about signing in.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The platform itself.
+    pub platform: SocketAddr,
+    /// Path and query.
+    pub target: &'a str,
+    /// Whose access token came with it: the user's name.
+    pub token: &'a str,
+}
+
 /// A running platform. It stops listening with this value; its sockets end with their daemon.
 #[derive(Debug)]
 pub struct Platform {
@@ -40,9 +54,9 @@ pub struct Platform {
     _listening: AbortOnDropHandle<()>,
 }
 
-#[derive(Debug)]
 struct Shared {
     bot: Bot,
+    routes: Option<Routes>,
     address: SocketAddr,
     sockets: Mutex<HashMap<usize, Arc<Socket>>>,
     opened: Counter,
@@ -54,10 +68,16 @@ struct Shared {
 impl Platform {
     /// Starts one.
     pub async fn start(bot: Bot) -> Outcome<Self> {
+        Self::start_with(bot, None).await
+    }
+
+    /// Starts one that knows more.
+    pub async fn start_with(bot: Bot, routes: Option<Routes>) -> Outcome<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             bot,
+            routes,
             address,
             sockets: Mutex::default(),
             opened: Counter::default(),
@@ -100,12 +120,40 @@ impl Platform {
         lock(&self.shared.arrivals).clone()
     }
 
+    /// How many sockets were opened in all.
+    pub fn opens(&self) -> u64 {
+        self.shared.opened.get()
+    }
+
+    /// Whether a user has a socket.
+    pub fn is_connected(&self, user: usize) -> bool {
+        self.socket(user).is_some()
+    }
+
+    /// Ends all sockets without a word.
+    pub fn drop_sockets(&self) {
+        for (_, socket) in lock(&self.shared.sockets).drain() {
+            // One that is gone already is dropped as well.
+            let _ = rustix::net::shutdown(&socket.stream, rustix::net::Shutdown::Both);
+        }
+    }
+
+    fn socket(&self, user: usize) -> Option<Arc<Socket>> {
+        lock(&self.shared.sockets).get(&user).cloned()
+    }
+
     /// Sends a frame to a user, as soon as its socket takes it.
     pub async fn push(&self, user: usize, frame: &[u8]) -> Outcome<()> {
-        let socket = lock(&self.shared.sockets).get(&user).cloned();
+        let socket = self.socket(user);
         let socket = socket.ok_or_else(|| format!("user {user} is not connected"))?;
         socket.send(Outgoing::Text, frame);
         Ok(socket.flushed().await?)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -117,7 +165,7 @@ impl Shared {
             let target = request.second_word();
             let (answer, user) = match target.split_once("sid=") {
                 Some((_, sid)) => {
-                    let user = sid.split('&').next().and_then(user_of);
+                    let user = sid.split(['&', '?']).next().and_then(user_of);
                     let key =
                         derive_accept_key(request.field("sec-websocket-key").unwrap_or_default().as_bytes());
                     let head =
@@ -145,7 +193,13 @@ impl Shared {
             })
         } else {
             let token = request.field("authorization").and_then(|value| value.split_whitespace().nth(1));
-            token.map(|token| format!(r#"{{"url":"ws://{}/rtm/bot?sid={token}"}}"#, self.address))
+            token.and_then(|token| {
+                let asked = Asked { platform: self.address, target, token };
+                self.routes
+                    .as_ref()
+                    .and_then(|routes| routes(&asked))
+                    .or_else(|| Some(format!(r#"{{"url":"ws://{}/rtm/bot?sid={token}"}}"#, self.address)))
+            })
         };
         match body {
             Some(body) => format!(
@@ -161,7 +215,11 @@ impl Shared {
         lock(&self.sockets).insert(user, socket.clone());
         self.opened.add();
         let ended = self.listen(&socket, buffer).await;
-        lock(&self.sockets).remove(&user);
+        // Unless it was dropped, and there is another one already.
+        let mut sockets = lock(&self.sockets);
+        if sockets.get(&user).is_some_and(|current| Arc::ptr_eq(current, &socket)) {
+            sockets.remove(&user);
+        }
         ended
     }
 
@@ -196,9 +254,12 @@ impl Shared {
     fn frame(&self, socket: &Socket, frame: &[u8]) -> io::Result<()> {
         let Sent { kind, id, message } = serde_json::from_slice(frame).map_err(io::Error::other)?;
         if kind == Some("ping") {
+            let id = id.map_or("null", RawValue::get);
             socket.send(Outgoing::Text, format!(r#"{{"type":"pong","replyto":{id}}}"#).as_bytes());
             return Ok(());
         }
+        // What others say of what they did.
+        let Some(id) = id else { return Ok(()) };
         if let Some(number) = message.and_then(|message| number_of(message.body)) {
             self.arrived(number);
         }
@@ -229,7 +290,7 @@ struct Sent<'a> {
     #[serde(rename = "type")]
     kind: Option<&'a str>,
     #[serde(borrow)]
-    id: &'a RawValue,
+    id: Option<&'a RawValue>,
     message: Option<SentMessage<'a>>,
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Outcome, feed::Mark, http::Conversation, kernel, stats::Spread, wait::Counter};
 
-/// What every POST is answered with.
+/// What POSTs are answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// 200.
@@ -47,13 +47,25 @@ struct Tally {
     open: AtomicU64,
     most_open: AtomicU64,
     connections: AtomicU64,
+    refuses: AtomicBool,
     seen: Mutex<Seen>,
+}
+
+/// A POST with a mark.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Its mark.
+    pub mark: Mark,
+    /// When it came, by [`kernel::nanos`].
+    pub at: u64,
+    /// Whether it was taken, and not refused.
+    pub taken: bool,
 }
 
 /// What the marks tell.
 #[derive(Debug, Default)]
 struct Seen {
-    took: Vec<i64>,
+    arrivals: Vec<Arrival>,
     last: HashMap<usize, u64>,
     out_of_order: u64,
 }
@@ -73,6 +85,7 @@ impl Receiver {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let tally = Arc::new(Tally::default());
+        tally.answer_with(answer);
         let counted = tally.clone();
         let listening = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -82,7 +95,7 @@ impl Receiver {
                 tally.most_open.fetch_max(open, Ordering::Relaxed);
                 tokio::spawn(async move {
                     // A connection that breaks is the client's affair.
-                    let _ = tally.serve(stream, answer).await;
+                    let _ = tally.serve(stream).await;
                     tally.open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -93,6 +106,11 @@ impl Receiver {
     /// Where events go.
     pub fn url(&self) -> String {
         format!("http://{}/events", self.address)
+    }
+
+    /// What every POST is answered with from now on.
+    pub fn answer_with(&self, answer: Answer) {
+        self.tally.answer_with(answer);
     }
 
     /// How many POSTs there were.
@@ -122,7 +140,15 @@ impl Receiver {
 
     /// How long the POSTs took since the last call, from the mark to their arrival.
     pub fn take_spread(&self) -> Spread {
-        Spread::new(std::mem::take(&mut self.tally.seen().took))
+        let took = |arrival: Arrival| {
+            i64::try_from(arrival.at.saturating_sub(arrival.mark.sent_at)).unwrap_or(i64::MAX)
+        };
+        Spread::new(self.take_arrivals().into_iter().map(took).collect())
+    }
+
+    /// The POSTs with a mark since the last call.
+    pub fn take_arrivals(&self) -> Vec<Arrival> {
+        std::mem::take(&mut self.tally.seen().arrivals)
     }
 
     /// How many events came behind a later one of their user, or twice.
@@ -132,12 +158,21 @@ impl Receiver {
 }
 
 impl Tally {
-    async fn serve(&self, stream: TcpStream, answer: Answer) -> std::io::Result<()> {
+    fn answer_with(&self, answer: Answer) {
+        self.refuses.store(answer == Answer::Refuses, Ordering::Relaxed);
+    }
+
+    fn answer(&self) -> Answer {
+        if self.refuses.load(Ordering::Relaxed) { Answer::Refuses } else { Answer::Takes }
+    }
+
+    async fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut conversation = Conversation::on(stream)?;
         while let Some(request) = conversation.next().await? {
+            let answer = self.answer();
             self.bytes.fetch_add(request.body.len() as u64, Ordering::Relaxed);
-            if let Some(mark) = Mark::of_envelope(request.body) {
-                self.seen().note(mark);
+            if let Some(mark) = Mark::of_body(request.body) {
+                self.seen().note(mark, answer == Answer::Takes);
             }
             conversation.write(answer.bytes()).await?;
             self.posts.add();
@@ -151,8 +186,8 @@ impl Tally {
 }
 
 impl Seen {
-    fn note(&mut self, mark: Mark) {
-        self.took.push(i64::try_from(kernel::nanos().saturating_sub(mark.sent_at)).unwrap_or(i64::MAX));
+    fn note(&mut self, mark: Mark, taken: bool) {
+        self.arrivals.push(Arrival { mark, at: kernel::nanos(), taken });
         let last = self.last.entry(mark.user).or_default();
         if mark.number <= *last {
             self.out_of_order += 1;

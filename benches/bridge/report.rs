@@ -20,7 +20,8 @@ pub enum Unit {
 }
 
 impl Unit {
-    const fn suffix(self) -> &'static str {
+    /// How it is written behind a number.
+    pub const fn suffix(self) -> &'static str {
         match self {
             Self::PerSecond => "/s",
             Self::Micros => " us",

@@ -16,7 +16,7 @@ use super::{
     problem::{Code, Problem},
 };
 use crate::{
-    config::{Client, Scopes},
+    config::{Client, Rate, Scopes},
     names::ClientName,
     rate::Bucket,
     suggest::quoted,
@@ -65,7 +65,14 @@ pub struct KnownClient {
     tokens: Vec<digest::Digest>,
     users: Vec<WildMatch>,
     scopes: Scopes,
-    rate: Option<Mutex<Bucket>>,
+    rate: Option<Pace>,
+}
+
+/// How often a client may call, and what it has used up of that.
+#[derive(Debug, Clone)]
+struct Pace {
+    rate: Rate,
+    bucket: Arc<Mutex<Bucket>>,
 }
 
 /// Who calls.
@@ -87,13 +94,24 @@ struct Credentials {
 impl Gate {
     /// A gate for these clients.
     pub fn new(clients: &BTreeMap<ClientName, Client>) -> Self {
+        Self { clients: Vec::new() }.succeeded_by(clients)
+    }
+
+    /// The gate for these clients that takes this one's place: a client whose rate is as it was has used up
+    /// as much of it.
+    pub fn succeeded_by(&self, clients: &BTreeMap<ClientName, Client>) -> Self {
+        let pace_of = |name: &ClientName, rate: Rate| {
+            let known = self.clients.iter().find(|known| known.name == *name)?.rate.as_ref();
+            known.filter(|known| known.rate == rate).cloned()
+        };
+        let pace = |name, rate| pace_of(name, rate).unwrap_or_else(|| Pace::new(rate));
         let clients = clients.iter().map(|(name, client)| {
             Arc::new(KnownClient {
                 name: name.clone(),
                 tokens: client.tokens.iter().map(|token| digest_of(token.expose())).collect(),
                 users: client.users.iter().map(|glob| WildMatch::new(glob)).collect(),
                 scopes: client.scopes,
-                rate: client.rate.map(|rate| Mutex::new(Bucket::of(rate))),
+                rate: client.rate.map(|rate| pace(name, rate)),
             })
         });
         Self { clients: clients.collect() }
@@ -137,10 +155,16 @@ impl Gate {
     }
 }
 
+impl Pace {
+    fn new(rate: Rate) -> Self {
+        Self { rate, bucket: Arc::new(Mutex::new(Bucket::of(rate))) }
+    }
+}
+
 impl KnownClient {
     fn pace(&self, now: Instant) -> Result<(), Problem> {
-        let Some(rate) = &self.rate else { return Ok(()) };
-        rate.lock().unwrap_or_else(PoisonError::into_inner).take(now).map_err(|at| {
+        let Some(Pace { bucket, .. }) = &self.rate else { return Ok(()) };
+        bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now).map_err(|at| {
             let detail = "this client calls more often than its rate (clients.NAME.rate) allows";
             Problem::new(Code::RateLimited, detail).retry_after(at - now)
         })
@@ -218,7 +242,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::config::{Rate, Secret};
+    use crate::config::Secret;
 
     const SEND_AND_READ: Scopes = Scopes { send: true, read: true, admin: false };
 
@@ -300,5 +324,25 @@ mod tests {
         assert_eq!(admit(&gate, &["Bearer old-token"]).unwrap_err(), Code::RateLimited);
         assert!(admit(&gate, &["Bearer other-token"]).is_ok());
         assert_eq!(admit(&gate, &["Bearer wrong"]).unwrap_err(), Code::Unauthorized);
+    }
+
+    #[test]
+    fn a_reload_gives_no_new_burst() {
+        let rate = Rate { count: 1, per: Duration::from_secs(60) };
+        let client = |rate| {
+            let client = Client {
+                tokens: vec![Secret::new("new-token")],
+                users: vec!["*".to_owned()],
+                scopes: SEND_AND_READ,
+                rate: Some(rate),
+            };
+            BTreeMap::from([(ClientName::new("crm").unwrap(), client)])
+        };
+        let gate = Gate::new(&client(rate));
+        assert!(admit(&gate, &["Bearer new-token"]).is_ok());
+        let gate = gate.succeeded_by(&client(rate));
+        assert_eq!(admit(&gate, &["Bearer new-token"]).unwrap_err(), Code::RateLimited);
+        let gate = gate.succeeded_by(&client(Rate { count: 2, ..rate }));
+        assert!(admit(&gate, &["Bearer new-token"]).is_ok(), "another rate begins anew");
     }
 }

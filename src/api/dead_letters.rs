@@ -129,7 +129,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     caller.require(Scope::Read)?;
     let query = Query::read(query.as_deref(), &["webhook", "user", "limit", "cursor"])?;
-    let limit = limit(&query)?;
+    let limit = query.limit(DEFAULT_LIMIT, MOST)?;
     let before = cursor(&query)?.unwrap_or(DeadLetterId(u64::MAX));
     let mut filter = filter(&state, &caller, &query)?;
     let page = state.letters.page(&mut filter, before, limit).await?;
@@ -262,12 +262,6 @@ fn filter(state: &ApiState, caller: &Caller, query: &Query) -> Result<Filter, Pr
             Problem::new(Code::UnknownUser, format!("no user {name} is, or ever was, configured"))
         }
     })
-}
-
-fn limit(query: &Query) -> Result<usize, Problem> {
-    let Some(text) = query.get("limit") else { return Ok(DEFAULT_LIMIT) };
-    let limit = text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-    limit.ok_or_else(|| bad_value("limit", text, "a number from 1 to 1000"))
 }
 
 /// The cursor is the id of the last letter of the page before: it means the same whatever comes and

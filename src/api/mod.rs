@@ -8,7 +8,10 @@
 pub mod auth;
 mod body;
 mod dead_letters;
+mod events;
+mod history;
 mod loopback;
+mod message_list;
 mod messages;
 pub mod problem;
 pub mod query;
@@ -40,6 +43,7 @@ use problem::{Code, Problem};
 use crate::{
     config::Config,
     events::Events,
+    history::Histories,
     letters::DeadLetters,
     messages::Messages,
     suggest::quoted,
@@ -75,6 +79,7 @@ pub struct ApiState {
     messages: Messages,
     events: Events,
     letters: DeadLetters,
+    histories: Arc<dyn Histories>,
     draining: CancellationToken,
 }
 
@@ -93,15 +98,18 @@ impl ApiState {
         messages: Messages,
         events: Events,
         letters: DeadLetters,
+        histories: Arc<dyn Histories>,
         draining: CancellationToken,
     ) -> Self {
         let settings = Arc::new(RwLock::new(Arc::new(Settings::of(config))));
-        Self { settings, users, messages, events, letters, draining }
+        Self { settings, users, messages, events, letters, histories, draining }
     }
 
     /// Goes by another configuration from the next request on.
     pub fn reload(&self, config: &Config) {
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Settings::of(config));
+        let gate = self.settings().gate.succeeded_by(&config.clients);
+        let settings = Settings { gate, ..Settings::of(config) };
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     fn settings(&self) -> Arc<Settings> {
@@ -124,8 +132,11 @@ pub fn v1(state: &ApiState) -> Router {
         .route("/users", get(users::list))
         .route("/users/{user}", get(users::show))
         .route("/users/{user}/reconnect", post(users::reconnect))
-        .route("/users/{user}/messages", post(messages::send))
+        .route("/users/{user}/messages", post(messages::send).get(message_list::list))
         .route("/users/{user}/messages/{id}", get(messages::show))
+        .route("/users/{user}/events", get(events::inbox))
+        .route("/users/{user}/history", get(history::show))
+        .route("/events", get(events::tail))
         .route("/webhooks", get(webhooks::list))
         .route("/webhooks/{name}/enable", post(webhooks::enable))
         .route("/dead-letters", get(dead_letters::list).delete(dead_letters::remove_all))

@@ -25,6 +25,8 @@ pub enum Code {
     MalformedBody,
     /// The `Idempotency-Key` can't be used.
     BadIdempotencyKey,
+    /// The `Last-Event-ID` is no event's id.
+    BadLastEventId,
     /// No token, or none that is known.
     Unauthorized,
     /// The client may not act for this user.
@@ -53,6 +55,8 @@ pub enum Code {
     IdTaken,
     /// The dead letter's webhook is not configured.
     WebhookNotConfigured,
+    /// What came after an event is not kept, or no longer all of it.
+    EventGone,
     /// The body is larger than `messages.max_body`.
     BodyTooLarge,
     /// The content type can't be read.
@@ -89,19 +93,26 @@ pub enum Code {
     StoreUnavailable,
     /// The user is not connected, and the frame is of a kind that doesn't wait.
     NotConnected,
+    /// The bot's share of requests to the platform is used up for the moment.
+    PlatformBusy,
     /// The bridge is shutting down.
     ShuttingDown,
+    /// The platform refused, could not be reached, or answered nonsense.
+    PlatformFailed,
+    /// The platform did not answer in time.
+    PlatformSilent,
     /// What was waited for did not come in time.
     WaitTimeout,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 43] = [
         Self::MalformedQuery,
         Self::MalformedPath,
         Self::MalformedBody,
         Self::BadIdempotencyKey,
+        Self::BadLastEventId,
         Self::Unauthorized,
         Self::UserNotAllowed,
         Self::ScopeMissing,
@@ -116,6 +127,7 @@ impl Code {
         Self::BodyTimeout,
         Self::IdTaken,
         Self::WebhookNotConfigured,
+        Self::EventGone,
         Self::BodyTooLarge,
         Self::UnsupportedContentType,
         Self::UnsupportedCharset,
@@ -134,7 +146,10 @@ impl Code {
         Self::InternalError,
         Self::StoreUnavailable,
         Self::NotConnected,
+        Self::PlatformBusy,
         Self::ShuttingDown,
+        Self::PlatformFailed,
+        Self::PlatformSilent,
         Self::WaitTimeout,
     ];
 
@@ -146,6 +161,7 @@ impl Code {
             Self::MalformedPath => (S::BAD_REQUEST, "malformed_path", "Malformed path"),
             Self::MalformedBody => (S::BAD_REQUEST, "malformed_body", "Malformed body"),
             Self::BadIdempotencyKey => (S::BAD_REQUEST, "bad_idempotency_key", "Bad Idempotency-Key"),
+            Self::BadLastEventId => (S::BAD_REQUEST, "bad_last_event_id", "Bad Last-Event-ID"),
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "Unauthorized"),
             Self::UserNotAllowed => (S::FORBIDDEN, "user_not_allowed", "User not allowed"),
             Self::ScopeMissing => (S::FORBIDDEN, "scope_missing", "Scope missing"),
@@ -160,6 +176,7 @@ impl Code {
             Self::BodyTimeout => (S::REQUEST_TIMEOUT, "body_timeout", "Body too slow"),
             Self::IdTaken => (S::CONFLICT, "id_taken", "clientMessageId taken"),
             Self::WebhookNotConfigured => (S::CONFLICT, "webhook_not_configured", "Webhook not configured"),
+            Self::EventGone => (S::GONE, "event_gone", "Event no longer kept"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
             Self::UnsupportedContentType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "Unsupported content type")
@@ -190,7 +207,10 @@ impl Code {
             Self::InternalError => (S::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
             Self::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable"),
             Self::NotConnected => (S::SERVICE_UNAVAILABLE, "not_connected", "User not connected"),
+            Self::PlatformBusy => (S::SERVICE_UNAVAILABLE, "platform_busy", "Platform's pace reached"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting_down", "Shutting down"),
+            Self::PlatformFailed => (S::BAD_GATEWAY, "platform_failed", "Platform failed"),
+            Self::PlatformSilent => (S::GATEWAY_TIMEOUT, "platform_silent", "Platform silent"),
             Self::WaitTimeout => (S::GATEWAY_TIMEOUT, "wait_timeout", "Wait timed out"),
         }
     }
@@ -334,6 +354,7 @@ impl From<AcceptError> for Problem {
             AcceptError::NotConnected => {
                 Self::new(Code::NotConnected, detail).retry_after(Duration::from_secs(5))
             }
+            AcceptError::UserRemoved => Self::new(Code::UnknownUser, detail),
             AcceptError::Store(error) => error.into(),
         }
     }

@@ -50,6 +50,27 @@ impl Query {
     }
 }
 
+impl Query {
+    /// The parameter `limit`, a number from 1 to `most`.
+    pub fn limit(&self, default: usize, most: usize) -> Result<usize, Problem> {
+        let Some(text) = self.get("limit") else { return Ok(default) };
+        let limit = whole_number(text).filter(|limit| (1..=most).contains(limit));
+        limit.ok_or_else(|| bad_value("limit", text, &format!("a number from 1 to {most}")))
+    }
+
+    /// The parameter `offset`, a whole number.
+    pub fn offset(&self) -> Result<usize, Problem> {
+        let Some(text) = self.get("offset") else { return Ok(0) };
+        let offset = whole_number(text).filter(|offset| *offset <= u32::MAX as usize);
+        offset.ok_or_else(|| bad_value("offset", text, "a whole number, 0 or more"))
+    }
+}
+
+/// Digits alone: no sign, no space.
+fn whole_number(text: &str) -> Option<usize> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// The problem of a parameter whose value is not what it must be.
 pub fn bad_value(name: &str, value: &str, wanted: &str) -> Problem {
     malformed(format!("the query parameter {name:?} must be {wanted}, and is {}", quoted(value)))

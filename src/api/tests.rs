@@ -16,6 +16,7 @@ use crate::{
     clock::Timestamp,
     config::{Client, Scopes, Secret},
     events::Subscribers,
+    history::{self, HistoryQuery},
     names::{BotName, ClientName, UserName},
     store::UserNumber,
     store::testing,
@@ -29,6 +30,16 @@ fn untouched() -> (Messages, Events, DeadLetters) {
     let letters = DeadLetters::load(store.clone()).unwrap();
     let events = Events::load(store, messages.clone(), &kept, Subscribers::default()).unwrap();
     (messages, events, letters)
+}
+
+/// A platform that no test of this file may ask.
+#[derive(Debug)]
+struct NoHistories;
+
+impl Histories for NoHistories {
+    fn page(&self, _: Arc<User>, _: HistoryQuery) -> history::Answer<'_> {
+        panic!("asked for a history")
+    }
 }
 
 pub(crate) fn user(name: &str, number: u32) -> Arc<User> {
@@ -71,6 +82,7 @@ pub(crate) fn state(clients: &BTreeMap<ClientName, Client>) -> ApiState {
         messages,
         events,
         letters,
+        histories: Arc::new(NoHistories),
         draining: CancellationToken::new(),
     }
 }

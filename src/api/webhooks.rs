@@ -16,7 +16,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    events::{LastOutcome, WebhookState, WebhookStatus},
+    events::{LastOutcome, Subscriber, WebhookState, WebhookStatus},
     names::WebhookName,
     suggest::quoted,
 };
@@ -27,13 +27,15 @@ struct WebhookView {
     name: WebhookName,
     state: WebhookState,
     backlog: u64,
+    dead_letters: u64,
     last_outcome: Option<LastOutcome>,
 }
 
-impl From<WebhookStatus> for WebhookView {
-    fn from(status: WebhookStatus) -> Self {
-        let WebhookStatus { name, state, backlog, last_outcome, counts: _ } = status;
-        Self { name, state, backlog, last_outcome }
+impl WebhookView {
+    fn new(state: &ApiState, webhook: &dyn Subscriber) -> Self {
+        let WebhookStatus { name, state: webhook_state, backlog, last_outcome, counts: _ } = webhook.status();
+        let dead_letters = state.letters.count(webhook.webhook());
+        Self { name, state: webhook_state, backlog, dead_letters, last_outcome }
     }
 }
 
@@ -46,7 +48,7 @@ pub(super) async fn list(
     caller.require(Scope::Read)?;
     Query::read(query.as_deref(), &[])?;
     let webhooks: Vec<_> =
-        state.events.webhooks().iter().map(|webhook| WebhookView::from(webhook.status())).collect();
+        state.events.webhooks().iter().map(|webhook| WebhookView::new(&state, &**webhook)).collect();
     Ok(Json(json!({ "webhooks": webhooks })).into_response())
 }
 

@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::Path, time::Duration};
 use bytes::Bytes;
 use clap::Args;
 use reqwest::{
-    Method, StatusCode,
-    header::{AUTHORIZATION, HeaderValue},
+    Method, RequestBuilder, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -161,33 +161,69 @@ impl Bridge {
 
     /// Calls, and gives the body of a successful answer.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Bytes, CallError> {
-        let url = || self.base.clone();
         let limit = call.patience;
-        let failed = |error: &reqwest::Error| match error {
-            error if is_about_trust(error) => CallError::Untrusted { url: url(), reason: cause(error) },
-            error if error.is_connect() => CallError::Unreachable { url: url(), reason: cause(error) },
-            error if error.is_timeout() => CallError::Silent { url: url(), limit },
-            error => CallError::Broken { url: url(), reason: cause(error) },
-        };
-        let mut request = self.http.request(call.method, self.at(call.path)).timeout(limit);
+        let request = self.request(call).timeout(limit);
+        let response = request.send().await.map_err(|error| self.failed(&error, limit))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.failed(&error, limit))?;
+        if status.is_success() { Ok(body) } else { Err(self.refused(status, &body)) }
+    }
+
+    /// Opens a stream of events. Only its beginning is waited for with a limit.
+    pub(super) async fn open(
+        &self,
+        call: Call<'_>,
+        last_event_id: Option<&str>,
+    ) -> Result<Response, CallError> {
+        let limit = call.patience;
+        let mut request = self.request(call);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let silent = |_| CallError::Silent { url: self.base.clone(), limit };
+        let response = tokio::time::timeout(limit, request.send()).await.map_err(silent)?;
+        let response = response.map_err(|error| self.failed(&error, limit))?;
+        let status = response.status();
+        if !status.is_success() {
+            let body = tokio::time::timeout(limit, response.bytes()).await.map_err(silent)?;
+            return Err(self.refused(status, &body.map_err(|error| self.failed(&error, limit))?));
+        }
+        let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream")) {
+            Ok(response)
+        } else {
+            Err(CallError::NotABridge { url: self.base.clone(), status })
+        }
+    }
+
+    fn request(&self, call: Call<'_>) -> RequestBuilder {
+        let mut request = self.http.request(call.method, self.at(call.path));
         if !call.query.is_empty() {
             request = request.query(&call.query);
         }
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        if let Some(body) = call.body {
-            request = request.header("content-type", "application/json").body(body);
+        match call.body {
+            Some(body) => request.header(CONTENT_TYPE, "application/json").body(body),
+            None => request,
         }
-        let response = request.send().await.map_err(|error| failed(&error))?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(|error| failed(&error))?;
-        if status.is_success() {
-            return Ok(body);
+    }
+
+    fn failed(&self, error: &reqwest::Error, limit: Duration) -> CallError {
+        let url = self.base.clone();
+        match error {
+            error if is_about_trust(error) => CallError::Untrusted { url, reason: cause(error) },
+            error if error.is_connect() => CallError::Unreachable { url, reason: cause(error) },
+            error if error.is_timeout() => CallError::Silent { url, limit },
+            error => CallError::Broken { url, reason: cause(error) },
         }
-        match serde_json::from_slice(&body) {
-            Ok(problem) => Err(CallError::Problem(problem)),
-            Err(_) => Err(CallError::NotABridge { url: url(), status }),
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> CallError {
+        match serde_json::from_slice(body) {
+            Ok(problem) => CallError::Problem(problem),
+            Err(_) => CallError::NotABridge { url: self.base.clone(), status },
         }
     }
 
@@ -263,7 +299,6 @@ fn authorization(token: OsString) -> Option<Result<HeaderValue, CommandError>> {
     Some(header.ok_or_else(refused))
 }
 
-/// What lies at the bottom of an error, such as `Connection refused (os error 111)`.
 /// Whether a connection failed for its certificate.
 fn is_about_trust(error: &reqwest::Error) -> bool {
     use std::{error::Error, io};
@@ -281,6 +316,7 @@ fn is_about_trust(error: &reqwest::Error) -> bool {
     false
 }
 
+/// What lies at the bottom of an error, such as `Connection refused (os error 111)`.
 fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

@@ -4,22 +4,28 @@
 
 mod check;
 mod client;
+mod completions;
 mod dead_letters;
 mod demo;
 mod enable;
 mod listen;
 mod logs;
+mod man;
 mod output;
 mod process;
 mod receive;
 mod reconnect;
+mod repeats;
 mod run;
 mod sandbox;
 mod send;
+mod service;
 mod settings;
+mod sse;
 mod status;
 mod store;
 mod table;
+mod tail;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +41,7 @@ Examples:
   rtm-bridge                                run the daemon
   rtm-bridge send alice \"Hi\" --wait reply   talk to alice's bot
   rtm-bridge status                         how the users and webhooks are
+  rtm-bridge tail                           what happens, as it happens
 
 Exit codes:
   0  fine
@@ -83,6 +90,8 @@ enum Command {
     Send(send::Arguments),
     /// Show the users and webhooks of a running bridge
     Status(status::Arguments),
+    /// Show the events of a running bridge as they come
+    Tail(tail::Arguments),
     /// Drop a user's connection and make it anew at once
     Reconnect(reconnect::Arguments),
     /// Put a webhook back to work that said it is gone, or is held
@@ -91,6 +100,10 @@ enum Command {
     DeadLetters(dead_letters::Arguments),
     /// Check, save, restore or shrink the store of a stopped bridge
     Store(store::Arguments),
+    /// Print what a shell completes with
+    Completions(completions::Arguments),
+    /// Print the manual page, or write all of them
+    Man(man::Arguments),
 }
 
 /// Why a command ended badly: what to print, and the exit code that says it to programs.
@@ -128,10 +141,13 @@ pub fn main() -> ExitCode {
         Command::Receive(arguments) => receive::run(arguments),
         Command::Send(arguments) => send::run(&arguments, &config),
         Command::Status(arguments) => status::run(&arguments, &config),
+        Command::Tail(arguments) => tail::run(&arguments, &config),
         Command::Reconnect(arguments) => reconnect::run(&arguments, &config),
         Command::Enable(arguments) => enable::run(&arguments, &config),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments, &config),
         Command::Store(arguments) => store::run(&arguments, &config),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,72 +1,112 @@
 //! `rtm-bridge run`: the daemon.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{CommandError, logs, settings};
-use crate::{config::Config, daemon::Daemon};
-
-/// How often the service manager is told how things are.
-const STATUS_EVERY: Duration = Duration::from_secs(10);
+use super::{
+    CommandError,
+    logs::{self, Logs},
+    repeats,
+    service::{self, Notice},
+    settings,
+};
+use crate::{
+    config::{Config, ProcessEnvironment, Warning},
+    daemon::{Daemon, Listeners},
+};
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(super) fn run(file: &Path) -> Result<(), CommandError> {
     let (config, warnings) = settings::load(file)?;
-    logs::start(&config.log);
-    for warning in &warnings {
-        // The level says that it is a warning.
-        tracing::warn!("{}", warning.to_string().trim_start_matches("warning: "));
-    }
+    let listeners = service::listeners()?;
+    let logs = logs::start(&config.log);
+    warn(&warnings);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::failed)?;
-    let outcome = runtime.block_on(serve(&config));
+    let outcome = runtime.block_on(serve(file, &config, listeners, &logs));
     // A lookup or a read that still hangs must not hold the exit.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     outcome
 }
 
-async fn serve(config: &Config) -> Result<(), CommandError> {
+async fn serve(file: &Path, config: &Config, listeners: Listeners, logs: &Logs) -> Result<(), CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::failed)?;
-    let daemon = match Daemon::start(config).await {
+    // From here on it no longer ends the process: one that comes during the start is seen to afterwards.
+    let hangup = signal(SignalKind::hangup()).map_err(CommandError::failed)?;
+    let daemon = match Daemon::start_on(listeners, config).await {
         Ok(daemon) => daemon,
         Err(error) if error.needs_a_person() => return Err(CommandError::refused(format!("error: {error}"))),
         Err(error) => return Err(CommandError::failed(format!("error: {error}"))),
     };
-    notify(&[NotifyState::Ready]);
+    let notice = Notice::default();
+    service::ready(&daemon, &notice);
     let failure = tokio::select! {
         failure = daemon.failed() => Some(failure),
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
-        () = report(&daemon) => None,
+        () = service::report(&daemon, &notice) => None,
+        () = reloads(hangup, file, &daemon, logs, &notice) => None,
+        () = logs.repeats.keep_telling() => None,
     };
-    notify(&[NotifyState::Stopping]);
     if let Some(failure) = &failure {
         tracing::error!(%failure, "the daemon can't go on");
     }
-    daemon.shutdown().await;
+    service::stopping(daemon.shutdown()).await;
+    logs.repeats.tell(std::time::Instant::now() + repeats::WINDOW);
     failure.map_or(Ok(()), |failure| Err(CommandError::failed(format!("error: {failure}"))))
 }
 
-/// Tells the service manager how things are, for `systemctl status`.
-async fn report(daemon: &Daemon) {
-    let mut every = tokio::time::interval(STATUS_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        every.tick().await;
-        notify(&[NotifyState::Status(&daemon.summary().to_string())]);
+/// Reloads whenever it is asked for; what is asked for meanwhile comes next.
+async fn reloads(mut hangup: Signal, file: &Path, daemon: &Daemon, logs: &Logs, notice: &Notice) {
+    while hangup.recv().await.is_some() {
+        service::reloading();
+        notice.set(reload(file, daemon, logs).await.err());
+        service::ready(daemon, notice);
     }
 }
 
-/// Outside of systemd this does nothing.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager could not be told");
+/// Reads the configuration again and applies it; else says why not, and in short what to tell on.
+async fn reload(file: &Path, daemon: &Daemon, logs: &Logs) -> Result<(), String> {
+    let path = file.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || Config::load(&path, &ProcessEnvironment)).await;
+    let (config, warnings) = match loaded {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(errors)) => {
+            for error in &errors {
+                tracing::error!("{}", error.to_string().trim_start_matches("error: "));
+            }
+            let count = errors.iter().count();
+            tracing::error!(errors = count, "the configuration was not reloaded, and nothing changed");
+            return Err("the configuration has errors and was not reloaded: see the log".to_owned());
+        }
+        Err(panic) => {
+            tracing::error!(error = %panic, "the configuration was not reloaded, and nothing changed");
+            return Err("the configuration could not be read: see the log".to_owned());
+        }
+    };
+    warn(&warnings);
+    match daemon.reload(&config).await {
+        Ok(reloaded) => {
+            logs.reload(&config.log);
+            tracing::info!("reloaded: {reloaded}");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(%error, "the configuration was not reloaded, and nothing changed");
+            Err("the configuration can't be applied and was not reloaded: see the log".to_owned())
+        }
+    }
+}
+
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        // The level says that it is a warning.
+        tracing::warn!("{}", warning.to_string().trim_start_matches("warning: "));
     }
 }
 

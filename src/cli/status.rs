@@ -1,6 +1,6 @@
 //! `rtm-bridge status`: how the users and webhooks of a running bridge are.
 
-use std::path::Path;
+use std::{io::IsTerminal as _, path::Path, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 use bytes::Bytes;
@@ -23,7 +23,11 @@ the scope read; the users that it may act for are shown.
 
 Examples:
   rtm-bridge status
+  rtm-bridge status --watch
   rtm-bridge status --json | jq '.users[] | select(.state != \"connected\")'";
+
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// What it takes.
 #[derive(Debug, Args)]
@@ -32,6 +36,9 @@ pub(super) struct Arguments {
     /// Print JSON, as the API answers it
     #[arg(long)]
     json: bool,
+    /// Show it anew every two seconds, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -56,6 +63,8 @@ struct Webhook {
     name: String,
     state: String,
     backlog: u64,
+    #[serde(default)]
+    dead_letters: u64,
     last_outcome: Option<Outcome>,
 }
 
@@ -79,6 +88,9 @@ struct WebhookList<T> {
 /// Asks the bridge and prints what it says.
 pub(super) fn run(arguments: &Arguments, config: &Path) -> Result<(), CommandError> {
     let bridge = Bridge::find(&arguments.target, config)?;
+    if arguments.watch {
+        return block_on(Threads::One, watch(&bridge));
+    }
     let shown = block_on(Threads::One, async {
         let users = bridge.call(Call::get(&["users"])).await?;
         let webhooks = webhooks(&bridge).await?;
@@ -89,6 +101,58 @@ pub(super) fn run(arguments: &Arguments, config: &Path) -> Result<(), CommandErr
         Ok(shown?)
     })?;
     output::line(shown)
+}
+
+/// Shows it again and again, in place of what was shown before. A bridge that doesn't answer may come back.
+async fn watch(bridge: &Bridge) -> Result<(), CommandError> {
+    let mut every = tokio::time::interval(WATCH_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut frame = Frame::new(std::io::stdout().is_terminal());
+    let mut seen = false;
+    loop {
+        every.tick().await;
+        let now = Timestamp::now();
+        let shown = async {
+            let users = bridge.call(Call::get(&["users"])).await?;
+            let webhooks = webhooks(bridge).await?;
+            tables(bridge, &users, webhooks.as_deref(), now)
+        };
+        let shown = match shown.await {
+            Ok(shown) => shown,
+            // At the beginning it is a mistake, of the address or the token; later it is news.
+            Err(error) if !seen => return Err(error.into()),
+            Err(error) => match error.into() {
+                CommandError::Failed(why) | CommandError::Refused(why) => why,
+                CommandError::NobodyReads => return Err(CommandError::NobodyReads),
+            },
+        };
+        seen = true;
+        output::line(frame.next(&format!("{now}\n\n{shown}")))?;
+    }
+}
+
+/// What takes the place of what was shown before: on a terminal the screen is cleared, elsewhere an empty line
+/// stands between.
+struct Frame {
+    is_terminal: bool,
+    is_first: bool,
+}
+
+impl Frame {
+    fn new(is_terminal: bool) -> Self {
+        Self { is_terminal, is_first: true }
+    }
+
+    fn next(&mut self, text: &str) -> String {
+        const CLEAR: &str = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
+        let before = match (self.is_terminal, self.is_first) {
+            (true, _) => CLEAR,
+            (false, true) => "",
+            (false, false) => "\n",
+        };
+        self.is_first = false;
+        format!("{before}{text}")
+    }
 }
 
 /// A bridge that is older than this command doesn't tell of its webhooks.
@@ -153,10 +217,12 @@ fn webhook_table(webhooks: &[Webhook], now: Timestamp) -> String {
             Cell::text(&webhook.name),
             Cell::text(&webhook.state).styled(style_of(&webhook.state)),
             Cell::number(webhook.backlog),
+            Cell::number(webhook.dead_letters),
             Cell::text(&outcome.unwrap_or_default()),
         ]
     };
-    Table::new(["WEBHOOK", "STATE", "BACKLOG", "LAST OUTCOME"], webhooks.iter().map(row)).to_string()
+    Table::new(["WEBHOOK", "STATE", "BACKLOG", "DEAD LETTERS", "LAST OUTCOME"], webhooks.iter().map(row))
+        .to_string()
 }
 
 /// Green is well, yellow mends itself, red needs a person.
@@ -214,7 +280,7 @@ mod tests {
     fn webhooks() -> Vec<Webhook> {
         let webhooks = json!([
             {"name": "crm", "state": "ok", "backlog": 0, "lastOutcome": null},
-            {"name": "analytics", "state": "failing", "backlog": 12345, "lastOutcome": {"summary": "503 Service\u{1b} Unavailable", "at": "2026-01-01T11:59:48Z"}},
+            {"name": "analytics", "state": "failing", "backlog": 12345, "deadLetters": 17, "lastOutcome": {"summary": "503 Service\u{1b} Unavailable", "at": "2026-01-01T11:59:48Z"}},
             {"name": "old", "state": "disabled", "backlog": 7, "lastOutcome": {"summary": "410 Gone", "at": "2025-12-30T11:59:48Z"}},
         ]);
         serde_json::from_value(webhooks).unwrap()
@@ -238,11 +304,19 @@ mod tests {
     #[test]
     fn webhooks_are_aligned() {
         insta::assert_snapshot!(plain(&webhook_table(&webhooks(), now())), @r#"
-        WEBHOOK    STATE     BACKLOG  LAST OUTCOME
-        crm        ok              0  -
-        analytics  failing     12345  503 Service\u{1b} Unavailable, 12 s ago
-        old        disabled        7  410 Gone, 2 days ago
+        WEBHOOK    STATE     BACKLOG  DEAD LETTERS  LAST OUTCOME
+        crm        ok              0             0  -
+        analytics  failing     12345            17  503 Service\u{1b} Unavailable, 12 s ago
+        old        disabled        7             0  410 Gone, 2 days ago
         "#);
+    }
+
+    #[test]
+    fn what_is_watched_takes_the_place_of_what_was() {
+        let mut pipe = Frame::new(false);
+        assert_eq!((pipe.next("one"), pipe.next("two")), ("one".to_owned(), "\ntwo".to_owned()));
+        let mut terminal = Frame::new(true);
+        assert!(terminal.next("one").ends_with("[Hone") && terminal.next("two").ends_with("[Htwo"));
     }
 
     #[test]

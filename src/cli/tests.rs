@@ -42,10 +42,13 @@ fn help_lists_commands_and_exit_codes() {
                     prints events
       send          Send a message through a running bridge
       status        Show the users and webhooks of a running bridge
+      tail          Show the events of a running bridge as they come
       reconnect     Drop a user's connection and make it anew at once
       enable        Put a webhook back to work that said it is gone, or is held
       dead-letters  Look at events that webhooks did not get; replay or delete them
       store         Check, save, restore or shrink the store of a stopped bridge
+      completions   Print what a shell completes with
+      man           Print the manual page, or write all of them
       help          Print this message or the help of the given subcommand(s)
 
     Options:
@@ -60,6 +63,7 @@ fn help_lists_commands_and_exit_codes() {
       rtm-bridge                                run the daemon
       rtm-bridge send alice "Hi" --wait reply   talk to alice's bot
       rtm-bridge status                         how the users and webhooks are
+      rtm-bridge tail                           what happens, as it happens
 
     Exit codes:
       0  fine
@@ -189,6 +193,7 @@ fn help_of_status() {
       -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
                            bridge.toml]
           --json           Print JSON, as the API answers it
+          --watch          Show it anew every two seconds, until Ctrl-C
           --url <URL>      The running bridge's API [default: http.api of the
                            configuration] [env: RTM_BRIDGE_URL]
       -h, --help           Print help
@@ -198,6 +203,7 @@ fn help_of_status() {
 
     Examples:
       rtm-bridge status
+      rtm-bridge status --watch
       rtm-bridge status --json | jq '.users[] | select(.state != "connected")'
     "#);
 }

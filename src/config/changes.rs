@@ -24,7 +24,7 @@ impl<N> Delta<N> {
 }
 
 /// How two configurations differ. A user is not `changed` by a change of its bot or its webhooks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// `[users.*]`
     pub users: Delta<UserName>,
@@ -38,6 +38,12 @@ pub struct Changes {
     pub settings: Vec<&'static str>,
     /// The tables that differ and need a restart.
     pub restart: Vec<&'static str>,
+}
+
+impl<N> Default for Delta<N> {
+    fn default() -> Self {
+        Self { added: Vec::new(), removed: Vec::new(), changed: Vec::new() }
+    }
 }
 
 impl Changes {
@@ -59,9 +65,13 @@ impl Config {
             ("platform", old.platform != new.platform),
             ("messages", old.messages != new.messages),
             ("history", old.history != new.history),
-            ("log", old.log != new.log),
+            ("log", old.log.level != new.log.level),
         ];
-        let restart = [("http", old.http != new.http), ("store", old.store != new.store)];
+        let restart = [
+            ("http", old.http != new.http),
+            ("store", old.store != new.store),
+            ("log", old.log.format != new.log.format),
+        ];
         Changes {
             users: delta(&old.users, &new.users),
             bots: delta(&old.bots, &new.bots),

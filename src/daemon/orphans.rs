@@ -1,4 +1,5 @@
-//! Messages of users who are no longer configured: they can't be sent, and end at the start.
+//! Messages of users who are no longer configured: they can't be sent, and end at the start, or at the
+//! reload that takes their user out.
 
 use std::sync::Arc;
 
@@ -55,6 +56,16 @@ impl Orphans {
                 None => messages.finished(self.owner, number, now, verdict, |end| store.finish_message(end)),
             }
         }
+    }
+}
+
+/// Ends the messages of a user that was just taken out of the configuration, and is still known to its
+/// webhooks.
+pub(super) async fn expire_messages(user: &Arc<User>, messages: &Messages, events: &Events) {
+    let now = Timestamp::now();
+    for number in messages.unfinished_of(user.number) {
+        let verdict = Verdict::Expired(FinalReason::UserRemoved);
+        events.message_ended(user, number, now, verdict).await;
     }
 }
 

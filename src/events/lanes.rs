@@ -188,6 +188,34 @@ impl Lanes {
         Self { order, lanes: HashMap::new(), ready: VecDeque::new(), window_bytes: 0 }
     }
 
+    /// Goes by another order; what is under way ends as it began.
+    pub fn set_order(&mut self, order: Order) {
+        self.order = order;
+        let users: Vec<_> = self.lanes.keys().copied().collect();
+        users.into_iter().for_each(|user| self.make_ready(user));
+    }
+
+    /// Fixes the body's shape of what was started and leaves no record of that before its first attempt is
+    /// over; answers with what to remember of the lanes, so that a restart repeats it in the same shape.
+    pub fn pin_formats(&mut self) -> Vec<(UserNumber, LaneRecord)> {
+        let mut pinned = Vec::new();
+        for (user, lane) in &mut self.lanes {
+            let untried = lane.started.iter().filter(|started| started.attempts == 0);
+            let before = lane.tried_before.len();
+            for started in untried {
+                let event = started.item.event.id.number;
+                if !lane.tried_before.iter().any(|tried| tried.event == event) {
+                    let format = started.format;
+                    lane.tried_before.push(Attempted { event, attempts: 0, format, last_status: None });
+                }
+            }
+            if lane.tried_before.len() > before {
+                pinned.push((*user, lane.record()));
+            }
+        }
+        pinned
+    }
+
     /// Takes up a lane where the last run left it. `given` is the last sequence number given in it,
     /// `newest` the user's newest event in the store.
     pub fn restore(&mut self, user: UserNumber, record: LaneRecord, given: u64, newest: u64) {
@@ -284,6 +312,11 @@ impl Lanes {
         }
     }
 
+    /// Whether a lane has something to start.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// An attempt failed, and another will follow.
     pub fn attempted(
         &mut self,
@@ -324,6 +357,13 @@ impl Lanes {
     /// Users whose lanes have something to finish.
     pub fn users_with_backlog(&self) -> impl Iterator<Item = UserNumber> + '_ {
         self.lanes.iter().filter(|(_, lane)| lane.unfinished() > 0).map(|(user, _)| *user)
+    }
+
+    /// The oldest event that a lane may not have finished, as far as that is known without the store: whose,
+    /// and its number. There is none that is older.
+    pub fn oldest(&self) -> Option<(UserNumber, u64)> {
+        let open = self.lanes.iter().filter(|(_, lane)| lane.unfinished() > 0);
+        open.map(|(user, lane)| (*user, lane.first_open())).min_by_key(|(_, event)| *event)
     }
 
     /// How many events of the user's lane are not finished.

@@ -1,15 +1,19 @@
 //! Received events, and the bridge's own: from the frame on disk to the last webhook that wants it.
 
+mod counters;
 mod envelope;
 mod id;
+mod kept;
 pub mod lanes;
 mod memory;
 mod receive;
+pub mod recent;
 mod report;
 mod retention;
 mod subscriber;
 mod text;
 
+pub use counters::EventCounters;
 pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};
 pub use id::{EventId, InvalidEventId};
 pub use receive::{Events, Received, Reception, Subscribers};

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Event, EventId, Source, Speaker, Subscriber,
+    Event, EventCounters, EventId, Source, Speaker, Subscriber,
     memory::{Mark, RepeatMemory},
+    recent::Bells,
     retention::Retention,
     text::speaker,
 };
@@ -21,7 +22,10 @@ use crate::{
     messages::{ClientMessageId, Fingerprint, Messages},
     names::WebhookName,
     rtm::frame::FrameHead,
-    store::{BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber},
+    store::{
+        BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber,
+        WebhookNumber,
+    },
     users::User,
 };
 
@@ -71,6 +75,7 @@ pub struct Events {
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) messages: Messages,
+    counters: EventCounters,
     memory: Mutex<RepeatMemory>,
     retention: Mutex<Retention>,
     /// Users whose conversation a human agent has taken over.
@@ -78,6 +83,8 @@ pub(super) struct Shared {
     /// Held while an event is given its places and its number: both say the same order, whoever
     /// stores events of a user at the same time.
     numbering: Mutex<()>,
+    /// Who waits for events.
+    pub(super) bells: Bells,
     /// None once this is closed: nobody is known to be done with anything then.
     subscribers: RwLock<Option<Subscribers>>,
 }
@@ -137,13 +144,16 @@ impl Events {
             memory.restore(&journal?, now);
         }
         let retention = Retention::load(&store, kept.recent)?;
+        let bells = Bells::new(store.newest_event()?);
         let shared = Shared {
             store,
             messages,
+            counters: EventCounters::default(),
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
             numbering: Mutex::default(),
+            bells,
             subscribers: RwLock::new(Some(subscribers)),
         };
         let events = Self { shared: Arc::new(shared) };
@@ -195,7 +205,13 @@ impl Events {
         let Stored { id, durable } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
             self.shared.store.append_event(event, reserved, on_durable)
         })?;
+        self.shared.counters.received(head.kind.as_deref().unwrap_or_default());
         Ok(Reception::Event { id, durable })
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &EventCounters {
+        &self.shared.counters
     }
 
     /// An event of the user, as long as it is kept.
@@ -249,6 +265,28 @@ impl Events {
         if let Err(error) = self.shared.sweep() {
             tracing::warn!(%error, "delivered events could not be forgotten");
         }
+    }
+
+    /// From the next event on, these get them. An event that is being handed over meanwhile may still get
+    /// its places as they were: whoever had a route has something left, until this is called again.
+    pub fn resubscribe(&self, mut subscribers: Subscribers) {
+        let mut current = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(before) = current.take() else { return };
+        for (user, route) in before.routes {
+            let leftovers = subscribers.leftovers.entry(user).or_default();
+            leftovers.extend(route);
+            let kept = subscribers.routes.get(&user).map(Vec::as_slice).unwrap_or_default();
+            let mut seen: Vec<WebhookNumber> = kept.iter().map(|subscriber| subscriber.webhook()).collect();
+            leftovers.retain(|leftover| {
+                let is_new = !seen.contains(&leftover.webhook());
+                seen.push(leftover.webhook());
+                is_new
+            });
+            if leftovers.is_empty() {
+                subscribers.leftovers.remove(&user);
+            }
+        }
+        *current = Some(subscribers);
     }
 
     /// Lets go of the webhooks, at the end: they hold this as well.
@@ -349,6 +387,7 @@ impl Shared {
                 subscriber.arrived(user, &event, slot.sequence);
             }
         }
+        self.bells.ring(user, event.id.number);
         self.make_room(size);
     }
 
@@ -390,7 +429,7 @@ impl Shared {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn retention(&self) -> MutexGuard<'_, Retention> {
+    pub(super) fn retention(&self) -> MutexGuard<'_, Retention> {
         self.retention.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

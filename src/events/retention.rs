@@ -3,10 +3,13 @@
 //! The journal tells in which order events came; it is read from its old end as events leave, so
 //! nothing is kept in memory per event.
 
-use super::memory::{LIFE, RepeatMemory};
+use super::{
+    kept::Kept,
+    memory::{LIFE, RepeatMemory},
+};
 use crate::{
     clock::Timestamp,
-    store::{Store, StoreError, UserNumber},
+    store::{Journal, RecentBounds, Store, StoreError, UserNumber},
 };
 
 /// Events that arrive between two looks at the journal's old end.
@@ -16,22 +19,53 @@ const LOOK_EVERY: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Retention {
     most_bytes: u64,
-    bytes: u64,
-    /// Events before this number are no longer recent.
-    recent_from: u64,
+    /// The recent events'. Below zero while a commit of which they are the whole is counted.
+    bytes: i64,
+    /// What is recent, and of whom something no longer is.
+    kept: Kept,
     since_look: u32,
 }
 
 impl Retention {
     /// Finds the recent events by reading the journal from its new end.
     pub(super) fn load(store: &Store, most_bytes: u64) -> Result<Self, StoreError> {
-        let mut retention = Self { most_bytes, bytes: 0, recent_from: 1, since_look: 0 };
-        for journal in store.journals().rev() {
-            let journal = journal?;
-            retention.bytes += journal.entries.iter().map(|entry| u64::from(entry.size)).sum::<u64>();
-            retention.recent_from = journal.first;
-            if retention.bytes > most_bytes {
+        let bounds = RecentBounds { bytes: most_bytes, floor: 0 };
+        match store.recent_bounds()? {
+            Some(before) if before.bytes == most_bytes => Self::within(store, before),
+            Some(before) => {
+                // What was no longer recent then may be gone, and is not recent now either.
+                let floor = Self::within(store, before)?.kept.first();
+                let bounds = RecentBounds { floor, ..bounds };
+                store.save_recent_bounds(bounds)?;
+                Self::within(store, bounds)
+            }
+            None => {
+                store.save_recent_bounds(bounds)?;
+                Self::within(store, bounds)
+            }
+        }
+    }
+
+    /// The newest commits' events that are within these bounds: the same that a running bridge keeps.
+    fn within(
+        store: &Store,
+        RecentBounds { bytes: most_bytes, floor }: RecentBounds,
+    ) -> Result<Self, StoreError> {
+        let kept = Kept::from(store.newest_event()? + 1);
+        let mut retention = Self { most_bytes, bytes: 0, kept, since_look: 0 };
+        let mut journals = store.journals().rev().peekable();
+        while let Some(Ok(journal)) = journals.peek() {
+            let bytes = retention.bytes + size_of(journal);
+            if bytes > most_bytes as i64 || journal.first < floor {
                 break;
+            }
+            (retention.bytes, retention.kept) = (bytes, Kept::from(journal.first));
+            journals.next();
+        }
+        for journal in journals {
+            let Journal { first, entries, .. } = journal?;
+            for (at, entry) in entries.iter().enumerate().rev() {
+                retention.kept.was_before(entry.user, first + at as u64);
             }
         }
         Ok(retention)
@@ -39,13 +73,18 @@ impl Retention {
 
     /// Counts an event that arrived.
     pub(super) fn arrived(&mut self, size: usize) {
-        self.bytes += size as u64;
+        self.bytes += size as i64;
         self.since_look += 1;
     }
 
     /// Whether an event stays though it is delivered.
     pub(super) fn is_recent(&self, event: u64) -> bool {
-        event >= self.recent_from
+        event >= self.kept.first()
+    }
+
+    /// What is recent, and of whom something no longer is.
+    pub(super) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// Forgets, oldest first: events beyond the bytes that may stay, as far as every lane is past
@@ -70,17 +109,18 @@ impl Retention {
         store: &Store,
         is_past: impl Fn(UserNumber, u64) -> bool,
     ) -> Result<(), StoreError> {
-        if self.bytes <= self.most_bytes {
+        let most_bytes = self.most_bytes as i64;
+        if self.bytes <= most_bytes {
             return Ok(());
         }
-        for journal in store.journals_from(self.recent_from) {
-            if self.bytes <= self.most_bytes {
+        for journal in store.journals_from(self.kept.first()) {
+            if self.bytes <= most_bytes {
                 break;
             }
             let journal = journal?;
+            self.bytes -= size_of(&journal);
             for (number, entry) in (journal.first..).zip(&journal.entries) {
-                self.bytes = self.bytes.saturating_sub(u64::from(entry.size));
-                self.recent_from = number + 1;
+                self.kept.expire(entry.user, number);
                 if is_past(entry.user, number) {
                     store.remove_event(entry.user, number, entry.size as usize);
                 }
@@ -99,7 +139,7 @@ impl Retention {
         while let Some(journal) = journals.next() {
             let journal = journal?;
             let is_old = now.since(journal.at) >= LIFE || memory.is_crowded();
-            let is_recent = journal.first + journal.entries.len() as u64 > self.recent_from;
+            let is_recent = journal.first + journal.entries.len() as u64 > self.kept.first();
             // The newest stays: it tells the next start which numbers are taken.
             if !is_old || is_recent || journals.peek().is_none() {
                 break;
@@ -111,13 +151,18 @@ impl Retention {
     }
 }
 
+/// The bytes of a commit's events.
+fn size_of(journal: &Journal) -> i64 {
+    journal.entries.iter().map(|entry| i64::from(entry.size)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
     use crate::{
-        events::{Source, Speaker},
+        events::{Source, Speaker, kept::Resumption},
         store::{BotNumber, JournalEntry, NewEvent, testing},
     };
 
@@ -151,7 +196,29 @@ mod tests {
         let retention = Retention::load(&store, 1_000).unwrap();
         assert!(retention.is_recent(100) && !retention.is_recent(80));
         assert!(retention.bytes <= 1_100, "what is long gone is not counted: {} bytes", retention.bytes);
-        assert!(Retention::load(&store, 1_000_000).unwrap().is_recent(1));
+    }
+
+    #[tokio::test]
+    async fn a_start_finds_recent_what_the_last_run_kept_whatever_the_limit_is_now() {
+        let (_directory, store) = testing::store();
+        let mut retention = Retention::load(&store, 1_000).unwrap();
+        let mut memory = RepeatMemory::default();
+        for size in (1..60).map(|n| 37 * n % 150) {
+            append(&store, size).await;
+            retention.arrived(size);
+            retention.expire(&store, Timestamp::now(), &mut memory, |_, _| true).unwrap();
+        }
+        let first = |most| Retention::load(&store, most).unwrap().kept().first();
+        assert_eq!(first(1_000), retention.kept().first());
+        let smaller = first(300);
+        assert!(smaller > retention.kept().first());
+        // What was let go of does not come back with more room, nor with the room of before.
+        store.settled().await.unwrap();
+        assert_eq!((first(1_000_000), first(1_000)), (smaller, smaller));
+        store.settled().await.unwrap();
+        let loaded = Retention::load(&store, 1_000).unwrap();
+        assert_eq!(loaded.kept().resumption(ALICE, smaller - 1), Resumption::Good);
+        assert_eq!(loaded.kept().resumption(ALICE, smaller - 2), Resumption::Bad);
     }
 
     #[tokio::test]

@@ -118,6 +118,17 @@ impl DeadLetters {
         self.shared.lock().counts.get(&webhook).copied().unwrap_or_default()
     }
 
+    /// How many dead letters each webhook has that has any, configured or not.
+    pub fn counts(&self) -> Vec<(WebhookNumber, u64)> {
+        let state = self.shared.lock();
+        state
+            .counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(webhook, count)| (*webhook, *count))
+            .collect()
+    }
+
     /// How many dead letters there are, also of webhooks that are no longer configured.
     pub fn total(&self) -> u64 {
         self.shared.lock().counts.values().sum()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Certainty, ClientMessageId, MessageNumber, Messages,
+    Certainty, ClientMessageId, MessageCounters, MessageNumber, Messages,
     queue::{Commit, Live, Shared, State, UserQueue},
     retention::Retention,
     turns::Turns,
@@ -48,12 +48,29 @@ impl Messages {
         let (retention, last_final) = load_journal(&store, kept, &mut users)?;
         let next_number = retention.next_number();
         restore_last_sent(&store, &mut users, &last_final)?;
-        let state =
-            State { next_number, users, finishing: HashMap::new(), retention, turns: Turns::default() };
-        let shared = Shared { store, settings, state: Mutex::new(state), watchers: Mutex::default() };
+        let state = State {
+            settings,
+            next_number,
+            users,
+            finishing: HashMap::new(),
+            retention,
+            turns: Turns::default(),
+        };
+        let shared = Shared {
+            store,
+            counters: MessageCounters::default(),
+            state: Mutex::new(state),
+            watchers: Mutex::default(),
+        };
         let messages = Self { shared: Arc::new(shared) };
         messages.shared.forget_old();
         Ok(messages)
+    }
+
+    /// A user's messages that are not final, in order; also those that are still being committed.
+    pub fn unfinished_of(&self, user: UserNumber) -> Vec<MessageNumber> {
+        let state = self.shared.lock();
+        state.users.get(&user).map(|queue| queue.live.keys().copied().collect()).unwrap_or_default()
     }
 
     /// The users with messages that are not final, and those messages in order.

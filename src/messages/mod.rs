@@ -5,9 +5,11 @@
 //! Per user, messages are sent in the order in which they were accepted.
 
 mod content;
+mod counters;
 mod draft;
 mod id;
 mod json;
+mod list;
 mod load;
 mod own;
 mod queue;
@@ -21,8 +23,10 @@ mod view;
 mod waiting;
 
 pub use content::BotInfo;
+pub use counters::MessageCounters;
 pub use draft::{DraftAndId, DraftError, DraftFault};
 pub use id::{ClientMessageId, InvalidId};
+pub use list::{MessagePage, Selection};
 pub use own::{Arrival, OwnMessage};
 pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};

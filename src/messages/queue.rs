@@ -9,8 +9,8 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Certainty, ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageNumber,
-    MessageRecord, MessageStatus, QueuedMessage, Verdict,
+    Certainty, ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageCounters,
+    MessageNumber, MessageRecord, MessageStatus, QueuedMessage, Verdict,
     retention::Retention,
     turns::{ReplyTurn, Turns},
 };
@@ -77,6 +77,9 @@ pub enum AcceptError {
     /// A frame that is sent only once can't wait for a connection.
     #[error("the user is not connected, and a frame of this kind is not kept for later")]
     NotConnected,
+    /// The user was taken out of the configuration meanwhile.
+    #[error("the user is no longer configured")]
+    UserRemoved,
     /// The store can't take it now.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -91,13 +94,14 @@ pub struct Messages {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
-    pub(super) settings: config::Messages,
+    pub(super) counters: MessageCounters,
     pub(super) state: Mutex<State>,
     pub(super) watchers: Mutex<HashMap<(UserNumber, ClientMessageId), Arc<Notify>>>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) settings: config::Messages,
     pub(super) next_number: u64,
     pub(super) users: HashMap<UserNumber, UserQueue>,
     /// Final messages whose last write is on its way: newer than what the store tells.
@@ -211,6 +215,21 @@ impl Messages {
         self.shared.find(&state, user, id)
     }
 
+    /// Goes by other settings from the next message on.
+    pub fn reload(&self, settings: config::Messages) {
+        self.shared.lock().settings = settings;
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &MessageCounters {
+        &self.shared.counters
+    }
+
+    /// How many messages of all users are not final.
+    pub fn queued_of_all(&self) -> usize {
+        self.shared.lock().users.values().map(|queue| queue.live.len()).sum()
+    }
+
     /// How many messages of the user are not final.
     pub fn queued(&self, user: UserNumber) -> usize {
         self.shared.lock().users.get(&user).map_or(0, |queue| queue.live.len())
@@ -260,6 +279,7 @@ impl Messages {
         let Some(live) = queue.live.remove(&number) else { return };
         queue.by_id.remove(&live.id);
         let Live { id, mut record, .. } = live;
+        self.shared.counters.ended(&verdict, &record, at);
         verdict.apply(&mut record, at);
         tracing::debug!(user = user.0, message = %id, status = ?record.status, reason = ?record.reason, "message is final");
         state.finishing.insert((user, id), record.clone());
@@ -355,6 +375,10 @@ impl Shared {
         interest: Interest,
     ) -> Result<(Decision, Option<ReplyTurn>), AcceptError> {
         let mut state = self.lock();
+        // Under the lock: once a removed user's messages were ended, none follows.
+        if user.is_removed() {
+            return Err(AcceptError::UserRemoved);
+        }
         let state = &mut *state;
         let decision = match self.known(state, user.number, &draft, id, key)? {
             Some(repeat) => repeat,
@@ -408,7 +432,7 @@ impl Shared {
         reserved: Reserved,
     ) -> Result<Decision, AcceptError> {
         let queued = state.users.get(&user.number).map_or(0, |queue| queue.live.len());
-        if queued >= self.settings.max_queued {
+        if queued >= state.settings.max_queued {
             return Err(AcceptError::QueueFull { queued });
         }
         if draft.expectation == Expectation::Nothing && !user.is_connected() {
@@ -433,7 +457,7 @@ impl Shared {
         };
         let number = MessageNumber(state.next_number);
         let record = draft.record(number, now);
-        let expires_at = now.plus(self.settings.ttl);
+        let expires_at = now.plus(state.settings.ttl);
         let new = NewMessage {
             user: user.number,
             id,
@@ -474,6 +498,7 @@ impl Shared {
                     user.mailbox.post(Command::BeginTurn(number));
                 }
                 user.mailbox.post(Command::Send(live.queued(number)));
+                self.counters.accepted.add_one();
                 std::mem::replace(&mut live.commit, Commit::Done)
             }
             Err(_) => {

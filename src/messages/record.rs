@@ -156,6 +156,16 @@ impl Draft {
 }
 
 impl Verdict {
+    /// The status that it makes final.
+    pub(super) fn status(&self) -> MessageStatus {
+        match self {
+            Self::Acked(_) | Self::Found => MessageStatus::Acked,
+            Self::Sent => MessageStatus::Sent,
+            Self::Rejected(..) => MessageStatus::Rejected,
+            Self::Expired(_) => MessageStatus::Expired,
+        }
+    }
+
     /// Writes the end into what is remembered of the message.
     pub(super) fn apply(self, record: &mut MessageRecord, at: Timestamp) {
         record.final_at = Some(at);

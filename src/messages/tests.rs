@@ -86,6 +86,7 @@ fn told(user: &User) -> Vec<String> {
             Command::BeginTurn(number) => format!("begin {}", number.0),
             Command::Send(message) => format!("send {}", message.number.0),
             Command::EndTurn(number) => format!("end {}", number.0),
+            Command::Reconfigure => "reconfigure".to_owned(),
             Command::Reconnect => "reconnect".to_owned(),
         })
         .collect()

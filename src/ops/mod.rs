@@ -1,4 +1,4 @@
-//! Health, for probes and people, on a listener that is kept private.
+//! Health and metrics, for probes and people, on a listener that is kept private.
 
 mod health;
 
@@ -7,11 +7,12 @@ use std::{fmt, sync::Arc};
 use axum::{
     Json, Router,
     extract::{RawQuery, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware,
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
 
 pub use health::{Health, Progress, Stage, StoreHealth};
@@ -19,7 +20,7 @@ pub use health::{Health, Progress, Stage, StoreHealth};
 use crate::{
     api::{
         self, ApiState,
-        problem::Problem,
+        problem::{Code, Problem},
         query::{Query, bad_value},
     },
     users::Users,
@@ -32,6 +33,8 @@ pub struct OpsState {
     pub health: Arc<Health>,
     /// Everyone who is configured.
     pub users: Arc<Users>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Registry>,
 }
 
 impl fmt::Debug for OpsState {
@@ -46,6 +49,7 @@ pub fn router(state: OpsState, api: &ApiState) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/healthz", get(readyz))
+        .route("/metrics", get(metrics))
         .with_state(state);
     let own = api::with_problems(own).layer(middleware::from_fn_with_state(api.clone(), api::guard));
     api::contained(own.nest("/v1", api::v1(api)))
@@ -78,6 +82,27 @@ async fn readyz(State(state): State<OpsState>, RawQuery(query): RawQuery) -> Res
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, Json(body)).into_response())
+}
+
+/// The metrics, as Prometheus reads them.
+async fn metrics(State(state): State<OpsState>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Query::read(query.as_deref(), &[])?;
+    // Looks into the store: not on a thread that others wait for.
+    let encoded = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        encode(&mut text, &state.metrics).map(|()| text)
+    });
+    match encoded.await {
+        Ok(Ok(text)) => Ok(([(header::CONTENT_TYPE, TEXT)], text).into_response()),
+        Ok(Err(error)) => {
+            Err(Problem::new(Code::InternalError, format!("the metrics can't be written: {error}")))
+        }
+        Err(panic) => {
+            tracing::error!(error = %panic, "the metrics can't be written");
+            Err(Problem::new(Code::InternalError, "the metrics can't be written; the log says why"))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn ops() -> (OpsState, Router) {
-    let ops = OpsState { health: Arc::default(), users: Arc::default() };
+    let ops = OpsState { health: Arc::default(), users: Arc::default(), metrics: Arc::default() };
     let router = router(ops.clone(), &state(&BTreeMap::new()));
     (ops, router)
 }

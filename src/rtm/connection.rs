@@ -12,7 +12,13 @@ mod overlap;
 mod reading;
 mod recovering;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -33,7 +39,7 @@ use super::{
     platform::Platform,
     recovery::fetch::Fetched,
     rooms::Rooms,
-    session::{Action, CloseCause, Input, Line, NotSent, Session, SocketUrl},
+    session::{Action, CloseCause, Input, Line, NotSent, Session, SessionSettings, SocketUrl},
     socket::{Socket, SocketLimits, WriteError},
 };
 use crate::{
@@ -41,6 +47,7 @@ use crate::{
     config::{self, Bot, ReconnectQuery, Secret},
     events::Report,
     messages::{BotInfo, ClientMessageId, MessageContent, MessageNumber, Verdict},
+    names::BotName,
     store::{ConnectHistory, StoreError},
     users::{Command, ConnectionState, User, UserStatus},
 };
@@ -51,9 +58,25 @@ pub(super) struct Shared<R> {
     pub(super) platform: Arc<Platform>,
     pub(super) rooms: R,
     pub(super) counters: Arc<RtmCounters>,
+    /// What a reload replaces.
+    pub(super) terms: RwLock<Arc<Terms>>,
+}
+
+/// What of the configuration connections go by.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) session: Arc<SessionSettings>,
     pub(super) limits: SocketLimits,
     pub(super) history: config::History,
     pub(super) delivery_acks: DeliveryAcks,
+    pub(super) bots: BTreeMap<BotName, Arc<Bot>>,
+}
+
+impl<R> Shared<R> {
+    /// The terms as they are now.
+    pub(super) fn terms(&self) -> Arc<Terms> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// `platform.delivery_acks`: whether bot responses are confirmed.
@@ -76,6 +99,7 @@ pub(super) struct Identity {
 /// See the [module](self).
 pub(super) struct Connection<R> {
     shared: Arc<Shared<R>>,
+    terms: Arc<Terms>,
     who: Identity,
     session: Session,
     stop: CancellationToken,
@@ -127,6 +151,7 @@ impl<R: Rooms> Connection<R> {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            terms: shared.terms(),
             shared,
             who,
             session,
@@ -143,24 +168,35 @@ impl<R: Rooms> Connection<R> {
     }
 
     /// Runs until it is stopped.
-    pub(super) async fn run(mut self) {
-        self.tell(Input::Start, None).await;
-        loop {
-            match self.wake().await {
-                Wake::Stop => break,
-                Wake::Reply(reply) => self.replied(reply).await,
-                Wake::History(fetched) => self.history_read(fetched).await,
-                Wake::Socket(line, read) => self.read(line, read).await,
-                Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
-                Wake::Command(Command::BeginTurn(number)) => self.tell(Input::TurnBegan(number), None).await,
-                Wake::Command(Command::EndTurn(number)) => self.tell(Input::TurnEnded(number), None).await,
-                Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
-                Wake::Confirm(frame) => self.confirm(frame).await,
-                Wake::Deadline => self.deadline().await,
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold the connection twice, for each user"
+    )]
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            self.tell(Input::Start, None).await;
+            loop {
+                match self.wake().await {
+                    Wake::Stop => break,
+                    Wake::Reply(reply) => self.replied(reply).await,
+                    Wake::History(fetched) => self.history_read(fetched).await,
+                    Wake::Socket(line, read) => self.read(line, read).await,
+                    Wake::Command(Command::Send(message)) => self.tell(Input::Message(message), None).await,
+                    Wake::Command(Command::BeginTurn(number)) => {
+                        self.tell(Input::TurnBegan(number), None).await;
+                    }
+                    Wake::Command(Command::EndTurn(number)) => {
+                        self.tell(Input::TurnEnded(number), None).await;
+                    }
+                    Wake::Command(Command::Reconfigure) => self.reconfigure().await,
+                    Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
+                    Wake::Confirm(frame) => self.confirm(frame).await,
+                    Wake::Deadline => self.deadline().await,
+                }
             }
+            self.request = None;
+            self.tell(Input::Stop, None).await;
         }
-        self.request = None;
-        self.tell(Input::Stop, None).await;
     }
 
     async fn wake(&mut self) -> Wake {
@@ -188,7 +224,8 @@ impl<R: Rooms> Connection<R> {
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
         };
         if !main && !beside {
-            self.tell(Input::Stalled(began.elapsed()), None).await;
+            // Boxed, as it is rare, and would make every task that waits for a frame larger.
+            Box::pin(self.tell(Input::Stalled(began.elapsed()), None)).await;
         }
         wake
     }
@@ -224,6 +261,17 @@ impl<R: Rooms> Connection<R> {
             Line::Main => &mut self.socket,
             Line::Beside => &mut self.beside,
         }
+    }
+
+    /// The configuration changed.
+    async fn reconfigure(&mut self) {
+        self.terms = self.shared.terms();
+        // One that is gone took its users with it: this one is about to be stopped.
+        let Some(bot) = self.terms.bots.get(&self.who.user.bot) else { return };
+        self.who.bot = Arc::clone(bot);
+        let credentials = self.shared.platform.credentials(&self.who.bot, &self.who.subject);
+        let settings = Arc::clone(&self.terms.session);
+        self.tell(Input::Reconfigured { settings, credentials }, None).await;
     }
 
     // ---- Telling the session, and doing what it says.
@@ -275,7 +323,7 @@ impl<R: Rooms> Connection<R> {
             Action::StopFetching => self.fetch = None,
             Action::Release => return Some(Box::pin(self.release()).await),
             Action::Remember => drop(self.shared.rooms.save_user(user, self.session.memory())),
-            Action::StatusChanged(status) => return self.set_status(status).await,
+            Action::StatusChanged(status) => return Box::pin(self.set_status(status)).await,
         }
         None
     }
@@ -350,7 +398,7 @@ impl<R: Rooms> Connection<R> {
     fn request_token(&mut self) {
         let (shared, who) = (self.shared.clone(), self.who.clone());
         self.request = Some(Box::pin(async move {
-            who.pace.wait().await;
+            let _turn = who.pace.wait().await;
             Reply::Told(match shared.platform.sign_in(&who.bot, &who.subject).await {
                 Ok(grant) => Input::TokenGranted(grant),
                 Err(failure) => Input::GrantFailed(noted(failure, &who, &shared.counters)),
@@ -361,7 +409,7 @@ impl<R: Rooms> Connection<R> {
     fn request_url(&mut self, token: Secret) {
         let (shared, who) = (self.shared.clone(), self.who.clone());
         self.request = Some(Box::pin(async move {
-            who.pace.wait().await;
+            let _turn = who.pace.wait().await;
             Reply::Told(match shared.platform.start(&token, &who.bot).await {
                 Ok((url, at)) => Input::UrlIssued { url, at },
                 Err(failure) => Input::StartFailed(noted(failure, &who, &shared.counters)),
@@ -381,12 +429,13 @@ impl<R: Rooms> Connection<R> {
             self.shared.rooms.save_user(self.who.user.number, &memory)
         });
         let (shared, who, url) = (self.shared.clone(), self.who.clone(), url.with(query));
+        let limits = self.terms.limits;
         self.request = Some(Box::pin(async move {
             if let Some(announced) = announced {
                 // While the store can't be written this waits with it; one that fails ends the daemon.
                 let _ = announced.await;
             }
-            match Socket::open(&url, shared.platform.tls(), shared.limits, by).await {
+            match Socket::open(&url, &shared.platform.tls(), limits, by).await {
                 Ok(socket) => Reply::Opened(line, socket),
                 Err(failure) => Reply::NotOpened(noted(failure, &who, &shared.counters)),
             }

@@ -1,11 +1,10 @@
 //! What this room counts, for metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::{
     failure::{Failure, FailureKind},
     frame::NotAFrame,
 };
+use crate::metrics::Counter;
 
 /// Counts since the daemon's start.
 #[derive(Debug, Default)]
@@ -32,6 +31,17 @@ pub struct Connects {
 }
 
 impl Connects {
+    /// How many of each outcome.
+    pub fn by_outcome(&self) -> [(&'static str, u64); 5] {
+        [
+            ("opened", self.opened.get()),
+            ("unauthorized", self.unauthorized.get()),
+            ("rate_limited", self.rate_limited.get()),
+            ("refused", self.refused.get()),
+            ("failed", self.failed.get()),
+        ]
+    }
+
     pub(super) fn failed(&self, failure: &Failure) {
         match failure.kind {
             FailureKind::Unauthorized | FailureKind::TokenRefused => &self.unauthorized,
@@ -57,6 +67,16 @@ pub struct FramesRejected {
 }
 
 impl FramesRejected {
+    /// How many for each reason.
+    pub fn by_reason(&self) -> [(&'static str, u64); 4] {
+        [
+            ("not_utf8", self.not_utf8.get()),
+            ("not_json", self.not_json.get()),
+            ("not_an_object", self.not_an_object.get()),
+            ("too_large", self.too_large.get()),
+        ]
+    }
+
     pub(super) fn add(&self, why: NotAFrame) {
         match why {
             NotAFrame::NotUtf8 => &self.not_utf8,
@@ -64,20 +84,5 @@ impl FramesRejected {
             NotAFrame::NotAnObject => &self.not_an_object,
         }
         .add_one();
-    }
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// The number.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

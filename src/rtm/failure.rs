@@ -26,6 +26,8 @@ pub enum Step {
     Open,
     /// `botmessages/rtm`: a page of the user's history.
     History,
+    /// BotKit's `getMessages`: the same, with the app's own token.
+    BotkitHistory,
 }
 
 /// The class of a failure.
@@ -74,6 +76,7 @@ impl fmt::Display for Failure {
             Step::Start => "asking for a socket (rtm/start): ",
             Step::Open => "opening the socket: ",
             Step::History => "reading the history (botmessages/rtm): ",
+            Step::BotkitHistory => "reading the history (BotKit getMessages): ",
         })?;
         match self.kind {
             FailureKind::Unauthorized => f.write_str(

@@ -17,6 +17,7 @@
 //! - [`platform`]: the HTTP endpoints. [`token`]: assertions. [`pace`]: how fast a bot may ask.
 //!   `socket_url`: which URLs may be opened. [`failure`]: what can go wrong, in classes.
 //! - [`recovery`]: what was missed, from the platform's history to events.
+//! - [`histories`]: the same history, for callers who ask for it.
 //! - [`supervisor`]: who runs, and how it ends. [`counters`]: what is counted for metrics.
 //! - [`frame`]: what is read of a frame.
 
@@ -25,6 +26,7 @@ mod connection;
 pub mod counters;
 pub mod failure;
 pub mod frame;
+pub mod histories;
 mod outgoing;
 pub mod pace;
 pub mod platform;

@@ -91,7 +91,8 @@ pub(super) enum WriteError {
     Closed(CloseCause),
 }
 
-/// A small buffer to read into: it is allocated for each socket at once, busy or not.
+/// A small buffer to read into: it is allocated for each socket at once, busy or not. (Less gains nothing:
+/// the handshake's buffer, which a socket begins with, has this size.)
 const READ_BUFFER: usize = 4 * 1024;
 /// A frame that the read buffer should not stay as large as.
 const LARGE: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    connection::{Connection, DeliveryAcks, Identity, Shared},
+    connection::{Connection, DeliveryAcks, Identity, Shared, Terms},
     counters::RtmCounters,
     platform::Platform,
     rooms::DaemonRooms,
@@ -26,7 +26,7 @@ use crate::{
     messages::Messages,
     names::UserName,
     store::{Store, StoreError},
-    users::{User, Users},
+    users::{Command, User, Users},
 };
 
 /// How long the connections are given to say goodbye.
@@ -36,7 +36,6 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Supervisor {
     shared: Arc<Shared<DaemonRooms>>,
-    settings: Arc<SessionSettings>,
     tasks: Tasks,
 }
 
@@ -76,17 +75,13 @@ impl Supervisor {
         messages: &Messages,
         events: &Events,
     ) -> Result<Self, StartError> {
-        let (settings, limits) = (&config.platform, SocketLimits::of(config));
         let shared = Shared {
             platform: platform.clone(),
             rooms: DaemonRooms { store: store.clone(), messages: messages.clone(), events: events.clone() },
             counters: Arc::default(),
-            limits,
-            history: config.history.clone(),
-            delivery_acks: if settings.delivery_acks { DeliveryAcks::Sent } else { DeliveryAcks::NotSent },
+            terms: RwLock::new(Arc::new(Terms::of(config))),
         };
-        let settings = Arc::new(SessionSettings::of(config));
-        let supervisor = Self { shared: Arc::new(shared), settings, tasks: Tasks::default() };
+        let supervisor = Self { shared: Arc::new(shared), tasks: Tasks::default() };
         for user in users.all() {
             supervisor.add(config, &user)?;
         }
@@ -96,13 +91,16 @@ impl Supervisor {
     /// Starts a user's connection, as `config` describes its bot and its identity. One that is not
     /// configured, or runs already, is left alone.
     pub fn add(&self, config: &Config, user: &Arc<User>) -> Result<(), StartError> {
-        let (Some(entry), Some(bot)) = (config.users.get(&user.name), config.bots.get(&user.bot)) else {
+        let terms = self.shared.terms();
+        let (Some(entry), Some(bot)) = (config.users.get(&user.name), terms.bots.get(&user.bot)) else {
             tracing::warn!(user = %user.name, bot = %user.bot, "not configured; not connected");
             return Ok(());
         };
         let DaemonRooms { store, messages, .. } = &self.shared.rooms;
         let memory =
             store.user(user.number).map_err(|error| StartError::Store { user: user.name.clone(), error })?;
+        // What waits in the mailbox is pending already; whatever comes from here on is new.
+        while user.mailbox.try_take().is_some() {}
         let now = Now::read();
         let beginnings = Beginnings {
             pending: messages.pending(user.number),
@@ -115,13 +113,21 @@ impl Supervisor {
         };
         let who = Identity {
             user: user.clone(),
-            bot: Arc::new(bot.clone()),
+            bot: Arc::clone(bot),
             subject: entry.identity.clone(),
             pace: self.shared.platform.pace(&user.bot),
         };
-        let session = Session::new(self.settings.clone(), beginnings, now);
+        let session = Session::new(terms.session.clone(), beginnings, now);
         self.tasks.start(&user.name, |stop| Connection::new(self.shared.clone(), who, session, stop).run());
         Ok(())
+    }
+
+    /// Goes by another configuration: each of `users` takes what is new of it and keeps its connection.
+    pub fn reconfigure(&self, config: &Config, users: &[Arc<User>]) {
+        *self.shared.terms.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Terms::of(config));
+        for user in users {
+            user.mailbox.post(Command::Reconfigure);
+        }
     }
 
     /// Stops one user's connection and waits for its end; its messages stay where they are.
@@ -237,13 +243,15 @@ impl Tasks {
     }
 }
 
-/// A task whose panic is noticed.
-async fn watched(
+/// A task whose panic is noticed. (No `async fn`: that would hold the task twice, as its argument and as
+/// what it waits for, for each user.)
+fn watched(
     user: UserName,
     task: impl Future<Output = ()>,
     failed: watch::Sender<Option<SessionPanicked>>,
-) {
-    if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+) -> impl Future<Output = ()> {
+    AssertUnwindSafe(task).catch_unwind().map(move |outcome| {
+        let Err(panic) = outcome else { return };
         let message = words_of(panic.as_ref());
         tracing::error!(%user, message, "a connection's task panicked");
         failed.send_if_modified(|first| {
@@ -251,12 +259,25 @@ async fn watched(
             first.get_or_insert(SessionPanicked { user, message });
             news
         });
-    }
+    })
 }
 
 fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words").to_owned()
+}
+
+impl Terms {
+    fn of(config: &Config) -> Self {
+        let acks = config.platform.delivery_acks;
+        Self {
+            session: Arc::new(SessionSettings::of(config)),
+            limits: SocketLimits::of(config),
+            history: config.history.clone(),
+            delivery_acks: if acks { DeliveryAcks::Sent } else { DeliveryAcks::NotSent },
+            bots: config.bots.iter().map(|(name, bot)| (name.clone(), Arc::new(bot.clone()))).collect(),
+        }
+    }
 }
 
 impl SessionSettings {

@@ -151,19 +151,22 @@ pub(super) struct Owner<'a> {
 impl Page<'_> {
     /// The answer of `botmessages/rtm`.
     pub(super) fn to_rtm(&self, owner: Owner<'_>, order: PageOrder, user_msg_ids: bool) -> Value {
-        let mut messages: Vec<_> =
-            self.items.iter().map(|item| item.to_record(owner, user_msg_ids)).collect();
-        if order == PageOrder::NewestFirst {
-            messages.reverse();
-        }
+        let messages = self.records(owner, order, user_msg_ids);
         json!({"total": self.total, "moreAvailable": self.more_available, "icon": "", "messages": messages})
     }
 
-    /// The answer of BotKit's `getMessages`: in reverse chronological order.
-    pub(super) fn to_botkit(&self, owner: Owner<'_>, user_msg_ids: bool) -> Value {
-        let messages: Vec<_> =
-            self.items.iter().rev().map(|item| item.to_record(owner, user_msg_ids)).collect();
+    /// The answer of BotKit's `getMessages`.
+    pub(super) fn to_botkit(&self, owner: Owner<'_>, order: PageOrder, user_msg_ids: bool) -> Value {
+        let messages = self.records(owner, order, user_msg_ids);
         json!({"total": self.total, "moreAvailable": self.more_available, "messages": messages})
+    }
+
+    fn records(&self, owner: Owner<'_>, order: PageOrder, user_msg_ids: bool) -> Vec<Value> {
+        let mut records: Vec<_> = self.items.iter().map(|item| item.to_record(owner, user_msg_ids)).collect();
+        if order == PageOrder::NewestFirst {
+            records.reverse();
+        }
+        records
     }
 }
 
@@ -326,7 +329,8 @@ mod tests {
         let answer = page.to_rtm(owner, PageOrder::NewestFirst, false);
         assert_eq!(answer["messages"][0]["_id"], "ms-2");
         assert!(answer["messages"][0].get("userMsgId").is_none());
-        assert_eq!(page.to_botkit(owner, true)["messages"][0]["userMsgId"], 2);
+        assert_eq!(page.to_botkit(owner, PageOrder::NewestFirst, true)["messages"][0]["userMsgId"], 2);
+        assert_eq!(page.to_botkit(owner, PageOrder::OldestFirst, true)["messages"][0]["userMsgId"], 1);
     }
 
     proptest! {

@@ -399,7 +399,8 @@ async fn botkit_history(
         let settings = state.settings.clone();
         let user = state.user(&UserKey { bot_id: (*stream).into(), identity });
         let owner = Owner { user_id: &user.user_id, bot_id: &stream };
-        user.history.page(&query.page(settings.max_page)).to_botkit(owner, settings.user_msg_ids)
+        let (order, ids) = (settings.botkit_page_order, settings.user_msg_ids);
+        user.history.page(&query.page(settings.max_page)).to_botkit(owner, order, ids)
     })))
 }
 

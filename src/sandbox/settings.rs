@@ -23,6 +23,8 @@ pub struct Settings {
     pub clock_skew_ms: i64,
     /// The order of the items within a page of the RTM history.
     pub page_order: PageOrder,
+    /// The same of BotKit's history, which the documentation calls reverse chronological.
+    pub botkit_page_order: PageOrder,
     /// The most items that a page of a history has, whatever `limit` asks for.
     pub max_page: usize,
     /// Whether incoming items of the history carry the client's id as `userMsgId`.
@@ -47,6 +49,7 @@ impl Default for Settings {
             sid_lifetime: Duration::from_secs(30),
             clock_skew_ms: 0,
             page_order: PageOrder::OldestFirst,
+            botkit_page_order: PageOrder::NewestFirst,
             max_page: 100,
             user_msg_ids: true,
             max_frame: 1024 * 1024,
@@ -67,7 +70,7 @@ pub enum BotScript {
     Silent,
 }
 
-/// The order of the items within a page of the RTM history. A page always holds the newest items
+/// The order of the items within a page of a history. A page always holds the newest items
 /// that were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

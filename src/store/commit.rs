@@ -28,7 +28,10 @@ use super::{
     room::Standing,
     worker::Worker,
 };
-use crate::messages::MessageNumber;
+use crate::{
+    messages::MessageNumber,
+    metrics::{Histogram, Observed},
+};
 
 /// A commit takes at most this many writes...
 const COMMIT_WRITES: usize = 1024;
@@ -179,12 +182,18 @@ pub(super) enum State {
     Failed(String),
 }
 
+/// What commits take: a fast disk, a slow one, one in trouble.
+const COMMIT_SECONDS: &[f64] =
+    &[0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
 pub(super) struct Shared {
     queue: Mutex<Queue>,
     pub(super) wake: Condvar,
     pub(super) space: Arc<Semaphore>,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) commits: watch::Sender<u64>,
+    /// How long commits took.
+    pub(super) commit_seconds: Histogram,
 }
 
 impl Shared {
@@ -211,6 +220,7 @@ impl Committer {
             space: Arc::new(Semaphore::new(QUEUE_BYTES)),
             standing: watch::Sender::new(Standing::Writable),
             commits: watch::Sender::new(0),
+            commit_seconds: Histogram::new(COMMIT_SECONDS),
         });
         let worker = worker(Arc::clone(&shared))?;
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || worker.run())?;
@@ -347,6 +357,16 @@ impl Committer {
     /// Counts commits: a sign of life.
     pub(super) fn commits(&self) -> watch::Receiver<u64> {
         self.shared.commits.subscribe()
+    }
+
+    /// How long commits took.
+    pub(super) fn commit_seconds(&self) -> Observed {
+        self.shared.commit_seconds.observed()
+    }
+
+    /// Whether anybody waits for a commit.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.shared.space.available_permits() < QUEUE_BYTES || self.shared.lock().transactions > 0
     }
 
     /// Commits what is queued, and ends the thread.

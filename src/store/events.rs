@@ -206,7 +206,12 @@ impl Store {
         self.committer.defer(Write::Remove(keys::journal(first)));
     }
 
-    fn read_event(&self, user: UserNumber, number: u64, value: IVec) -> Result<StoredEvent, StoreError> {
+    pub(super) fn read_event(
+        &self,
+        user: UserNumber,
+        number: u64,
+        value: IVec,
+    ) -> Result<StoredEvent, StoreError> {
         let (record, body) = decode_with::<EventRecord>(EventRecord::VERSION, "event", &value)?;
         let frame = match record.body {
             BodyPlace::Inline => Bytes::from_owner(value).slice(body..),
@@ -258,13 +263,13 @@ impl Store {
     }
 }
 
-fn read_journal(entry: Result<(IVec, IVec), StoreError>) -> Result<Journal, StoreError> {
+pub(super) fn read_journal(entry: Result<(IVec, IVec), StoreError>) -> Result<Journal, StoreError> {
     let (key, value) = entry?;
     let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
     Ok(Journal { first: number_of(&key)?, at: record.at, entries: record.entries })
 }
 
-fn number_of(key: &[u8]) -> Result<u64, StoreError> {
+pub(super) fn number_of(key: &[u8]) -> Result<u64, StoreError> {
     keys::trailing_u64(key).ok_or_else(|| StoreError::Unreadable("a key is damaged".to_owned()))
 }
 

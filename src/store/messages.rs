@@ -305,6 +305,15 @@ impl Store {
         self.db.range(range).map(read_accepted)
     }
 
+    /// What was accepted, newest commit first, of the commits that start before this message.
+    pub fn accepted_before(
+        &self,
+        before: MessageNumber,
+    ) -> impl Iterator<Item = Result<AcceptedJournal, StoreError>> + '_ {
+        let last = MessageNumber(before.0.saturating_sub(1));
+        self.db.range(keys::accepted(MessageNumber(0))..=keys::accepted(last)).rev().map(read_accepted)
+    }
+
     /// Forgets the messages of one commit; all of them must be final. `chosen_up_to` is the greatest
     /// id that the bridge ever chose among forgotten messages.
     pub fn forget_accepted(&self, journal: &AcceptedJournal, chosen_up_to: u64) -> Result<(), StoreError> {

@@ -33,6 +33,7 @@ pub mod offline;
 mod open;
 mod overlay;
 mod payload;
+mod recent;
 mod records;
 mod room;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use messages::{
 };
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
+pub use recent::RecentBounds;
 pub use records::{
     Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
     ReplayMark, Said, WebhookRecord,
@@ -72,7 +74,7 @@ use self::{
     records::{UserRecordV1, decode, encode},
     worker::{Disk, Sync, Worker},
 };
-use crate::config;
+use crate::{config, metrics::Observed};
 
 /// Why the store could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -202,6 +204,16 @@ impl Store {
     /// Counts commits: a sign of life.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.committer.commits()
+    }
+
+    /// How long commits took, since the start.
+    pub fn commit_seconds(&self) -> Observed {
+        self.committer.commit_seconds()
+    }
+
+    /// Whether anybody waits for a commit now.
+    pub fn is_awaited(&self) -> bool {
+        self.committer.is_awaited()
     }
 
     /// Bytes on disk.

@@ -215,9 +215,13 @@ impl Worker {
     fn settle(&mut self, items: &mut Vec<Item>) -> ControlFlow<()> {
         self.count_removals_once(items);
         loop {
+            let began = Instant::now();
             let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(items)));
             let trouble = match outcome {
-                Ok(Ok(())) => break,
+                Ok(Ok(())) => {
+                    self.shared.commit_seconds.observe(began.elapsed());
+                    break;
+                }
                 Ok(Err(trouble)) => trouble,
                 Err(_) => Trouble::Fatal("a commit panicked".to_owned()),
             };

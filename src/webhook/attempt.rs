@@ -1,28 +1,30 @@
 //! One attempt: an event's body POSTed to a webhook, and what came of it.
 
-use std::{cell::Cell, path::Path, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::{
-    Response,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+use bytes::{BufMut as _, BytesMut};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Uri,
+    body::{Body as _, Incoming},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+    http::response::Parts,
 };
 use tokio::time::{Instant, timeout_at};
-use tower::util::MapRequestLayer;
-use url::Url;
+use url::{Position, Url};
 
-use super::{Failure, FailureKind, Outcome, RetryCause, SenderError, SenderProblem, Signer, classify};
+use super::{
+    Failure, FailureKind, Outcome, RetryCause, SenderError, SenderProblem, Signer, classify,
+    client::{Client, ClientError, Connection, Post, authority},
+};
 use crate::{
     clock::Timestamp,
-    config::{KeyPair, Webhook, WebhookAuth},
+    config::{Webhook, WebhookAuth},
     events::{Body, EventId, event_type_label},
     names::{UserName, WebhookName},
 };
 
-/// A connection takes at most this long, within the attempt's own limit.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Idle connections are dropped before common servers drop them (Node's keep-alive: 5 s).
-const POOL_IDLE: Duration = Duration::from_secs(4);
 /// How much of an answer is read, so that its connection can be used again.
 const ANSWER_READ: usize = 64 * 1024;
 /// How much of an answer is kept for people to read.
@@ -32,6 +34,9 @@ const SUCCESS_PATIENCE: Duration = Duration::from_millis(100);
 /// How long the body of anything else may take, within the attempt's own limit.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The most that an attempt's id, timestamp and number take: `evt_` and 24 digits, and 20 and 10 digits.
+const OWN_VALUES: usize = 28 + 20 + 10;
+
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
@@ -39,26 +44,19 @@ const BRIDGE_USER: HeaderName = HeaderName::from_static("bridge-user");
 const BRIDGE_EVENT: HeaderName = HeaderName::from_static("bridge-event");
 const BRIDGE_ATTEMPT: HeaderName = HeaderName::from_static("bridge-attempt");
 
-tokio::task_local! {
-    /// Whether a connection was opened for the request that this task is sending.
-    static CONNECTED: Cell<Connection>;
-}
-
-/// What a request went out on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Connection {
-    /// A connection that served a request before.
-    Reused,
-    /// A connection of its own.
-    Fresh,
-}
-
 /// Posts events to one webhook. Cloning it is cheap; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    client: reqwest::Client,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
     url: Url,
-    /// The headers that every attempt has.
+    /// What is requested of the receiver: path and query.
+    path: Uri,
+    /// The headers of every attempt, in their order; an attempt's own have no values yet.
     headers: HeaderMap,
     signer: Signer,
     timeout: Duration,
@@ -104,88 +102,142 @@ impl Sender {
     }
 
     fn build(settings: &Webhook) -> Result<Self, SenderProblem> {
-        Ok(Self {
-            client: client(settings)?,
+        let signer = Signer::new(&settings.secrets);
+        let path = &settings.url[Position::BeforePath..Position::AfterQuery];
+        let shared = Shared {
+            client: Client::new(settings)?,
             url: settings.url.clone(),
-            headers: fixed_headers(settings)?,
-            signer: Signer::new(&settings.secrets),
+            path: path.parse().map_err(|_| SenderProblem::Url)?,
+            headers: header_template(settings, &signer)?,
+            signer,
             timeout: settings.timeout,
-        })
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Posts an event once and waits for the answer, at most as long as the webhook's timeout.
     ///
     /// A receiver may close an idle connection at the very moment that it is used again. When a
-    /// reused connection ends before an answer, the same request is sent once more at once, as part
-    /// of the same attempt: same number, same timestamp, same signature, within the same timeout.
+    /// kept connection ends before an answer, the same request is sent once more at once, on a new one, as
+    /// part of the same attempt: same number, same timestamp, same signature, within the same timeout.
     ///
     /// Whether it was delivered is decided by the answer's status. A body that doesn't end, or ends
     /// badly, costs its connection and nothing else.
     pub async fn attempt(&self, delivery: &Delivery) -> AttemptResult {
+        let Shared { timeout, .. } = *self.shared;
         let started = Instant::now();
-        let deadline = started + self.timeout;
-        match timeout_at(deadline, self.post(delivery)).await {
-            Ok(Ok(response)) => self.answered(response, started, deadline, delivery.at).await,
+        let deadline = started + timeout;
+        match timeout_at(deadline, self.shared.post(delivery)).await {
+            Ok(Ok(answer)) => self.shared.answered(answer, started, deadline, delivery.at).await,
             Ok(Err(failure)) => AttemptResult::failed(failure, started.elapsed()),
-            Err(_) => AttemptResult::failed(Failure::timeout(self.timeout), started.elapsed()),
+            Err(_) => AttemptResult::failed(Failure::timeout(timeout), started.elapsed()),
         }
     }
 
-    async fn post(&self, delivery: &Delivery) -> Result<Response, Failure> {
-        let headers = self.headers_of(delivery);
-        match self.send(delivery, headers.clone()).await {
-            (Err(failure), Connection::Reused) if failure.kind == FailureKind::Reset => {
-                tracing::debug!(event = %delivery.event_id, "a kept connection was stale; sent again at once");
-                self.send(delivery, headers).await.0
+    /// Closes connections that have been idle for too long. Answers with when to ask again, if any are
+    /// left.
+    pub(super) fn close_idle(&self, now: Instant) -> Option<Instant> {
+        self.shared.client.close_old(now)
+    }
+}
+
+/// An answer's head, and the connection that the rest of it comes on.
+struct Answer {
+    head: Parts,
+    body: Incoming,
+    connection: Box<Connection>,
+}
+
+impl Shared {
+    async fn post(&self, delivery: &Delivery) -> Result<Answer, Failure> {
+        if let Some(kept) = self.client.kept() {
+            match self.send(kept, delivery).await {
+                Err(failure) if failure.kind == FailureKind::Reset => {
+                    tracing::debug!(event = %delivery.event_id, "a kept connection was stale; sent again at once");
+                }
+                answer => return answer,
             }
-            (answer, _) => answer,
         }
+        // Boxed: it is large, and seldom needed.
+        let fresh = Box::pin(self.client.connect()).await.map_err(|error| self.explain(&error))?;
+        self.send(fresh, delivery).await
     }
 
-    async fn send(&self, delivery: &Delivery, headers: HeaderMap) -> (Result<Response, Failure>, Connection) {
-        let request = self.client.post(self.url.clone()).headers(headers).body(delivery.body.bytes.clone());
-        let sending = async {
-            let answer = request.send().await;
-            (answer, CONNECTED.with(Cell::get))
-        };
-        let (answer, connection) = CONNECTED.scope(Cell::new(Connection::Reused), sending).await;
-        let limit = CONNECT_LIMIT.min(self.timeout);
-        (answer.map_err(|error| Failure::explain(&error, &self.url, limit)), connection)
+    async fn send(&self, mut connection: Box<Connection>, delivery: &Delivery) -> Result<Answer, Failure> {
+        let answer = connection.post(self.request(delivery)).await.map_err(|error| self.explain(&error))?;
+        let (head, body) = answer.into_parts();
+        Ok(Answer { head, body, connection })
+    }
+
+    fn explain(&self, error: &ClientError) -> Failure {
+        Failure::explain(error, &self.url, self.client.connect_limit())
     }
 
     async fn answered(
         &self,
-        mut response: Response,
+        answer: Answer,
         started: Instant,
         deadline: Instant,
         at: Timestamp,
     ) -> AttemptResult {
+        let Answer { head, mut body, mut connection } = answer;
         let took = started.elapsed();
-        let status = response.status();
-        let outcome = classify(status, response.headers(), at.plus(took));
-        let answer = if outcome == Outcome::Delivered {
-            read(&mut response, 0, Instant::now() + SUCCESS_PATIENCE).await
+        let outcome = classify(head.status, &head.headers, at.plus(took));
+        let answer = if body.is_end_stream() {
+            Vec::new()
+        } else if outcome == Outcome::Delivered {
+            read(&mut connection, &mut body, 0, Instant::now() + SUCCESS_PATIENCE).await
         } else {
-            read(&mut response, ANSWER_KEPT, deadline.min(Instant::now() + FAILURE_PATIENCE)).await
+            let until = deadline.min(Instant::now() + FAILURE_PATIENCE);
+            read(&mut connection, &mut body, ANSWER_KEPT, until).await
         };
-        AttemptResult { outcome, status: Some(status.as_u16()), failure: None, answer, took }
+        // What is left of it is not read.
+        drop(body);
+        self.client.keep(connection);
+        AttemptResult { outcome, status: Some(head.status.as_u16()), failure: None, answer, took }
+    }
+
+    /// The request of an attempt: a function of the delivery alone.
+    fn request(&self, delivery: &Delivery) -> Post {
+        let mut request = Request::new(Full::new(delivery.body.bytes.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.path.clone();
+        *request.headers_mut() = self.headers_of(delivery);
+        request
     }
 
     fn headers_of(&self, delivery: &Delivery) -> HeaderMap {
-        let id = delivery.event_id.to_string();
-        let at_secs = delivery.at.as_secs();
+        let Delivery { event_id, user, event_type, attempt, body, at } = delivery;
+        let (user, label) = (user.as_str(), event_type_label(event_type));
+        let size = OWN_VALUES + self.signer.header_size() + user.len() + label.len();
+        let mut values = BytesMut::with_capacity(size);
         let mut headers = self.headers.clone();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(delivery.body.content_type));
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(at_secs));
-        if let Some(signature) = self.signer.sign(&id, at_secs, &delivery.body.bytes) {
-            headers.insert(WEBHOOK_SIGNATURE, plain(&signature));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+
+        write!(values, "{event_id}").expect("writing to memory can't fail");
+        let id = cut(&mut values);
+        values.put_slice(itoa::Buffer::new().format(at.as_secs()).as_bytes());
+        let timestamp = cut(&mut values);
+        if !self.signer.is_empty() {
+            self.signer.sign_into(&mut values, id.as_bytes(), timestamp.as_bytes(), &body.bytes);
+            headers.insert(WEBHOOK_SIGNATURE, cut(&mut values));
         }
-        headers.insert(WEBHOOK_ID, plain(&id));
-        headers.insert(BRIDGE_USER, plain(delivery.user.as_str()));
-        headers.insert(BRIDGE_EVENT, plain(event_type_label(&delivery.event_type)));
-        headers.insert(BRIDGE_ATTEMPT, HeaderValue::from(delivery.attempt));
+        headers.insert(WEBHOOK_ID, id);
+        headers.insert(WEBHOOK_TIMESTAMP, timestamp);
+        values.put_slice(user.as_bytes());
+        headers.insert(BRIDGE_USER, cut(&mut values));
+        values.put_slice(label.as_bytes());
+        headers.insert(BRIDGE_EVENT, cut(&mut values));
+        values.put_slice(itoa::Buffer::new().format(*attempt).as_bytes());
+        headers.insert(BRIDGE_ATTEMPT, cut(&mut values));
         headers
     }
+}
+
+/// Makes a header's value of what was written since the last one; they share one piece of memory.
+fn cut(values: &mut BytesMut) -> HeaderValue {
+    HeaderValue::from_maybe_shared(values.split().freeze())
+        .expect("ids, numbers, names, labels and base64 are plain ASCII")
 }
 
 impl AttemptResult {
@@ -224,14 +276,14 @@ pub fn is_reserved_header(name: &str) -> bool {
 }
 
 /// Reads what is left of an answer, as far as it is worth it, and gives the first `keep` bytes.
-async fn read(response: &mut Response, keep: usize, until: Instant) -> Vec<u8> {
+async fn read(connection: &mut Connection, body: &mut Incoming, keep: usize, until: Instant) -> Vec<u8> {
     let mut kept = Vec::new();
-    if keep == 0 && response.content_length().is_some_and(|length| length > ANSWER_READ as u64) {
+    if keep == 0 && body.size_hint().lower() > ANSWER_READ as u64 {
         return kept;
     }
     let mut seen = 0;
     // An error or the end of patience ends the body as well: the outcome is decided already.
-    while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
+    while let Ok(Some(chunk)) = timeout_at(until, connection.chunk(body)).await {
         seen += chunk.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(keep - kept.len())]);
         if seen >= ANSWER_READ {
@@ -241,57 +293,25 @@ async fn read(response: &mut Response, keep: usize, until: Instant) -> Vec<u8> {
     kept
 }
 
-fn client(settings: &Webhook) -> Result<reqwest::Client, SenderProblem> {
-    let mut client = reqwest::Client::builder()
-        .connect_timeout(CONNECT_LIMIT.min(settings.timeout))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .referer(false)
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(settings.max_in_flight)
-        .connector_layer(MapRequestLayer::new(note_connect));
-    if let Some(path) = &settings.ca {
-        client = client.tls_certs_only(authorities(path)?);
-    } else if settings.url.scheme() == "http" {
-        // No TLS: don't fail for want of a machine's certificate store.
-        client = client.tls_certs_only([]);
+/// All headers of an attempt, in their order, so that an attempt only has to fill in its own values.
+fn header_template(settings: &Webhook, signer: &Signer) -> Result<HeaderMap, SenderProblem> {
+    const LATER: HeaderValue = HeaderValue::from_static("");
+    let mut headers = fixed_headers(settings)?;
+    headers.insert(CONTENT_TYPE, LATER);
+    headers.insert(WEBHOOK_TIMESTAMP, LATER);
+    if !signer.is_empty() {
+        headers.insert(WEBHOOK_SIGNATURE, LATER);
     }
-    if let Some(pair) = &settings.client_certificate {
-        client = client.identity(identity(pair)?);
+    for name in [WEBHOOK_ID, BRIDGE_USER, BRIDGE_EVENT, BRIDGE_ATTEMPT] {
+        headers.insert(name, LATER);
     }
-    client.build().map_err(|error| SenderProblem::Tls(root_cause(&error)))
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    let host = HeaderValue::from_str(authority(&settings.url)).map_err(|_| SenderProblem::Url)?;
+    headers.entry(HOST).or_insert(host);
+    Ok(headers)
 }
 
-/// Sits in front of the connector: it is asked only when no kept connection is at hand.
-fn note_connect<T>(target: T) -> T {
-    // Connections that are opened by no request of ours have nobody to tell.
-    let _ = CONNECTED.try_with(|connected| connected.set(Connection::Fresh));
-    target
-}
-
-fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, SenderProblem> {
-    let not_pem = || SenderProblem::NotPem { key: "ca", path: path.to_owned(), expected: "certificates" };
-    let certificates = reqwest::Certificate::from_pem_bundle(&file("ca", path)?).map_err(|_| not_pem())?;
-    if certificates.is_empty() { Err(not_pem()) } else { Ok(certificates) }
-}
-
-fn identity(pair: &KeyPair) -> Result<reqwest::Identity, SenderProblem> {
-    const KEY: &str = "client_certificate";
-    let mut pem = file(KEY, &pair.certificate)?;
-    pem.push(b'\n');
-    pem.extend(file(KEY, &pair.key)?);
-    reqwest::Identity::from_pem(&pem).map_err(|_| SenderProblem::NotPem {
-        key: KEY,
-        path: pair.certificate.clone(),
-        expected: "certificate (or its key's file no private key)",
-    })
-}
-
-fn file(key: &'static str, path: &Path) -> Result<Vec<u8>, SenderProblem> {
-    std::fs::read(path).map_err(|source| SenderProblem::Unreadable { key, path: path.to_owned(), source })
-}
-
+/// The headers that the settings ask for.
 fn fixed_headers(settings: &Webhook) -> Result<HeaderMap, SenderProblem> {
     let mut headers = HeaderMap::new();
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("rtm-bridge/", env!("CARGO_PKG_VERSION"))));
@@ -322,13 +342,4 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-fn plain(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("ids, names, labels and base64 are plain ASCII")
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let root = std::iter::successors(Some(error), |cause| cause.source()).last();
-    root.map(ToString::to_string).unwrap_or_default()
 }

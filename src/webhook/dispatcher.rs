@@ -1,8 +1,8 @@
 //! Delivers one webhook's events: takes them out of their lanes, has them posted, and acts on what
 //! comes of it. Dead letters that are replayed go the same way.
 //!
-//! There is no task per lane or event that waits. An event that arrives, and a delivery that ends,
-//! take what may go next; one task per webhook sleeps until the next retry is due.
+//! There is no task per lane or event that waits. A delivery that ends takes what may go next; one task
+//! per webhook starts what arrives meanwhile, and sleeps until the next retry is due.
 
 mod ended;
 mod replayed;
@@ -10,11 +10,15 @@ mod restore;
 mod state;
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) use self::restore::restore;
@@ -23,7 +27,11 @@ use self::{
     restore::{FormatChange, restore_gate},
     state::{Job, State},
 };
-use super::{Delivery, Sender, SenderError, gate::Gate};
+use super::{
+    Delivery, Sender, SenderError,
+    client::LONGEST_IDLE,
+    gate::{Admission, Gate},
+};
 use crate::{
     clock::{Now, Timestamp},
     config,
@@ -32,12 +40,26 @@ use crate::{
         lanes::{LaneEvent, Lanes, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
+    metrics::{Histogram, Observed},
     names::WebhookName,
-    store::{LaneSlot, Store, StoreError, UserNumber, WebhookNumber},
+    store::{LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
 };
 
+/// From an event's receipt to its 2xx: at once, after a few retries, after an outage.
+const DELIVERY_SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
+    86_400.0,
+];
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
+
+/// What of the configuration a delivery goes by: a reload replaces it, and what is under way ends as it
+/// began.
+#[derive(Debug)]
+struct Setup {
+    settings: config::Webhook,
+    sender: Sender,
+}
 
 /// Delivers one webhook's events. Cloning it is cheap.
 #[derive(Debug, Clone)]
@@ -49,18 +71,17 @@ pub struct Dispatcher {
 struct Shared {
     name: WebhookName,
     number: WebhookNumber,
-    settings: config::Webhook,
-    sender: Sender,
     store: Arc<Store>,
     letters: DeadLetters,
     events: OnceLock<Events>,
-    runtime: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Deliveries under way end without an outcome.
     give_up: CancellationToken,
-    /// Something is due earlier than it was.
-    earlier: Notify,
+    /// From an event's receipt to its 2xx.
+    delivery_seconds: Histogram,
+    /// There may be something to start, or something is due earlier than it was.
+    news: Notify,
     state: Mutex<State>,
 }
 
@@ -78,7 +99,7 @@ impl Dispatcher {
         let mut gate = Gate::new(settings);
         let mut record = restore_gate(&store, &mut gate, number)?;
         let change = FormatChange::since_last_run(&record, settings);
-        let mut lanes = Lanes::new(if settings.ordered { Order::Kept } else { Order::Lifted });
+        let mut lanes = Lanes::new(order_of(settings));
         // Also of users who no longer have this webhook, or are gone: what they received is delivered.
         for user in store.known_users() {
             restore(&store, &mut lanes, number, user, change)?;
@@ -87,23 +108,22 @@ impl Dispatcher {
             record.format = Some(settings.format);
             store.save_webhook(number, &record);
         }
-        let mut state = State::new(lanes, gate, record, settings.max_in_flight);
+        let setup = Arc::new(Setup { settings: settings.clone(), sender });
+        let mut state = State::new(lanes, gate, record, setup);
         for user in letters.users_with_replays(number)? {
             state.replays.add(user);
         }
         let shared = Shared {
             name: name.clone(),
             number,
-            settings: settings.clone(),
-            sender,
             store,
             letters,
             events: OnceLock::new(),
-            runtime: Handle::current(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
-            earlier: Notify::new(),
+            delivery_seconds: Histogram::new(DELIVERY_SECONDS),
+            news: Notify::new(),
             state: Mutex::new(state),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -115,7 +135,57 @@ impl Dispatcher {
         let _ = self.shared.events.set(events);
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move { shared.keep_time().await });
-        self.shared.pump(&mut self.shared.lock());
+    }
+
+    /// Goes by other settings from the next attempt on. Events, their order and their numbers stay, and so
+    /// do a hold, a disabling, and the body of what was begun.
+    pub fn reconfigure(&self, settings: &config::Webhook, sender: Sender) {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        if state.record.format != Some(settings.format) {
+            for (user, lane) in state.lanes.pin_formats() {
+                // Handed over before the record of the new format: it can't be lost without that one.
+                shared.store.save_lane(shared.number, user, &lane);
+            }
+            state.record.format = Some(settings.format);
+            shared.store.save_webhook(shared.number, &state.record);
+        }
+        let now = Instant::now();
+        state.lanes.set_order(order_of(settings));
+        let before = Arc::clone(&state.setup);
+        state.gate.reconfigure(&before.settings, settings, now);
+        state.replays.set_most(settings.max_in_flight);
+        state.setup = Arc::new(Setup { settings: settings.clone(), sender });
+        // What made deliveries fail is put right, perhaps.
+        state.everything_is_due(now);
+        shared.news.notify_one();
+    }
+
+    /// How many attempts were begun so far, if something may go out now and doesn't: if that lasts, the
+    /// dispatcher hangs.
+    pub fn lingers_after(&self) -> Option<u64> {
+        let lingers = self.shared.lock().lingers_after(Instant::now());
+        lingers.filter(|_| self.shared.events.get().is_some() && !self.shared.stop.is_cancelled())
+    }
+
+    /// How long deliveries took.
+    pub fn delivery_seconds(&self) -> Observed {
+        self.shared.delivery_seconds.observed()
+    }
+
+    /// When the oldest event was received that is not delivered. Reads the store.
+    pub fn oldest_undelivered(&self) -> Option<Timestamp> {
+        let (user, first) = self.shared.lock().lanes.oldest()?;
+        let wanted = |event: &StoredEvent| {
+            event.slots.iter().any(|slot| slot.webhook == self.shared.number && slot.wanted)
+        };
+        let stored = self.shared.store.events_after(user, first.saturating_sub(1)).take(LOOK_AT_MOST);
+        stored.filter_map(Result::ok).find(wanted).map(|event| event.received_at)
+    }
+
+    /// Takes no more events: it is no longer configured. What it has stays its own until it is stopped.
+    pub fn retire(&self) {
+        self.shared.lock().is_retired = true;
     }
 
     /// Users whose events are still to be delivered.
@@ -140,6 +210,10 @@ impl Dispatcher {
     }
 }
 
+fn order_of(settings: &config::Webhook) -> Order {
+    if settings.ordered { Order::Kept } else { Order::Lifted }
+}
+
 /// Why a webhook's lanes could not be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -157,19 +231,24 @@ impl Subscriber for Dispatcher {
     }
 
     fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot {
-        let filter = &self.shared.settings.events;
-        let wanted = match source {
-            Source::Live | Source::History => filter.wants_frame(event_type),
-            Source::Bridge => filter.wants_report(event_type),
-        };
-        let sequence = self.shared.lock().lanes.give(user, wanted);
+        let mut state = self.shared.lock();
+        let filter = &state.setup.settings.events;
+        let wanted = !state.is_retired
+            && match source {
+                Source::Live | Source::History => filter.wants_frame(event_type),
+                Source::Bridge => filter.wants_report(event_type),
+            };
+        let sequence = state.lanes.give(user, wanted);
         LaneSlot { webhook: self.shared.number, sequence, wanted }
     }
 
     fn arrived(&self, user: UserNumber, event: &Arc<Event>, sequence: u64) {
         let mut state = self.shared.lock();
         state.lanes.arrived(user, LaneEvent { event: Arc::clone(event), sequence });
-        self.shared.pump(&mut state);
+        // As long as there is no place for it, whoever ends takes it.
+        if state.gate.admission(Instant::now()) != Admission::Wait {
+            self.shared.news.notify_one();
+        }
     }
 
     fn is_past(&self, user: UserNumber, event: u64) -> bool {
@@ -187,7 +266,7 @@ impl Subscriber for Dispatcher {
         self.shared.store.save_webhook(self.shared.number, &state.record);
         state.everything_is_due(Instant::now());
         tracing::info!(webhook = %self.shared.name, backlog = state.lanes.backlog(), "webhook enabled");
-        self.shared.pump(&mut state);
+        self.shared.news.notify_one();
     }
 
     fn status(&self) -> WebhookStatus {
@@ -203,7 +282,7 @@ impl Subscriber for Dispatcher {
             name: self.shared.name.clone(),
             state: condition,
             backlog: state.lanes.backlog(),
-            last_outcome: state.last_outcome.clone(),
+            last_outcome: state.last_outcome(),
             counts: state.counts,
         }
     }
@@ -213,7 +292,7 @@ impl Replayer for Dispatcher {
     fn replay(&self, users: &[UserNumber]) {
         let mut state = self.shared.lock();
         users.iter().for_each(|user| state.replays.add(*user));
-        self.shared.pump(&mut state);
+        self.shared.news.notify_one();
     }
 }
 
@@ -222,44 +301,53 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts everything that may go now.
-    fn pump(self: &Arc<Self>, state: &mut State) {
-        if self.events.get().is_none() || self.stop.is_cancelled() {
-            return;
-        }
-        self.start_all(state);
-        if state.wake_at(Instant::now()).is_some() {
-            self.earlier.notify_one();
-        }
-    }
-
-    /// Sleeps until something is due, and starts it.
+    /// Starts what may go, sleeps until there is more, and closes what nobody needs any more.
     async fn keep_time(self: Arc<Self>) {
+        let mut stop = pin!(self.stop.cancelled());
+        // One timer for all of it: it is set anew only when it has to be.
+        let mut alarm = pin!(sleep_until(Instant::now()));
+        let mut close_at: Option<Instant> = None;
         loop {
-            let wake_at = self.lock().wake_at(Instant::now());
-            let due = async {
-                match wake_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = self.earlier.notified() => continue,
-                () = due => {}
+            let now = Instant::now();
+            if close_at.is_some_and(|at| at <= now) {
+                // Those of an earlier configuration went with it.
+                let setup = Arc::clone(&self.lock().setup);
+                close_at = setup.sender.close_idle(now);
             }
-            self.start_all(&mut self.lock());
+            let wake_at = {
+                let mut state = self.lock();
+                self.start_all(&mut state);
+                if state.gate.is_busy() {
+                    // What is under way leaves an idle connection behind.
+                    close_at.get_or_insert(now + LONGEST_IDLE);
+                }
+                state.alarm = state.wake_at(now);
+                state.alarm.into_iter().chain(close_at).min()
+            };
+            if let Some(at) = wake_at.filter(|at| alarm.deadline() != *at) {
+                alarm.as_mut().reset(at);
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                () = self.news.notified() => {}
+                () = &mut alarm, if wake_at.is_some() => {}
+            }
         }
     }
 
+    /// Starts everything that may go now.
     fn start_all(self: &Arc<Self>, state: &mut State) {
-        while let Some(job) = state.take(self, Now::read()) {
-            self.tasks.spawn_on(Arc::clone(self).work(job), &self.runtime);
+        while !self.stop.is_cancelled()
+            && let Some(job) = state.take(self, Now::read())
+        {
+            self.tasks.spawn(Arc::clone(self).work(job));
         }
     }
 
     /// Delivers one event, and then whatever may go next.
     async fn work(self: Arc<Self>, first: Job) {
+        let mut give_up = pin!(self.give_up.cancelled());
         let mut next = Some(first);
         while let Some(job) = next {
             let event = job.event();
@@ -272,8 +360,9 @@ impl Shared {
                 at: Timestamp::now(),
             };
             let result = tokio::select! {
-                result = self.sender.attempt(&delivery) => result,
-                () = self.give_up.cancelled() => return,
+                biased;
+                result = job.setup.sender.attempt(&delivery) => result,
+                () = &mut give_up => return,
             };
             next = self.ended(Ended { job: &job, result: &result, began: delivery.at, now: Now::read() });
         }

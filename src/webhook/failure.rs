@@ -4,7 +4,10 @@ use std::{error::Error, fmt, io, iter, time::Duration};
 
 use url::Url;
 
-use super::visible;
+use super::{
+    client::{ClientError, Unresolved},
+    visible,
+};
 
 /// Why an attempt got no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +76,7 @@ impl Failure {
     }
 
     /// What an error of the HTTP client means. Of the URL, only host and port are told.
-    pub(super) fn explain(error: &reqwest::Error, url: &Url, connect_limit: Duration) -> Self {
+    pub(super) fn explain(error: &ClientError, url: &Url, connect_limit: Duration) -> Self {
         let kind = kind_of(error);
         let host = url.host_str().unwrap_or_default();
         let place = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
@@ -94,36 +97,32 @@ impl Failure {
     }
 }
 
-fn kind_of(error: &reqwest::Error) -> FailureKind {
-    if error.is_timeout() {
-        FailureKind::Timeout
-    } else if error.is_dns() {
-        FailureKind::Dns
-    } else if causes(error).any(<dyn Error>::is::<rustls::Error>) {
-        FailureKind::Tls
-    } else if error.is_connect() {
-        FailureKind::Connect
-    } else if was_cut_off(error) {
-        FailureKind::Reset
-    } else {
-        FailureKind::Protocol
+fn kind_of(error: &ClientError) -> FailureKind {
+    let is_timeout = io_kind(error) == Some(io::ErrorKind::TimedOut);
+    match error {
+        ClientError::NotInTime => FailureKind::Timeout,
+        _ if is_timeout => FailureKind::Timeout,
+        _ if causes(error).any(<dyn Error>::is::<Unresolved>) => FailureKind::Dns,
+        _ if causes(error).any(<dyn Error>::is::<rustls::Error>) => FailureKind::Tls,
+        ClientError::NotConnected(_) => FailureKind::Connect,
+        ClientError::Broken(cause) if was_cut_off(cause, error) => FailureKind::Reset,
+        ClientError::Broken(_) => FailureKind::Protocol,
     }
 }
 
 /// Whether the connection ended where an answer should have begun.
-fn was_cut_off(error: &reqwest::Error) -> bool {
+fn was_cut_off(cause: &hyper::Error, error: &ClientError) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-    let by_hyper = causes(error)
-        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
-        .any(|error| error.is_incomplete_message() || error.is_canceled() || error.is_closed());
-    by_hyper
+    cause.is_incomplete_message()
+        || cause.is_canceled()
+        || cause.is_closed()
         || matches!(
             io_kind(error),
             Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
         )
 }
 
-fn io_kind(error: &reqwest::Error) -> Option<io::ErrorKind> {
+fn io_kind(error: &ClientError) -> Option<io::ErrorKind> {
     causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(io::Error::kind)
 }
 

@@ -87,6 +87,19 @@ impl Gate {
         }
     }
 
+    /// Goes by other settings. A hold and a disabling stay; a webhook that nothing got through to is asked
+    /// at once whether it is there now.
+    pub fn reconfigure(&mut self, old: &config::Webhook, new: &config::Webhook, now: Instant) {
+        self.max_in_flight = new.max_in_flight;
+        if old.rate != new.rate {
+            self.allowance = new.rate.map(Bucket::of);
+        }
+        self.probes = Backoff::new(new.backoff_min, new.backoff_max.min(LONGEST_PROBE_DELAY));
+        if let State::Probing { next } = &mut self.state {
+            *next = now;
+        }
+    }
+
     /// Whether any delivery at all could go now; asked before an event is taken out of its lane.
     pub fn admission(&self, now: Instant) -> Admission {
         if self.is_disabled() {
@@ -184,6 +197,11 @@ impl Gate {
                 self.goes_on(wall);
             }
         }
+    }
+
+    /// Whether a delivery is under way.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// Whether the webhook is disabled.
@@ -309,6 +327,23 @@ mod tests {
                 assert!(next <= now + LONGEST_PROBE_DELAY);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn other_settings_keep_a_disabling_and_let_a_probe_go_at_once() {
+        let (mut gate, mut rng, now) = gate();
+        let other = config::Webhook { max_in_flight: 2, ..settings(None) };
+        fail(&mut gate, ALICE, now, &mut rng);
+        fail(&mut gate, BOB, now, &mut rng);
+        gate.reconfigure(&settings(None), &other, now);
+        assert_eq!(gate.admission_of(ALICE, now), Admission::Go);
+        assert_eq!(gate.answered(), Recovery::Back);
+        gate.started(now);
+        gate.started(now);
+        assert_eq!(gate.admission(now), Admission::Wait, "max_in_flight is 2 now");
+        gate.disable(Timestamp::from_millis(0));
+        gate.reconfigure(&other, &settings(None), now);
+        assert!(gate.is_disabled());
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Delivery: one attempt to POST an event, what its answer means, and the signature it carries.
 
 mod attempt;
+mod client;
 mod dispatcher;
 mod failure;
 mod gate;

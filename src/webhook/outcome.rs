@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration, time::UNIX_EPOCH};
 
-use reqwest::{
+use hyper::{
     StatusCode,
     header::{HeaderMap, RETRY_AFTER},
 };
@@ -109,7 +109,7 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
+    use hyper::header::HeaderValue;
 
     use super::*;
 

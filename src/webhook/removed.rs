@@ -64,6 +64,11 @@ impl RemovedWebhook {
         Ok(Some(Self { name, number, store, letters, format, lanes }))
     }
 
+    /// What it was called.
+    pub fn name(&self) -> &WebhookName {
+        &self.name
+    }
+
     /// Users whose events it has.
     pub fn users(&self) -> Vec<UserNumber> {
         self.lock().keys().copied().collect()

@@ -54,6 +54,11 @@ impl Replays {
         }
     }
 
+    /// Goes by another `max_in_flight`.
+    pub fn set_most(&mut self, max_in_flight: usize) {
+        self.most = (max_in_flight / SHARE).max(1);
+    }
+
     /// There is something to replay of this user.
     pub fn add(&mut self, user: UserNumber) {
         if !self.users.contains_key(&user) {

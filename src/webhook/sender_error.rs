@@ -38,6 +38,9 @@ pub enum SenderProblem {
         /// What it should hold.
         expected: &'static str,
     },
+    /// A URL that can't be requested.
+    #[error("url: HTTP can't express it")]
+    Url,
     /// A header that can't be sent.
     #[error("headers: {0:?} can't be sent: its name or its value has characters that HTTP forbids")]
     InvalidHeader(String),

@@ -12,6 +12,7 @@ use base64::{
     Engine as _,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
+use bytes::BufMut;
 
 use crate::{clock::Timestamp, config::SigningKey};
 
@@ -20,6 +21,10 @@ pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 const SECRET_PREFIX: &str = "whsec_";
 const SCHEME: &str = "v1,";
+/// How long a signature is in base64.
+const ENCODED_TAG: usize = 44;
+/// [`SCHEME`] behind another signature.
+const ANOTHER: &str = " v1,";
 
 /// A text that is no webhook secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,16 +82,27 @@ impl Signer {
 
     /// The `webhook-signature` header: a signature by each key, in their order; none without keys.
     pub fn sign(&self, id: &str, at_secs: u64, body: &[u8]) -> Option<String> {
-        // A signature takes 47 bytes, and the space before it one.
-        let mut header = String::with_capacity(self.keys.len() * 48);
-        for key in &self.keys {
-            if !header.is_empty() {
-                header.push(' ');
-            }
-            header.push_str(SCHEME);
-            STANDARD.encode_string(tag(key, id, &at_secs.to_string(), body), &mut header);
+        let mut header = Vec::with_capacity(self.header_size());
+        let timestamp = at_secs.to_string();
+        self.sign_into(&mut header, id.as_bytes(), timestamp.as_bytes(), body);
+        String::from_utf8(header).ok().filter(|header| !header.is_empty())
+    }
+
+    /// Appends the `webhook-signature` header; nothing without keys.
+    pub(super) fn sign_into(&self, header: &mut impl BufMut, id: &[u8], timestamp: &[u8], body: &[u8]) {
+        for (number, key) in self.keys.iter().enumerate() {
+            header.put_slice(if number == 0 { SCHEME } else { ANOTHER }.as_bytes());
+            let mut encoded = [0; ENCODED_TAG];
+            STANDARD
+                .encode_slice(tag(key, id, timestamp, body), &mut encoded)
+                .expect("32 bytes take 44 in base64");
+            header.put_slice(&encoded);
         }
-        (!header.is_empty()).then_some(header)
+    }
+
+    /// How many bytes the `webhook-signature` header takes.
+    pub(super) fn header_size(&self) -> usize {
+        self.keys.len() * (ANOTHER.len() + ENCODED_TAG)
     }
 
     /// Checks the headers of a received request against the keys and the clock. One good signature
@@ -110,7 +126,8 @@ impl Signer {
         if now_secs.saturating_add(TOLERANCE.as_secs()) < at_secs {
             return Err(SignatureError::TooNew);
         }
-        let tags: Vec<_> = self.keys.iter().map(|key| tag(key, id, timestamp, body)).collect();
+        let tags: Vec<_> =
+            self.keys.iter().map(|key| tag(key, id.as_bytes(), timestamp.as_bytes(), body)).collect();
         let matches = signature
             .split(' ')
             .filter_map(|one| STANDARD.decode(one.strip_prefix(SCHEME)?).ok())
@@ -132,9 +149,9 @@ pub struct SignatureHeaders<'a> {
     pub signature: Option<&'a str>,
 }
 
-fn tag(key: &hmac::Key, id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
+fn tag(key: &hmac::Key, id: &[u8], timestamp: &[u8], body: &[u8]) -> hmac::Tag {
     let mut context = hmac::Context::with_key(key);
-    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+    for part in [id, b".", timestamp, b".", body] {
         context.update(part);
     }
     context.sign()

@@ -272,6 +272,20 @@ async fn no_more_deliveries_are_under_way_than_allowed() {
 }
 
 #[tokio::test]
+async fn after_a_burst_its_connections_are_closed() {
+    let world =
+        World::start_silent(|config| (1..=5).for_each(|n| add_user(config, &format!("user{n}")))).await;
+    world.receiver.hold();
+    (1..=5).for_each(|n| world.bot_says(&format!("user{n}"), ["Hi"]));
+    within("all five", world.receiver.wait_attempts(5)).await;
+    world.receiver.release();
+    delivered(&world, 5).await;
+    assert_eq!(world.receiver.accepted_connections(), 5);
+    let is_closed = async || (world.receiver.open_connections() == 0).then_some(());
+    eventually("the connections to be closed", is_closed).await;
+}
+
+#[tokio::test]
 async fn without_order_a_users_event_does_not_wait_for_the_one_before() {
     let world = World::start_silent(|config| crm(config).ordered = false).await;
     world.receiver.rule(|event| (event.text.as_deref() == Some("1")).then(|| Reply::status(500)));

@@ -84,6 +84,8 @@ async fn dead_letters_are_listed_shown_replayed_and_purged() {
     let replayed = world.run(&["dead-letters", "replay", "--all"]).await;
     assert_eq!(replayed.code, 0, "{}", replayed.stderr);
     within("the other's replay", receiver.wait_events(2)).await;
+    let gone = async { while !listed(&world).await.is_empty() {} };
+    within("the end of both letters", gone).await;
 
     receiver.answer(422);
     let third = refused(&world, &receiver, "3").await;

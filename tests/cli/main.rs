@@ -6,6 +6,10 @@
 mod bridge;
 mod check;
 mod dead_letters;
+mod logs;
 mod servers;
+mod service;
+mod shell;
 mod support;
+mod tail;
 mod tls;

@@ -10,7 +10,7 @@ use rtm_bridge::sandbox::{App, Sandbox, SandboxOptions};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
-    process::{Child, ChildStderr, ChildStdout, Command},
+    process::{Child, ChildStdout, Command},
 };
 
 /// No wait of a test takes longer than this; a test that hangs says where.
@@ -31,7 +31,9 @@ pub fn command(arguments: &[&str]) -> Command {
     for name in ["CONFIG", "URL", "TOKEN", "WEBHOOK_SECRET"] {
         command.env_remove(format!("RTM_BRIDGE_{name}"));
     }
-    for name in ["RUST_LOG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "STATE_DIRECTORY"] {
+    for name in
+        ["RUST_LOG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY"]
+    {
         command.env_remove(name);
     }
     command
@@ -60,27 +62,61 @@ pub async fn run(arguments: &[&str]) -> Ended {
     ended(command(arguments)).await
 }
 
+/// A daemon's log, line by line.
+pub type Log = Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>;
+
 /// A command that goes on until it is stopped.
 pub struct Running {
     pub child: Child,
     pub stdout: Lines<BufReader<ChildStdout>>,
-    pub stderr: Lines<BufReader<ChildStderr>>,
+    pub stderr: Log,
 }
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let stderr: Box<dyn AsyncRead + Send + Unpin> = Box::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(stderr).lines();
         Self { child, stdout, stderr }
     }
 
-    /// Interrupts it, as Ctrl-C does, and gives its exit code.
-    pub async fn interrupt(mut self) -> Option<i32> {
+    /// Reads its log from here on to its end, whatever else happens meanwhile.
+    pub fn collect_stderr(&mut self) -> tokio::task::JoinHandle<Vec<String>> {
+        let (read, _) = tokio::io::duplex(1);
+        let nothing: Log = BufReader::new(Box::new(read) as Box<dyn AsyncRead + Send + Unpin>).lines();
+        let mut stderr = std::mem::replace(&mut self.stderr, nothing);
+        tokio::spawn(async move {
+            let mut lines = Vec::new();
+            while let Some(line) = stderr.next_line().await.unwrap() {
+                lines.push(line);
+            }
+            lines
+        })
+    }
+
+    /// Sends it a signal, such as `HUP`.
+    pub async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it still runs").to_string();
-        let kill = Command::new("kill").args(["-INT", &id]).status();
+        let kill = Command::new("kill").args(["-s", name, &id]).status();
         assert!(within("the signal", kill).await.unwrap().success());
-        within("the end after Ctrl-C", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Waits for its end, and gives its exit code.
+    pub async fn end(mut self) -> Option<i32> {
+        within("the end", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Interrupts one that has nothing to finish, and so ends by the signal.
+    pub async fn interrupt_hard(mut self) {
+        self.signal("INT").await;
+        assert!(!within("the end", self.child.wait()).await.unwrap().success());
+    }
+
+    /// Interrupts it, as Ctrl-C does, and gives its exit code.
+    pub async fn interrupt(self) -> Option<i32> {
+        self.signal("INT").await;
+        self.end().await
     }
 }
 
@@ -111,7 +147,7 @@ pub struct World {
     pub daemon: Running,
     pub config: String,
     pub url: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The token of the client `operator`, who may do everything.
@@ -125,6 +161,11 @@ impl World {
 
     /// With more in its configuration; alice is connected.
     pub async fn start_with(more: &str) -> Self {
+        Self::start_as(more, |command| command).await
+    }
+
+    /// As [`World::start_with`], with the daemon's command changed.
+    pub async fn start_as(more: &str, change: impl FnOnce(Command) -> Command) -> Self {
         let mut options = SandboxOptions::default();
         options.settings.welcome = None;
         let sandbox = Sandbox::start(options).await.unwrap();
@@ -136,14 +177,23 @@ impl World {
             file
         };
         let daemon = write("daemon.toml", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let mut daemon = Running::start(command(&["--config", &daemon]));
+        let mut daemon = Running::start(change(command(&["--config", &daemon])));
         let ready = line_with(&mut daemon.stderr, "ready api=").await;
         let api = ready.split_whitespace().find_map(|word| word.strip_prefix("api=")).unwrap();
         let api: SocketAddr = api.parse().unwrap();
         let config = write("bridge.toml", api);
         // The platform knows of the connection a moment before the bridge does: not a matter here.
         within("alice's connection", sandbox.control().wait_connected("alice", 1)).await;
-        Self { sandbox, daemon, config, url: format!("http://{api}"), _directory: directory }
+        Self { sandbox, daemon, config, url: format!("http://{api}"), directory }
+    }
+
+    /// Gives the daemon another configuration to reload: `more` in the place of the one before.
+    pub fn rewrite(&self, more: &str) {
+        let text = configuration(&self.sandbox, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), more);
+        // In one step: a daemon that reads meanwhile must not see a part.
+        let new = self.directory.path().join("new.toml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.directory.path().join("daemon.toml")).unwrap();
     }
 
     /// A command that finds this bridge through its configuration.

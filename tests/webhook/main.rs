@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail a test by panicking")]
 
+mod connections;
 mod demands;
 mod examples;
 mod outcomes;

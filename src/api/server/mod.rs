@@ -106,6 +106,14 @@ impl Server {
         bound.await.map_err(|source| BindError { address, source })
     }
 
+    /// Takes up a listener that is open already: the service manager holds it, and keeps who comes during a
+    /// restart waiting.
+    pub fn adopt(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let local = listener.local_addr()?;
+        Ok(Self { listener: TcpListener::from_std(listener)?, local })
+    }
+
     /// The listener's address, with the port that was given for port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.local

@@ -90,6 +90,7 @@ const ALONE: &[Mistake] = &[
     ),
     wrong("[log]\nformat = \"xml\"", 2, "[log] format", "not known here", "\"auto\", \"journald\""),
     wrong("[log]\nlevel = \"debgu\"", 2, "[log] level", "is not a log level", "did you mean `debug`?"),
+    wrong("[log]\nlevel = \"a[b]=debug\"", 2, "[log] level", "is not a log level", "RUST_LOG"),
     wrong("[log]\nlevel = \"a=b=c\"", 2, "[log] level", "is not a log level", "RUST_LOG"),
     wrong("[http]\napi = \"localhost:80\"", 2, "[http] api", "is not an address", "\"127.0.0.1:80\""),
     wrong("[http]\napi = \"127.0.0.1\"", 2, "[http] api", "is not an address", "an IP address and a port"),
@@ -109,6 +110,13 @@ const ALONE: &[Mistake] = &[
     wrong("[messages]\nmax_body = -1", 2, "[messages] max_body", "must not be negative", ""),
     wrong("[platform]\nrequest_rate = 0", 2, "[platform] request_rate", "must be more than 0", "4.5"),
     wrong("[platform]\nrequest_rate = -1.5", 2, "[platform] request_rate", "must be more than 0", "4.5"),
+    wrong(
+        "[platform]\nrequest_rate = 10000.5",
+        2,
+        "[platform] request_rate",
+        "at most 10000 requests",
+        "4.5",
+    ),
     wrong("[platform]\nrequest_rate = nan", 2, "[platform] request_rate", "must be more than 0", "4.5"),
     wrong(
         "[platform]\njwt_lifetime = \"2h\"",

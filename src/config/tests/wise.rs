@@ -76,6 +76,7 @@ fn doubtful_settings() {
         ("[store]\ndurability = \"os\"", "[store] durability", "loses power"),
         ("[platform]\ninsecure = true", "[platform] insecure", "only for tests"),
         ("[platform]\nrequest_rate = 6", "[platform] request_rate", "18,000 an hour"),
+        ("[platform]\nrequest_rate = 5000", "[platform] request_rate", "18,000 an hour"),
         ("[platform]\nrequest_burst = 400", "[platform] request_burst", "600 requests a minute"),
         ("include = [\"users.d/*.toml\"]", "include", "no file matches"),
         (

@@ -102,7 +102,7 @@ impl<R: Rooms> Connection<R> {
         let began = Instant::now();
         let taken = self.offer(incoming.head, received).await;
         let is_answer = answer == Answer::Yes && matches!(taken, Some(Reception::Event { .. }));
-        if self.shared.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
+        if self.terms.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
             let frame = outgoing::delivery_ack(incoming.head, incoming.at);
             match taken {
                 Some(Reception::Event { durable, .. }) => {

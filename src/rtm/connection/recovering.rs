@@ -63,7 +63,7 @@ impl<R: Rooms> Connection<R> {
         };
         let reply = match known {
             Ok(known) => {
-                let most = self.shared.history.max_messages;
+                let most = self.terms.history.max_messages;
                 let conclusion = conclude(gathered, halt, &known, most, plan.last_sent);
                 let found = conclusion.found.clone();
                 if let Some(recovery) = self.holding.as_mut().and_then(|holding| holding.recovery.as_mut())

@@ -1,33 +1,38 @@
 //! What was said, as the platform remembers it.
 
-use reqwest::header::AUTHORIZATION;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{Platform, answer, bearer};
 use crate::{
+    clock::Timestamp,
     config::{Bot, Secret},
     rtm::{
         failure::{Failure, FailureKind, Step},
         recovery::{More, Page, Record},
+        token::sign_app_token,
     },
 };
 
 /// More of a page is not read.
 const MOST_PAGE: usize = 8 * 1024 * 1024;
 
-#[derive(Deserialize)]
+/// A page as the platform gives it.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct PageBody {
-    messages: Vec<Box<RawValue>>,
-    /// Absent: there may be more.
-    more_available: Option<bool>,
+pub(in crate::rtm) struct RawPage {
+    /// How many records there are in all, if it says so.
+    #[serde(default)]
+    pub(in crate::rtm) total: Value,
+    /// Whether older ones follow; if it doesn't say so, they may.
+    pub(in crate::rtm) more_available: Option<bool>,
+    /// The records.
+    pub(in crate::rtm) messages: Vec<Box<RawValue>>,
 }
 
 impl Platform {
-    /// `GET /api/1.1/botmessages/rtm`: a page of the history of the user whose access token it is,
-    /// with at most `limit` records, from the one with `offset` newer ones on. Wait for the bot's
-    /// pace first.
+    /// A page of the history, read: [`Page`]. Wait for the bot's pace first.
     pub async fn history(
         &self,
         token: &Secret,
@@ -35,20 +40,7 @@ impl Platform {
         offset: usize,
         limit: usize,
     ) -> Result<Page, Failure> {
-        let Some(bearer) = bearer(token) else {
-            return Err(Failure::new(Step::History, FailureKind::TokenRefused, "it can't stand in a header"));
-        };
-        let mut url = self.endpoint("botmessages/rtm");
-        url.query_pairs_mut()
-            .append_pair("botId", &bot.id)
-            .append_pair("limit", &limit.to_string())
-            .append_pair("offset", &offset.to_string());
-        let request = self.http.get(url).header(AUTHORIZATION, bearer);
-        let answer = self.ask(Step::History, request, &[token], MOST_PAGE).await?;
-        if let Some(failure) = answer.failure(answer::token_refusal) {
-            return Err(failure);
-        }
-        let PageBody { messages, more_available } = answer.body()?;
+        let RawPage { messages, more_available, .. } = self.raw_history(token, bot, offset, limit).await?;
         let more = if more_available == Some(false) { More::No } else { More::Perhaps };
         let returned = messages.len();
         let records: Vec<_> = messages.into_iter().filter_map(Record::parse).collect();
@@ -57,5 +49,70 @@ impl Platform {
             tracing::warn!(bot = bot.name, skipped, "skipped records of the history that can't be placed");
         }
         Ok(Page { records, returned, more })
+    }
+
+    /// `GET /api/1.1/botmessages/rtm`: a page of the history of the user whose access token it is,
+    /// with at most `limit` records, from the one with `offset` newer ones on. Wait for the bot's
+    /// pace first.
+    pub(in crate::rtm) async fn raw_history(
+        &self,
+        token: &Secret,
+        bot: &Bot,
+        offset: usize,
+        limit: usize,
+    ) -> Result<RawPage, Failure> {
+        let Some(bearer) = bearer(token) else {
+            return Err(Failure::new(Step::History, FailureKind::TokenRefused, "it can't stand in a header"));
+        };
+        let terms = self.terms();
+        let mut url = terms.endpoint("botmessages/rtm");
+        url.query_pairs_mut()
+            .append_pair("botId", &bot.id)
+            .append_pair("limit", &limit.to_string())
+            .append_pair("offset", &offset.to_string());
+        let request = terms.http.get(url).header(AUTHORIZATION, bearer);
+        let answer = self.ask(Step::History, request, &[token], MOST_PAGE).await?;
+        match answer.failure(answer::token_refusal) {
+            Some(failure) => Err(failure),
+            None => answer.body(),
+        }
+    }
+
+    /// `GET /api/botsdk/stream/{bot}/getMessages`, BotKit's history of the user of this id, with the
+    /// app's own token. Otherwise as [`Platform::raw_history`].
+    pub(in crate::rtm) async fn botkit_history(
+        &self,
+        bot: &Bot,
+        platform_user_id: &str,
+        offset: usize,
+        limit: usize,
+    ) -> Result<RawPage, Failure> {
+        let now = self.skew().unwrap_or_default().to_platform(Timestamp::now());
+        let token = sign_app_token(bot, platform_user_id, now)
+            .map_err(|error| Failure::new(Step::BotkitHistory, FailureKind::Malformed, &error.to_string()))?;
+        let terms = self.terms();
+        let mut url = terms.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "botsdk", "stream", &bot.id, "getMessages"]);
+        }
+        url.query_pairs_mut()
+            .append_pair("userId", platform_user_id)
+            .append_pair("skip", &offset.to_string())
+            .append_pair("limit", &limit.to_string());
+        let mut header = HeaderValue::try_from(token.expose()).map_err(|_| {
+            Failure::new(Step::BotkitHistory, FailureKind::Malformed, "its token can't stand in a header")
+        })?;
+        header.set_sensitive(true);
+        let request = terms.http.get(url).header("auth", header);
+        let secrets = [&token, &bot.client_secret];
+        let answer = self.ask(Step::BotkitHistory, request, &secrets, MOST_PAGE).await?;
+        let failure = answer.failure(|status, _| match status.as_u16() {
+            401 | 403 => Some(FailureKind::Unauthorized),
+            _ => None,
+        });
+        match failure {
+            Some(failure) => Err(failure),
+            None => answer.body(),
+        }
     }
 }

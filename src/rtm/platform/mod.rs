@@ -10,9 +10,10 @@ mod tls;
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -21,8 +22,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-pub(super) use self::answer::retry_after;
 use self::answer::{Answer, MOST_BODY};
+pub(super) use self::{answer::retry_after, history::RawPage};
 use super::{
     failure::{Failure, FailureKind, Step},
     pace::{Pace, Paces},
@@ -37,20 +38,32 @@ use crate::{
     store::Access,
 };
 
+/// A connection that was not used for so long is closed: at the end of a start there are many, of 30 KiB each.
+const POOL_IDLE: Duration = Duration::from_secs(10);
+
 /// What the bridge calls itself.
 pub const USER_AGENT: &str = concat!("rtm-bridge/", env!("CARGO_PKG_VERSION"));
 
-/// The platform, as far as it speaks HTTP.
+/// The platform, as far as it speaks HTTP. The settings may change while it is in use: each request
+/// goes by those that it began with.
 #[derive(Debug)]
 pub struct Platform {
+    terms: RwLock<Arc<Terms>>,
+    clock: PlatformClock,
+    paces: Paces,
+}
+
+/// The client and what else follows from the settings.
+#[derive(Debug)]
+pub struct Terms {
     http: reqwest::Client,
     tls: Arc<rustls::ClientConfig>,
     base: Url,
     sockets: SocketPolicy,
     audience: String,
-    jwt_lifetime: std::time::Duration,
-    clock: PlatformClock,
-    paces: Paces,
+    jwt_lifetime: Duration,
+    request_rate: f64,
+    request_burst: u32,
 }
 
 /// Why there can be no client for the platform.
@@ -83,15 +96,12 @@ pub struct Granted {
     pub platform_user_id: Option<String>,
 }
 
-impl Platform {
+impl Terms {
     /// A client with these settings. Reads the system's certificates, or `platform.ca`.
     pub fn new(settings: &config::Platform) -> Result<Self, PlatformError> {
         let tls = tls::client_config(settings.ca.as_deref())?;
-        let mut for_http = tls.clone();
-        // Sockets are HTTP/1.1 only; requests may share an HTTP/2 connection.
-        for_http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(for_http)
+            .tls_backend_preconfigured(tls.clone())
             .user_agent(USER_AGENT)
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.request_timeout)
@@ -99,6 +109,7 @@ impl Platform {
             .retry(reqwest::retry::never())
             .no_proxy()
             .referer(false)
+            .pool_idle_timeout(POOL_IDLE)
             .build()
             .map_err(|error| PlatformError::Client(answer::words(&error)))?;
         Ok(Self {
@@ -108,14 +119,42 @@ impl Platform {
             sockets: SocketPolicy::new(&settings.url, settings.websocket_url.as_ref()),
             audience: settings.audience.clone(),
             jwt_lifetime: settings.jwt_lifetime,
-            clock: PlatformClock::default(),
-            paces: Paces::new(settings.request_rate, settings.request_burst),
+            request_rate: settings.request_rate,
+            request_burst: settings.request_burst,
         })
     }
 
+    /// An endpoint under the configured base path.
+    fn endpoint(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        let base = self.base.path().trim_end_matches('/');
+        url.set_path(&format!("{base}/api/1.1/{path}"));
+        url
+    }
+}
+
+impl Platform {
+    /// A client with these settings. Reads the system's certificates, or `platform.ca`.
+    pub fn new(settings: &config::Platform) -> Result<Self, PlatformError> {
+        let terms = Terms::new(settings)?;
+        let paces = Paces::new(terms.request_rate, terms.request_burst);
+        Ok(Self { terms: RwLock::new(Arc::new(terms)), clock: PlatformClock::default(), paces })
+    }
+
+    /// Goes by other settings from the next request on. What is known of the platform's clock stays, and
+    /// so does what each bot has used up of its pace.
+    pub fn reload(&self, terms: Terms) {
+        self.paces.set(terms.request_rate, terms.request_burst);
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(terms);
+    }
+
+    fn terms(&self) -> Arc<Terms> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The TLS settings for sockets: the same authorities as for requests.
-    pub fn tls(&self) -> &Arc<rustls::ClientConfig> {
-        &self.tls
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        self.terms().tls.clone()
     }
 
     /// The pace of this bot's requests, all kinds together: wait for it before each.
@@ -130,7 +169,7 @@ impl Platform {
 
     /// A fingerprint of what this user signs in with.
     pub fn credentials(&self, bot: &Bot, identity: &str) -> [u8; 16] {
-        credentials_fingerprint(&self.base, bot, identity)
+        credentials_fingerprint(&self.terms().base, bot, identity)
     }
 
     /// Signs a user in: mints an assertion and grants it. If it is refused, and the refusal shows
@@ -147,10 +186,11 @@ impl Platform {
     }
 
     async fn sign_in_at(&self, bot: &Bot, identity: &str, skew: Skew) -> Result<Grant, Failure> {
+        let terms = self.terms();
         let assertion = Assertion {
             subject: identity,
-            audience: &self.audience,
-            lifetime: self.jwt_lifetime,
+            audience: &terms.audience,
+            lifetime: terms.jwt_lifetime,
             now: skew.to_platform(Timestamp::now()),
         };
         let jwt = assertion
@@ -171,7 +211,8 @@ impl Platform {
     /// once.
     pub async fn grant(&self, jwt: &Secret, bot: &Bot) -> Result<Granted, Failure> {
         let body = json!({ "assertion": jwt.expose(), "botInfo": bot_info(bot), "token": {} });
-        let request = self.http.post(self.endpoint("oAuth/token/jwtgrant")).json(&body);
+        let terms = self.terms();
+        let request = terms.http.post(terms.endpoint("oAuth/token/jwtgrant")).json(&body);
         let answer = self.ask(Step::SignIn, request, &[jwt, &bot.client_secret], MOST_BODY).await?;
         if let Some(failure) = answer.failure(|status, _| match status.as_u16() {
             400 | 401 | 403 => Some(FailureKind::Unauthorized),
@@ -199,13 +240,14 @@ impl Platform {
             return Err(Failure::new(Step::Start, FailureKind::TokenRefused, "it can't stand in a header"));
         };
         let body = json!({ "botInfo": bot_info(bot), "token": {} });
-        let request = self.http.post(self.endpoint("rtm/start")).header(AUTHORIZATION, bearer).json(&body);
+        let terms = self.terms();
+        let request = terms.http.post(terms.endpoint("rtm/start")).header(AUTHORIZATION, bearer).json(&body);
         let answer = self.ask(Step::Start, request, &[token], MOST_BODY).await?;
         if let Some(failure) = answer.failure(answer::token_refusal) {
             return Err(failure);
         }
         let StartBody { url } = answer.body()?;
-        let url = self.sockets.admit(&url).map_err(|refusal| answer.malformed(&refusal.to_string()))?;
+        let url = terms.sockets.admit(&url).map_err(|refusal| answer.malformed(&refusal.to_string()))?;
         Ok((url, answer.arrived))
     }
 
@@ -221,14 +263,6 @@ impl Platform {
             self.clock.set(skew);
         }
         Ok(answer)
-    }
-
-    /// An endpoint under the configured base path.
-    fn endpoint(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        let base = self.base.path().trim_end_matches('/');
-        url.set_path(&format!("{base}/api/1.1/{path}"));
-        url
     }
 }
 

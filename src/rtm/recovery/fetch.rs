@@ -140,7 +140,7 @@ impl<R: Rooms> Reader<R> {
         let skew = self.shared.platform.skew().unwrap_or_default();
         let first = own.iter().map(|message| skew.to_platform(message.sent.0).minus(CLOCKS_APART)).min();
         let missed = match self.plan.purpose {
-            Purpose::Recovery(_) | Purpose::Retry(_) => Some(self.shared.history.max_messages),
+            Purpose::Recovery(_) | Purpose::Retry(_) => Some(self.shared.terms().history.max_messages),
             Purpose::LookUp => None,
         };
         let look_up: BTreeSet<_> = own.iter().map(|message| message.number).collect();
@@ -153,14 +153,14 @@ impl<R: Rooms> Reader<R> {
         let token = match &self.token {
             Some(token) => token.clone(),
             None => {
-                self.who.pace.wait().await;
+                let _turn = self.who.pace.wait().await;
                 let grant = platform.sign_in(bot, &self.who.subject).await?;
                 let token = grant.access.token.clone();
                 self.grant = Some(grant);
                 self.token.insert(token).clone()
             }
         };
-        self.who.pace.wait().await;
+        let _turn = self.who.pace.wait().await;
         platform.history(&token, bot, self.gathered.offset(), self.limit).await
     }
 
@@ -241,7 +241,7 @@ pub(in crate::rtm) fn knowledge<R: Rooms>(
         said: rooms.said(user),
         own,
         skew,
-        horizon: horizon(&shared.history, now),
+        horizon: horizon(&shared.terms().history, now),
         now,
     };
     let listed: HashSet<ClientMessageId> = knowledge.own.iter().map(|message| message.id).collect();

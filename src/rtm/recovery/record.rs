@@ -99,13 +99,20 @@ impl Record {
         text == Fingerprint::of(b"") || self.sent_texts.contains(&text)
     }
 
+    /// Whether a human agent said it.
+    pub fn is_agents(&self) -> bool {
+        let fields = Fields::of(&self.raw).unwrap_or_default();
+        let author = fields.0.get("author").copied();
+        self.direction == Direction::Outgoing && author.is_some_and(names_a_person)
+    }
+
     /// The event in the shape that it would have had live, with the record in it.
     pub fn to_frame(&self, bot: &Bot) -> Bytes {
         let fields = Fields::of(&self.raw).unwrap_or_default();
         let texts = fields.texts();
         let created_on = fields.text("createdOn").unwrap_or_else(|| self.at.to_string());
         let author = fields.0.get("author").copied();
-        let is_agents = self.direction == Direction::Outgoing && author.is_some_and(names_a_person);
+        let is_agents = self.is_agents();
         let shape = match self.direction {
             Direction::Outgoing => {
                 Shape { kind: "bot_response", from: "bot", message: Message::Entries(entries(&texts)) }

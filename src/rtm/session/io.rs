@@ -1,9 +1,10 @@
 //! What goes into a session and what comes out.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::SessionSettings;
 use crate::{
     config::{ReconnectQuery, Secret},
     messages::{ClientMessageId, MessageNumber, QueuedMessage, Verdict},
@@ -111,6 +112,13 @@ pub enum Input<'a> {
     TimePassed,
     /// Someone asked for a new connection.
     ReconnectRequested,
+    /// The configuration changed, but for what makes it another connection.
+    Reconfigured {
+        /// The knobs as they are now.
+        settings: Arc<SessionSettings>,
+        /// The fingerprint of the credentials as they are now.
+        credentials: [u8; 16],
+    },
     /// The daemon stops, or the user is no longer configured.
     Stop,
 }

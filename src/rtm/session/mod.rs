@@ -116,6 +116,8 @@ pub struct Beginnings {
 #[derive(Debug)]
 pub struct Session {
     settings: std::sync::Arc<SessionSettings>,
+    /// The fingerprint of the credentials as configured.
+    credentials: [u8; 16],
     phase: Phase,
     outbox: Outbox,
     memory: UserRecord,
@@ -175,6 +177,7 @@ impl Session {
         let rng = fastrand::Rng::with_seed(seed);
         Self {
             settings,
+            credentials,
             phase: Phase::Idle,
             outbox,
             memory,
@@ -226,6 +229,9 @@ impl Session {
             Input::Stop => self.stop(now, out),
             Input::TimePassed => self.time_passed(now, out),
             Input::ReconnectRequested => self.reconnect(now, out),
+            Input::Reconfigured { settings, credentials } => {
+                self.reconfigure(settings, credentials, now, out);
+            }
             Input::TokenGranted(grant) => self.granted(grant, out),
             Input::UrlIssued { url, at } => self.url_issued(url, at, now, out),
             Input::Opened(skew) => self.opened(skew, now, out),
@@ -298,6 +304,40 @@ impl Session {
             },
             Phase::Idle | Phase::Connecting(_) | Phase::Stopped => {}
         }
+    }
+
+    /// Goes by another configuration. An open socket stays; a try that can only fail, because it began
+    /// with credentials that were replaced, begins anew, and so does one that was refused.
+    fn reconfigure(
+        &mut self,
+        settings: std::sync::Arc<SessionSettings>,
+        credentials: [u8; 16],
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        if settings.message_rate != self.settings.message_rate {
+            self.outbox.set_rate(settings.message_rate);
+        }
+        self.settings = settings;
+        let is_stale = self.memory.access.as_ref().is_some_and(|access| access.granted_for != credentials);
+        if is_stale {
+            self.memory.access = None;
+            out.push(Action::Remember);
+        }
+        let is_other = std::mem::replace(&mut self.credentials, credentials) != credentials;
+        match self.phase {
+            Phase::Connecting(_) if is_other => {
+                out.push(Action::DropRequest);
+                self.connect(now, out);
+            }
+            // What refused them may have been put right on the platform's side, too.
+            Phase::Waiting(_) if is_other || self.status.state == ConnectionState::Unauthorized => {
+                self.reconnect(now, out);
+            }
+            Phase::Open(_) if is_other => self.renewal_is_promising(now),
+            _ => {}
+        }
+        self.pump(now, out);
     }
 
     fn closed(&mut self, line: Line, cause: CloseCause, now: Now, out: &mut Vec<Action>) {

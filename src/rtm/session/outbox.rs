@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     clock::Now,
+    config::Rate,
     messages::{Certainty, ClientMessageId, Expectation, FinalReason, MessageNumber, QueuedMessage, Verdict},
     rate::Bucket,
 };
@@ -130,6 +131,12 @@ impl Outbox {
             turn_gate: None,
             sweep_at: None,
         }
+    }
+
+    /// Goes by another rate from now on.
+    pub(super) fn set_rate(&mut self, rate: Option<Rate>) {
+        self.rate = rate.map(Bucket::of);
+        self.rate_gate = None;
     }
 
     /// The user's latest message that was sent.

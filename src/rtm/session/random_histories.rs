@@ -428,6 +428,13 @@ impl World {
                     self.give_up(number);
                 }
             }
+            Event::Reconfigure(others) => {
+                let in_flight = self.in_flight;
+                let settings =
+                    SessionSettings { in_flight, backoff_max: Duration::from_secs(4), ..settings() };
+                let credentials = if others { [9; 16] } else { CREDENTIALS };
+                self.feed(Input::Reconfigured { settings: Arc::new(settings), credentials });
+            }
             Event::NotSent(_) => {}
         }
     }

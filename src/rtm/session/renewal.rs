@@ -203,6 +203,14 @@ impl Session {
         self.renewal.trouble = None;
     }
 
+    /// What made renewals fail is put right, perhaps: the next one need not wait longer than told.
+    pub(super) fn renewal_is_promising(&mut self, now: Now) {
+        let told = self.renewal.trouble.as_ref().map(|trouble| trouble.not_before);
+        if let (Some(told), Some(plan)) = (told, &mut self.renewal.plan) {
+            plan.at = plan.at.min(told.unwrap_or(now.mono).max(now.mono));
+        }
+    }
+
     pub(super) fn renewal_deadline(&self) -> Option<Instant> {
         match (&self.phase, self.renewal.stage.as_deref()) {
             (Phase::Open(_), None) if !self.is_recovering() => self.renewal.plan.map(|plan| plan.at),

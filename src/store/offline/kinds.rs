@@ -11,6 +11,7 @@ use super::super::{
     DeadLetter, LaneRecord, ReplayMark, StoreError, UserNumber, WebhookRecord, keys,
     messages::CHOSEN_UP_TO,
     payload::{PayloadId, Payloads},
+    recent::{RECENT_BYTES, RECENT_FLOOR},
     records::{
         AcceptedRecord, BodyPlace, EventRecord, IdempotencyRecord, JournalRecord, QueueRecord, UserRecordV1,
         decode_with, encode_with,
@@ -239,7 +240,7 @@ fn file_of_dead_letter(key: &[u8], fields: &Value) -> Option<PayloadId> {
 
 /// Meta records that an export carries. The others say of a store what is its own, or are in the
 /// export's head.
-const CARRIED: &[&str] = &[CHOSEN_UP_TO];
+const CARRIED: &[&str] = &[CHOSEN_UP_TO, RECENT_BYTES, RECENT_FLOOR];
 
 impl Kind {
     /// The kind of this word.

@@ -6,12 +6,11 @@ use tokio::time::Instant;
 
 use super::{
     Shared,
-    state::{Errand, Job, State, Trouble},
+    state::{Errand, Job, LastAttempt, State, Trouble},
 };
 use crate::{
     clock::{Now, Timestamp},
     config,
-    events::LastOutcome,
     letters::{AttemptEnd, FailedAttempt},
     retry::Backoff,
     store::{DeadLetter, StoreError},
@@ -62,7 +61,8 @@ impl Shared {
         let Ended { job, result, now, .. } = ended;
         let mut state = self.lock();
         state.gate.ended();
-        self.note(&mut state, job, result, now.wall);
+        self.note(&mut state, job, result);
+        state.last_attempt = Some(LastAttempt::new(result, now.wall));
         match result.outcome {
             Outcome::Delivered | Outcome::Refused => self.answered(&mut state, now),
             Outcome::Gone => self.gone(&mut state, now),
@@ -75,7 +75,10 @@ impl Shared {
         let next = if self.stop.is_cancelled() { None } else { state.take(self, now) };
         // A success may have opened the gate for others, too; and while it was full, nobody slept until
         // the next retry.
-        self.pump(&mut state);
+        self.start_all(&mut state);
+        if state.is_due_earlier(now.mono) {
+            self.news.notify_one();
+        }
         drop(state);
         if let (Errand::Lane, Some(events)) = (&job.errand, self.events.get()) {
             events.passed(job.user, job.event().id.number, job.event().frame.len());
@@ -85,8 +88,7 @@ impl Shared {
 
     /// Notes the outcome. A webhook that fails now and then is no news; one that an event was sent to
     /// in vain several times is, and so is its return.
-    fn note(&self, state: &mut State, job: &Job, result: &AttemptResult, at: Timestamp) {
-        let summary = result.summary();
+    fn note(&self, state: &mut State, job: &Job, result: &AttemptResult) {
         let attempts = job.tries();
         match (result.outcome, state.trouble) {
             (Outcome::Delivered, Trouble::Told) => {
@@ -95,14 +97,13 @@ impl Shared {
             }
             (Outcome::Retry { .. }, Trouble::None) if attempts >= WORTH_TELLING => {
                 state.trouble = Trouble::Told;
-                tracing::warn!(webhook = %self.name, attempts, outcome = %summary, "webhook fails; its events are kept and tried again");
+                tracing::warn!(webhook = %self.name, attempts, outcome = %result.summary(), "webhook fails; its events are kept and tried again");
             }
             (Outcome::Delivered, Trouble::None) => {}
             _ => {
-                tracing::debug!(webhook = %self.name, event = %job.event().id, attempts, outcome = %summary, "delivery failed");
+                tracing::debug!(webhook = %self.name, event = %job.event().id, attempts, outcome = %result.summary(), "delivery failed");
             }
         }
-        state.last_outcome = Some(LastOutcome { summary, at });
     }
 
     /// The receiver is there.
@@ -136,11 +137,11 @@ impl Shared {
     fn lane_goes_on(&self, state: &mut State, ended: Ended<'_>) {
         let Ended { job, result, now, .. } = ended;
         match result.outcome {
-            Outcome::Delivered => self.delivered(state, job),
+            Outcome::Delivered => self.delivered(state, job, now.wall),
             Outcome::Refused => self.bury(state, ended, REFUSED),
             Outcome::Gone => self.retry_at(state, ended, now.mono),
             Outcome::Retry { .. } => {
-                if state.gate.age(job.event().received_at, now.wall) >= self.settings.max_age {
+                if state.gate.age(job.event().received_at, now.wall) >= state.setup.settings.max_age {
                     self.bury(state, ended, TOO_LATE);
                 } else {
                     let at = now.mono + self.delay(state, job.started.attempts);
@@ -152,12 +153,13 @@ impl Shared {
 
     /// How long an event waits that was tried so often before this attempt.
     pub(super) fn delay(&self, state: &mut State, attempts: u32) -> Duration {
-        let config::Webhook { backoff_min, backoff_max, .. } = self.settings;
+        let config::Webhook { backoff_min, backoff_max, .. } = state.setup.settings;
         Backoff::resumed(backoff_min, backoff_max, attempts).next(&mut state.rng)
     }
 
-    fn delivered(&self, state: &mut State, job: &Job) {
+    fn delivered(&self, state: &mut State, job: &Job, at: Timestamp) {
         state.counts.delivered += 1;
+        self.delivery_seconds.observe(at.since(job.event().received_at));
         if let Some((started, record)) = state.lanes.finished(job.user, job.event().id.number) {
             self.store.save_lane(self.number, job.user, &record);
             if started.attempts > 0 {
@@ -174,7 +176,6 @@ impl Shared {
             self.store.save_lane(self.number, job.user, &record);
         }
         state.park(job, at);
-        self.earlier.notify_one();
     }
 
     /// Makes a dead letter of an event; its lane goes on.

@@ -29,7 +29,9 @@ impl Shared {
                 state.replays.ended(job.user);
             }
             Outcome::Refused => self.dead_again(state, ended, letter, REFUSED),
-            Outcome::Retry { .. } if state.gate.age(mark.requested_at, now.wall) >= self.settings.max_age => {
+            Outcome::Retry { .. }
+                if state.gate.age(mark.requested_at, now.wall) >= state.setup.settings.max_age =>
+            {
                 self.dead_again(state, ended, letter, TOO_LATE);
             }
             Outcome::Retry { .. } | Outcome::Gone => {
@@ -41,7 +43,6 @@ impl Shared {
                     _ => now.mono + self.delay(state, mark.attempts),
                 };
                 state.park(job, at);
-                self.earlier.notify_one();
             }
         }
     }

@@ -1,12 +1,12 @@
 //! What is to be delivered next.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Shared;
+use super::{Setup, Shared};
 use crate::{
-    clock::Now,
+    clock::{Now, Timestamp},
     events::{
         DeliveryCounts, Event, LastOutcome,
         lanes::{LaneEvent, Lanes, Next, Started},
@@ -14,6 +14,7 @@ use crate::{
     letters::Replay,
     store::{DeadLetter, DeadLetterId, ReplayMark, StoreError, UserNumber, WebhookRecord},
     webhook::{
+        AttemptResult,
         gate::{Admission, Gate},
         replays::Replays,
     },
@@ -25,6 +26,9 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// What a webhook has to deliver, and what it may.
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) setup: Arc<Setup>,
+    /// Whether it takes no more events.
+    pub(super) is_retired: bool,
     pub(super) lanes: Lanes,
     pub(super) gate: Gate,
     pub(super) replays: Replays,
@@ -35,9 +39,31 @@ pub(super) struct State {
     /// When the store is asked again for waiting events, after it could not be read.
     load_again: Option<Instant>,
     pub(super) rng: fastrand::Rng,
-    pub(super) last_outcome: Option<LastOutcome>,
+    pub(super) last_attempt: Option<LastAttempt>,
     pub(super) trouble: Trouble,
     pub(super) counts: DeliveryCounts,
+    /// Attempts that were begun.
+    begun: u64,
+    /// Until when the webhook's time keeper sleeps, if it does.
+    pub(super) alarm: Option<Instant>,
+}
+
+/// What came of the latest attempt. It is put into words only when somebody asks.
+#[derive(Debug)]
+pub(super) struct LastAttempt {
+    /// Without the answer's body.
+    result: AttemptResult,
+    at: Timestamp,
+}
+
+impl LastAttempt {
+    pub(super) fn new(result: &AttemptResult, at: Timestamp) -> Self {
+        let AttemptResult { outcome, status, ref failure, answer: _, took } = *result;
+        Self {
+            result: AttemptResult { outcome, status, failure: failure.clone(), answer: Vec::new(), took },
+            at,
+        }
+    }
 }
 
 /// Whether the log says that the webhook fails.
@@ -50,6 +76,7 @@ pub(super) enum Trouble {
 /// An event on its way out.
 #[derive(Debug)]
 pub(super) struct Job {
+    pub(super) setup: Arc<Setup>,
     pub(super) user: UserNumber,
     pub(super) started: Started,
     pub(super) errand: Errand,
@@ -65,7 +92,7 @@ pub(super) enum Errand {
 }
 
 impl Job {
-    fn replay(user: UserNumber, replay: Replay) -> Self {
+    fn replay(setup: Arc<Setup>, user: UserNumber, replay: Replay) -> Self {
         let Replay { letter, mark, event } = replay;
         let started = Started {
             item: LaneEvent { event, sequence: letter.position.sequence },
@@ -73,7 +100,7 @@ impl Job {
             format: letter.format,
             last_status: letter.last_status,
         };
-        Self { user, started, errand: Errand::Replay(Box::new(letter), mark) }
+        Self { setup, user, started, errand: Errand::Replay(Box::new(letter), mark) }
     }
 
     pub(super) fn event(&self) -> &Event {
@@ -100,8 +127,11 @@ impl Job {
 }
 
 impl State {
-    pub(super) fn new(lanes: Lanes, gate: Gate, record: WebhookRecord, max_in_flight: usize) -> Self {
+    pub(super) fn new(lanes: Lanes, gate: Gate, record: WebhookRecord, setup: Arc<Setup>) -> Self {
+        let max_in_flight = setup.settings.max_in_flight;
         Self {
+            setup,
+            is_retired: false,
             lanes,
             gate,
             replays: Replays::new(max_in_flight),
@@ -109,9 +139,11 @@ impl State {
             due: BTreeMap::new(),
             load_again: None,
             rng: fastrand::Rng::new(),
-            last_outcome: None,
+            last_attempt: None,
+            alarm: None,
             trouble: Trouble::None,
             counts: DeliveryCounts::default(),
+            begun: 0,
         }
     }
 
@@ -127,6 +159,7 @@ impl State {
             match self.gate.admission_of(job.user, now.mono) {
                 Admission::Go => {
                     self.gate.started(now.mono);
+                    self.begun += 1;
                     if let Errand::Lane = job.errand {
                         self.replays.live_started();
                     }
@@ -155,7 +188,8 @@ impl State {
             let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
             let ((_, event), user) = entry.remove_entry();
             if let Some(started) = self.lanes.started(user, event) {
-                return Some(Job { user, started, errand: Errand::Lane });
+                let setup = Arc::clone(&self.setup);
+                return Some(Job { setup, user, started, errand: Errand::Lane });
             }
         }
     }
@@ -163,9 +197,12 @@ impl State {
     fn take_fresh(&mut self, shared: &Shared, now: Instant) -> Option<Job> {
         self.load_again = None;
         loop {
-            match self.lanes.next(shared.settings.format) {
+            match self.lanes.next(self.setup.settings.format) {
                 Next::Nothing => return None,
-                Next::Start { user, started } => return Some(Job { user, started, errand: Errand::Lane }),
+                Next::Start { user, started } => {
+                    let setup = Arc::clone(&self.setup);
+                    return Some(Job { setup, user, started, errand: Errand::Lane });
+                }
                 Next::Load { user, after } => match shared.load(user, after) {
                     Ok((items, more_after)) => self.lanes.loaded(user, items, more_after),
                     Err(StoreError::Unavailable(_)) => {
@@ -186,7 +223,7 @@ impl State {
         loop {
             let user = self.replays.next(now)?;
             match shared.letters.next_replay(shared.number, user) {
-                Ok(Some(replay)) => return Some(Job::replay(user, replay)),
+                Ok(Some(replay)) => return Some(Job::replay(Arc::clone(&self.setup), user, replay)),
                 Ok(None) => self.replays.nothing_left(user),
                 Err(StoreError::Unavailable(_)) => self.replays.wait(user, now + STORE_PAUSE),
                 Err(error) => {
@@ -211,6 +248,24 @@ impl State {
         let waiting = std::mem::take(&mut self.due);
         self.due = waiting.into_iter().map(|((at, event), user)| ((at.min(now), event), user)).collect();
         self.replays.everything_is_due();
+    }
+
+    /// How many attempts were begun so far, if something may go out now and doesn't.
+    pub(super) fn lingers_after(&self, now: Instant) -> Option<u64> {
+        let is_due = self.due.keys().next().is_some_and(|(at, _)| *at <= now);
+        let is_ready = self.lanes.has_ready() && self.load_again.is_none();
+        (self.gate.admission(now) == Admission::Go && (is_due || is_ready)).then_some(self.begun)
+    }
+
+    /// What came of the latest attempt.
+    pub(super) fn last_outcome(&self) -> Option<LastOutcome> {
+        let LastAttempt { result, at } = self.last_attempt.as_ref()?;
+        Some(LastOutcome { summary: result.summary(), at: *at })
+    }
+
+    /// Whether something is due before the time keeper looks.
+    pub(super) fn is_due_earlier(&self, now: Instant) -> bool {
+        self.wake_at(now).is_some_and(|at| self.alarm.is_none_or(|alarm| at < alarm))
     }
 
     /// When something may be sent again that may not be now.

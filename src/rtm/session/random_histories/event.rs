@@ -35,6 +35,8 @@ pub(super) enum Event {
     TellTheTime,
     WallJump(i64),
     Reconnect,
+    /// The configuration changed, its credentials perhaps.
+    Reconfigure(bool),
     /// A caller begins to wait for the answer to one of the latest messages, or of those to come.
     Await(u64),
     /// The callers of one of the messages that are waited for give up.
@@ -79,6 +81,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::TellTheTime),
         1 => (-2_000_000i64..2_000_000).prop_map(Event::WallJump),
         1 => Just(Event::Reconnect),
+        1 => any::<bool>().prop_map(Event::Reconfigure),
         3 => (0u64..4).prop_map(Event::Await),
         3 => (0usize..4).prop_map(Event::GiveUp),
         3 => line().prop_map(|line| Event::Frame(line, BOT_RESPONSE)),

@@ -197,6 +197,44 @@ fn a_frame_too_large_costs_the_connection_and_backs_off() {
     assert!(rig.session.status().last_error.as_deref().unwrap().contains("max_frame"));
 }
 
+fn reconfigured(credentials: [u8; 16]) -> Input<'static> {
+    Input::Reconfigured { settings: Arc::new(settings()), credentials }
+}
+
+#[test]
+fn a_reload_leaves_an_open_connection_and_forgets_the_token_of_other_credentials() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.feed(reconfigured(CREDENTIALS)), []);
+    assert_eq!(rig.feed(reconfigured([9; 16])), [Action::Remember]);
+    assert_eq!(rig.session.memory().access, None);
+    assert_eq!(rig.session.status().state, ConnectionState::Connected);
+    rig.feed(Input::Closed(Line::Main, CloseCause::Lost("gone".into())));
+    assert!(deeds(rig.tick()).contains(&Action::RequestToken));
+}
+
+#[test]
+fn a_reload_lets_a_refused_user_try_at_once_and_nobody_else() {
+    let refused = |kind| {
+        let mut rig = Rig::new();
+        rig.feed(Input::Start);
+        rig.feed(Input::GrantFailed(failure(Step::SignIn, kind)));
+        rig
+    };
+    let mut rig = refused(FailureKind::Unauthorized);
+    assert_eq!(deeds(rig.feed(reconfigured(CREDENTIALS))), [Action::RequestToken]);
+    let mut rig = refused(FailureKind::Network);
+    assert_eq!(deeds(rig.feed(reconfigured(CREDENTIALS))), []);
+    assert_eq!(deeds(rig.feed(reconfigured([9; 16]))), [Action::RequestToken]);
+}
+
+#[test]
+fn a_try_with_credentials_that_were_replaced_begins_anew() {
+    let mut rig = Rig::new();
+    rig.feed(Input::Start);
+    assert_eq!(deeds(rig.feed(reconfigured(CREDENTIALS))), [], "nothing new");
+    assert_eq!(deeds(rig.feed(reconfigured([9; 16]))), [Action::DropRequest, Action::RequestToken]);
+}
+
 #[test]
 fn a_stopped_session_says_goodbye_and_nothing_more() {
     let mut rig = Rig::open();

@@ -1,0 +1,175 @@
+//! How many instructions an event and a message take, in the real program from socket to socket:
+//! a guard against what gets slower little by little.
+//!
+//! The daemon runs under valgrind, which counts what all its threads execute (not what the kernel does
+//! for them). It is given one thing at a time, so that nothing depends on what happens to be committed
+//! or written together. It is run three times, with nothing but a warm-up, with events, with messages:
+//! the differences are what those took, whatever the start and the end take.
+
+/// Parts of `benches/bridge`, of which not everything is needed here.
+macro_rules! shared {
+    ($($name:ident = $path:literal),* $(,)?) => {
+        $(#[allow(dead_code, reason = "the other benchmark needs it")] #[path = $path] mod $name;)*
+    };
+}
+
+shared! {
+    callers = "../bridge/callers.rs",
+    daemon = "../bridge/daemon.rs",
+    feed = "../bridge/feed.rs",
+    http = "../bridge/http.rs",
+    kernel = "../bridge/kernel.rs",
+    platform = "../bridge/platform.rs",
+    receiver = "../bridge/receiver.rs",
+    stats = "../bridge/stats.rs",
+    wait = "../bridge/wait.rs",
+    ws = "../bridge/ws.rs",
+}
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use self::{
+    callers::Caller,
+    daemon::{Daemon, Settings},
+    feed::Feed,
+    platform::{Bot, Platform},
+    receiver::{Answer, Receiver},
+};
+
+/// A step that may fail like anything that touches a machine.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/recorded.json");
+const ANSWERS: &str = "bot_response";
+const USERS: usize = 4;
+/// Of each kind, before anything counts.
+const WARM_UP: usize = 100;
+const COUNTED: usize = 1_000;
+/// More than this over what is recorded is too much.
+const TOLERANCE: f64 = 0.1;
+
+/// Counts the instructions of an event and of a message.
+#[derive(Debug, Parser)]
+#[command(name = "benches/instructions/run")]
+struct Arguments {
+    /// The program that is measured
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Record what they take now
+    #[arg(long)]
+    update: bool,
+    /// What `cargo bench` passes
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What things take, and by which compiler.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counts {
+    rustc: String,
+    /// Instructions from a frame to its delivery.
+    event: u64,
+    /// Instructions from a POST to its ack.
+    message: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Some(program) = &arguments.program else {
+        println!("nothing counted: run benches/instructions/run");
+        return ExitCode::SUCCESS;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let counted = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(count(program)));
+    match counted.and_then(|counts| if arguments.update { record(&counts) } else { compare(&counts) }) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What one takes, of so many more than none.
+async fn count(program: &Path) -> Outcome<Counts> {
+    let nothing = run(program, 0, 0).await?;
+    let events = run(program, COUNTED, 0).await?;
+    let messages = run(program, 0, COUNTED).await?;
+    let each = |all: u64| all.saturating_sub(nothing) / COUNTED as u64;
+    let rustc = std::process::Command::new("rustc").arg("--version").output()?;
+    let rustc = String::from_utf8(rustc.stdout)?.trim().to_owned();
+    Ok(Counts { rustc, event: each(events), message: each(messages) })
+}
+
+/// Instructions of a daemon's whole life with so many events and messages, one after the other.
+async fn run(program: &Path, events: usize, messages: usize) -> Outcome<u64> {
+    let platform = Platform::start(Bot::Acks).await?;
+    let receiver = Receiver::start(Answer::Takes).await?;
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let counts = directory.path().join("counts");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--quiet", "--tool=callgrind"]);
+    valgrind.arg(format!("--callgrind-out-file={}", counts.display()));
+    valgrind.arg(program);
+    // Fewer threads, fewer ways for them to meet.
+    valgrind.env("TOKIO_WORKER_THREADS", "1");
+    let webhooks = &[("crm", &receiver, ANSWERS)][..];
+    let settings = Settings { directory: directory.path(), platform: &platform, users: USERS, webhooks };
+    let daemon = Daemon::start_as(valgrind, &settings).await?;
+    platform.opened(USERS).await?;
+
+    let mut feed = Feed::new(ANSWERS, USERS);
+    for index in 0..WARM_UP + events {
+        platform.push(index % USERS, feed.next(index % USERS)).await?;
+        receiver.received(index as u64 + 1).await?;
+    }
+    let mut caller = Caller::to(daemon.api).await?;
+    for index in 0..WARM_UP + messages {
+        caller.post(index % USERS, index, "", "202").await?;
+        platform.acked(index as u64 + 1).await?;
+    }
+    daemon.stop().await?;
+    total(&std::fs::read_to_string(counts)?).ok_or_else(|| "callgrind wrote no totals".into())
+}
+
+/// The sum in callgrind's file.
+fn total(counts: &str) -> Option<u64> {
+    let line =
+        counts.lines().find_map(|line| line.strip_prefix("totals:").or(line.strip_prefix("summary:")))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn record(counts: &Counts) -> Outcome<bool> {
+    std::fs::write(RECORDED, serde_json::to_string_pretty(counts)? + "\n")?;
+    println!("recorded: {} instructions an event, {} a message", counts.event, counts.message);
+    Ok(true)
+}
+
+/// Whether both are within what is recorded.
+fn compare(counts: &Counts) -> Outcome<bool> {
+    let recorded: Counts = serde_json::from_str(&std::fs::read_to_string(RECORDED)?)?;
+    let mut is_fine = true;
+    for (what, now, then) in
+        [("event", counts.event, recorded.event), ("message", counts.message, recorded.message)]
+    {
+        let change = now as f64 / then as f64 - 1.0;
+        let verdict = if change > TOLERANCE {
+            is_fine = false;
+            "TOO MANY: make it cheaper, or record what it is worth (--update)"
+        } else if change < -TOLERANCE {
+            "fewer: record that (--update)"
+        } else {
+            "ok"
+        };
+        println!("{what:8} {now:>9} instructions, recorded {then:>9}, {:+5.1} %  {verdict}", change * 100.0);
+    }
+    Ok(is_fine)
+}

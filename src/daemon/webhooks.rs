@@ -1,0 +1,146 @@
+//! The webhooks at run time: those that are configured, and those that were and have events left.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::orphans::{FormerUser, Orphans};
+use crate::{
+    config::Config,
+    events::{Events, Subscriber, Subscribers},
+    letters::DeadLetters,
+    names::WebhookName,
+    store::{Store, UserNumber},
+    users::Users,
+    webhook::{self, Dispatcher, RemovedWebhook},
+};
+
+/// The webhooks, for several at once. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub(super) struct SharedWebhooks(Arc<Mutex<Webhooks>>);
+
+impl SharedWebhooks {
+    pub(super) fn new(webhooks: Webhooks) -> Self {
+        Self(Arc::new(Mutex::new(webhooks)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Webhooks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each that is configured, and one that is being removed.
+    pub(super) fn dispatchers(&self) -> Vec<(WebhookName, Dispatcher)> {
+        self.lock().dispatchers.iter().map(|(name, dispatcher)| (name.clone(), dispatcher.clone())).collect()
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Webhooks {
+    pub(super) dispatchers: BTreeMap<WebhookName, Dispatcher>,
+    burials: BTreeMap<WebhookName, Burial>,
+}
+
+/// The backlog of a removed webhook, on its way to become dead letters.
+#[derive(Debug)]
+pub(super) struct Burial {
+    webhook: RemovedWebhook,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Burial {
+    /// Stops it where it is.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the task of a removed webhook panicked");
+        }
+    }
+}
+
+impl Webhooks {
+    pub(super) fn new(dispatchers: BTreeMap<WebhookName, Dispatcher>) -> Self {
+        Self { dispatchers, burials: BTreeMap::new() }
+    }
+
+    /// Makes dead letters of a removed webhook's backlog, in the background.
+    pub(super) fn bury(
+        &mut self,
+        webhook: RemovedWebhook,
+        tasks: &TaskTracker,
+        events: &Events,
+        draining: &CancellationToken,
+    ) {
+        let stop = draining.child_token();
+        let task = tasks.spawn(webhook.clone().bury(events.clone(), stop.clone()));
+        self.burials.insert(webhook.name().clone(), Burial { webhook, stop, task });
+    }
+
+    /// Takes a burial out, to be stopped: its webhook returns.
+    pub(super) fn exhume(&mut self, name: &WebhookName) -> Option<Burial> {
+        self.burials.remove(name)
+    }
+
+    /// Removed webhooks that have or had a backlog.
+    pub(super) fn removed(&self) -> impl Iterator<Item = &RemovedWebhook> {
+        self.burials.values().map(|burial| &burial.webhook)
+    }
+}
+
+/// A dispatcher for each configured webhook.
+pub(super) fn load(
+    config: &Config,
+    store: &Arc<Store>,
+    letters: &DeadLetters,
+) -> Result<BTreeMap<WebhookName, Dispatcher>, webhook::LoadError> {
+    let load = |(name, settings)| {
+        let dispatcher = Dispatcher::load(name, settings, store.clone(), letters.clone())?;
+        Ok((WebhookName::clone(name), dispatcher))
+    };
+    config.webhooks.iter().map(load).collect()
+}
+
+pub(super) fn subscriber(dispatcher: &Dispatcher) -> Arc<dyn Subscriber> {
+    Arc::new(dispatcher.clone())
+}
+
+/// Who gets whose events, and who has some left without getting more.
+pub(super) fn subscribers<'a>(
+    config: &Config,
+    users: &Users,
+    dispatchers: &BTreeMap<WebhookName, Dispatcher>,
+    removed: impl Iterator<Item = &'a RemovedWebhook>,
+    orphans: &[Orphans],
+) -> Subscribers {
+    // One that was just taken out still has its dispatcher.
+    let configured = dispatchers.iter().filter(|(name, _)| config.webhooks.contains_key(*name));
+    let webhooks = configured.map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))).collect();
+    let mut leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>> = HashMap::new();
+    for dispatcher in dispatchers.values() {
+        for user in dispatcher.users_with_backlog() {
+            leftovers.entry(user).or_default().push(subscriber(dispatcher));
+        }
+    }
+    for webhook in removed {
+        for user in webhook.users() {
+            leftovers.entry(user).or_default().push(Arc::new(webhook.clone()));
+        }
+    }
+    let mut routes = HashMap::new();
+    for user in users.all() {
+        let Some(settings) = config.users.get(&user.name) else { continue };
+        let wanted = settings.webhooks.iter().filter_map(|name| dispatchers.get(name));
+        routes.insert(user.number, wanted.map(subscriber).collect());
+    }
+    // A removed user's webhooks are told how its last messages ended.
+    for FormerUser { user, webhooks } in orphans.iter().filter_map(Orphans::former_user) {
+        let wanted = dispatchers.values().filter(|dispatcher| webhooks.contains(&dispatcher.webhook()));
+        routes.insert(user.number, wanted.map(subscriber).collect());
+    }
+    Subscribers { webhooks, routes, leftovers }
+}

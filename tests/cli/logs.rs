@@ -1,0 +1,155 @@
+//! What the daemon writes into its log, and what it never does.
+
+use rtm_bridge::{
+    receiver::{Receiver, ReceiverOptions},
+    sandbox::{App, Endpoint, Fault, FaultKind, Push, SocketEnd},
+};
+use serde_json::Value;
+
+use crate::support::{Running, TOKEN, World, command, line_with, within};
+
+const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// One that is too short to be a signing secret.
+const SHORT: &str = "whsec_c2hvcnQ=";
+const BEARER: &str = "the-bearer-token-of-the-webhook";
+const HEADER: &str = "the-value-of-a-secret-header";
+const TEXT: &str = "a text that nobody else may read";
+const EVENT: &str = "an answer that nobody else may read";
+
+fn configuration(webhook: &str) -> String {
+    format!(
+        r#"
+[clients.operator]
+token = "{TOKEN}"
+users = ["*"]
+scopes = ["send", "read", "admin"]
+[users.bob]
+bot = "support"
+identity = "bob"
+webhooks = ["crm"]
+[webhooks.crm]
+url = "{webhook}"
+secret = "{SIGNING}"
+bearer = "{BEARER}"
+headers = {{ x-key = "{HEADER}" }}
+backoff_min = "20ms"
+backoff_max = "40ms"
+"#
+    )
+}
+
+/// Everything that the daemon wrote while a lot happened at this level.
+async fn everything_at(level: &str) -> Vec<String> {
+    let receiver = Receiver::start(ReceiverOptions::default()).await.unwrap();
+    let more = configuration(receiver.url().as_str());
+    let mut world = World::start_as(&more, |mut daemon| {
+        daemon.env("RUST_LOG", level);
+        daemon
+    })
+    .await;
+    let lines = world.daemon.collect_stderr();
+    let control = world.sandbox.control();
+    within("bob's connection", control.wait_connected("bob", 1)).await;
+    let run = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        command.env("RTM_BRIDGE_TOKEN", TOKEN);
+        crate::support::ended(command)
+    };
+    assert_eq!(run(&["send", "bob", TEXT, "--wait", "ack"]).await.code, 0);
+    control.inject(Fault::once(FaultKind::NegativeAck));
+    assert_eq!(run(&["send", "bob", TEXT, "--wait", "ack"]).await.code, 1);
+    receiver.script([500, 503, 418]);
+    control.push("bob", Push::text(EVENT));
+    within("three attempts", receiver.wait_attempts(3)).await;
+    control.push_raw("bob", format!("not JSON: {EVENT}"));
+    control.inject(Fault::once(FaultKind::Refuse { at: Endpoint::Jwtgrant, status: 401, retry_after: None }));
+    control.revoke("bob");
+    control.end_sockets("bob", &SocketEnd::Drop);
+    within("the refused sign-in", control.wait_requests_of("bob", Endpoint::Jwtgrant, 2)).await;
+    // Reloads of files with mistakes about secrets, and of one without.
+    for mistaken in [more.replace("secret = \"whsec", "sekret = \"whsec"), more.replace(SIGNING, SHORT)] {
+        world.rewrite(&mistaken);
+        world.daemon.signal("HUP").await;
+    }
+    within("bob's next connection", async {
+        while control.connects("bob") < 2 {
+            let asked = run(&["reconnect", "bob"]).await;
+            assert_eq!(asked.code, 0, "{asked:?}");
+        }
+    })
+    .await;
+    assert_eq!(world.daemon.interrupt().await, Some(0));
+    within("the rest of the log", lines).await.unwrap()
+}
+
+/// Whether a line has something in it that looks like a token: long, random, of letters and digits.
+fn has_token(line: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    line.split(|c| !is_part(c)).any(|word| {
+        let has = |is: fn(&char) -> bool| word.chars().any(|c| is(&c));
+        word.len() >= 32
+            && has(char::is_ascii_uppercase)
+            && has(char::is_ascii_lowercase)
+            && has(char::is_ascii_digit)
+    })
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_at_any_level() {
+    let secret = App::default().client_secret;
+    for level in ["info", "trace"] {
+        let lines = everything_at(level).await;
+        let log = lines.join("\n");
+        for told in ["connected", "event became a dead letter", "was not reloaded", "stopped"] {
+            assert!(log.contains(told), "{told:?} is told at {level}:\n{log}");
+        }
+        for line in &lines {
+            for secret in [&secret, TOKEN, SIGNING, SHORT, BEARER, HEADER] {
+                assert!(!line.contains(secret), "{secret:?} in {line}");
+            }
+            assert!(!line.contains("eyJ") && !line.contains("sid=") && !has_token(line), "{line}");
+            let is_for_looking_close = line.contains("DEBUG") || line.contains("TRACE");
+            for text in [TEXT, EVENT] {
+                assert!(is_for_looking_close || !line.contains(text), "{line}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn lines_for_programs_are_json_with_the_fields_of_the_event() {
+    let world = World::start().await;
+    let file = world.config.clone();
+    assert_eq!(world.daemon.interrupt().await, Some(0));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}[log]\nformat = \"json\"\n")).unwrap();
+    let mut daemon = Running::start(command(&["--config", &file]));
+    let line = line_with(&mut daemon.stderr, "\"connected\"").await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&line["level"], &line["fields"]["user"], &line["fields"]["bot"]),
+        (&"INFO".into(), &"alice".into(), &"support".into())
+    );
+    assert_eq!(daemon.interrupt().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_comes_again_and_again_is_counted() {
+    let users: String = (0..120)
+        .map(|n| format!("[users.user-{n}]\nbot = \"support\"\nidentity = \"user-{n}\"\nwebhooks = []\n"))
+        .collect();
+    let mut world = World::start_with(&users).await;
+    let lines = world.daemon.collect_stderr();
+    let control = world.sandbox.control();
+    for n in 0..60 {
+        within("a connection", control.wait_connected(&format!("user-{n}"), 1)).await;
+    }
+    control.end_all_sockets(&SocketEnd::Drop);
+    within("a reconnect", control.wait_connects("user-0", 2)).await;
+    assert_eq!(world.daemon.interrupt().await, Some(0));
+    let lines = within("the rest of the log", lines).await.unwrap();
+    let lost: Vec<_> = lines.iter().filter(|line| line.contains("trying again later")).collect();
+    let more: Vec<_> = lost.iter().filter(|line| line.contains("... and ")).collect();
+    assert_eq!(lost.len() - more.len(), 50, "{lost:#?}");
+    assert!(more[0].contains(" more: not connected; trying again later"), "{more:?}");
+}
