@@ -83,6 +83,7 @@ async fn events(
     let mut stage = Stage::start(peer, tools, USERS).await?;
     tokio::time::sleep(RESTS).await;
     let at_rest = stage.process()?.memory()?.resident as f64 / MIB;
+    let at_once = peer.at_once(amounts.events);
     let mut lost = flood(&mut stage, amounts.warm_up).await?.lost;
 
     let already = stage.posts();
@@ -93,8 +94,8 @@ async fn events(
 
     let (mut rates, mut micros) = (Vec::new(), Vec::new());
     for round in 1..=amounts.rounds {
-        let flood = flood(&mut stage, amounts.events).await?;
-        let came = amounts.events - flood.lost;
+        let flood = flood(&mut stage, at_once).await?;
+        let came = at_once - flood.lost;
         let (rate, each) = (rate(came, flood.took), micros_each(flood.cpu, came));
         say(format_args!(
             "events, round {round} of {}: {rate:.0}/s, {each:.1} us CPU each, {} lost",

@@ -75,6 +75,15 @@ impl Peer {
         }
     }
 
+    /// How many events it can be given at once: Node-RED opens a connection for each that waits, and with
+    /// more it uses up all ports of the machine, and loses thousands.
+    pub fn at_once(self, events: usize) -> usize {
+        match self {
+            Self::NodeRed => events.min(5_000),
+            _ => events,
+        }
+    }
+
     /// How long nothing may come from it before it is certain that nothing more will: a bit more than
     /// the longest that it waits before it tries again.
     pub const fn patience(self) -> Duration {
