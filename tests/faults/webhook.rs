@@ -75,8 +75,9 @@ fn quick(config: &mut rtm_bridge::config::Config) {
 fn is_met(meets: Meets, event: &ReceivedEvent) -> bool {
     let is_target = event.user == ALICE && event.text.as_deref() == Some("one");
     match meets {
-        Meets::First => is_target && event.attempt == Some(1),
-        Meets::Retry => is_target && event.attempt == Some(2),
+        // The first that arrives: on a busy machine one may be given up before it does.
+        Meets::First => is_target,
+        Meets::Retry => is_target && event.attempt >= Some(2),
         // Whoever probes.
         Meets::Probe => true,
     }
