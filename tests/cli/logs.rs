@@ -135,10 +135,16 @@ async fn lines_for_programs_are_json_with_the_fields_of_the_event() {
 
 #[tokio::test]
 async fn what_comes_again_and_again_is_counted() {
-    let users: String = (0..120)
-        .map(|n| format!("[users.user-{n}]\nbot = \"support\"\nidentity = \"user-{n}\"\nwebhooks = []\n"))
-        .collect();
-    let mut world = World::start_with(&users).await;
+    let App { client_id, client_secret, bot_name, bot_id } = App::default();
+    // Each bot has a pace of its own: so all users are connected at once.
+    let bots = (0..6).map(|n| {
+        format!("[bots.bot-{n}]\nname = \"{bot_name}\"\nid = \"{bot_id}\"\nclient_id = \"{client_id}\"\nclient_secret = \"{client_secret}\"\n")
+    });
+    let users = (0..60).map(|n| {
+        format!("[users.user-{n}]\nbot = \"bot-{}\"\nidentity = \"user-{n}\"\nwebhooks = []\n", n % 6)
+    });
+    let more: String = bots.chain(users).collect();
+    let mut world = World::start_with(&more).await;
     let lines = world.daemon.collect_stderr();
     let control = world.sandbox.control();
     for n in 0..60 {
