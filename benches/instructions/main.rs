@@ -52,6 +52,8 @@ const USERS: usize = 4;
 /// Of each kind, before anything counts.
 const WARM_UP: usize = 100;
 const COUNTED: usize = 1_000;
+/// How often it is counted before it is too much.
+const COUNTS: usize = 5;
 /// More than this over what is recorded is too much.
 const TOLERANCE: f64 = 0.1;
 
@@ -87,8 +89,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let counted = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(count(program)));
-    match counted.and_then(|counts| if arguments.update { record(&counts) } else { compare(&counts) }) {
+    let work = async |program: &Path| {
+        if arguments.update { record(&count(program).await?) } else { guard(program).await }
+    };
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(work(program))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -96,6 +100,25 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether they take what is recorded. A busy machine makes the program do by the clock, one by one, what it
+/// does together with others else: so what is too much is counted again, and the least of it counts.
+async fn guard(program: &Path) -> Outcome<bool> {
+    let recorded: Counts = serde_json::from_str(&std::fs::read_to_string(RECORDED)?)?;
+    let mut least = count(program).await?;
+    for _ in 1..COUNTS {
+        if is_within(&least, &recorded) {
+            return Ok(true);
+        }
+        let again = count(program).await?;
+        least = Counts {
+            event: least.event.min(again.event),
+            message: least.message.min(again.message),
+            ..again
+        };
+    }
+    Ok(is_within(&least, &recorded))
 }
 
 /// What one takes, of so many more than none.
@@ -153,9 +176,8 @@ fn record(counts: &Counts) -> Outcome<bool> {
     Ok(true)
 }
 
-/// Whether both are within what is recorded.
-fn compare(counts: &Counts) -> Outcome<bool> {
-    let recorded: Counts = serde_json::from_str(&std::fs::read_to_string(RECORDED)?)?;
+/// Says how they compare, and whether both are within what is recorded.
+fn is_within(counts: &Counts, recorded: &Counts) -> bool {
     let mut is_fine = true;
     for (what, now, then) in
         [("event", counts.event, recorded.event), ("message", counts.message, recorded.message)]
@@ -171,5 +193,5 @@ fn compare(counts: &Counts) -> Outcome<bool> {
         };
         println!("{what:8} {now:>9} instructions, recorded {then:>9}, {:+5.1} %  {verdict}", change * 100.0);
     }
-    Ok(is_fine)
+    is_fine
 }
