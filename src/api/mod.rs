@@ -1,4 +1,4 @@
-//! The HTTP API: its routes ([`routes`]) by resource, who may call, and errors as `problem+json`.
+//! The HTTP API: its routes (`routes`) by resource, who may call, and errors as `problem+json`.
 //!
 //! A request goes through the server's limits ([`server`]), the gate ([`auth`]), its route, and
 //! then, in this order: the caller's scope, the user (allowed, then existing), the query, the
