@@ -17,7 +17,7 @@ use crate::{
 
 /// Events that a lane keeps in memory beyond those it has started; few in this crate's own tests, so that they
 /// get beyond it.
-pub const WINDOW: usize = if cfg!(test) { 8 } else { 64 };
+pub const WINDOW: usize = if cfg!(test) { 8 } else { 32 };
 /// Bytes of waiting events that all lanes of a webhook keep in memory together.
 const WINDOW_BYTES: usize = 8 << 20;
 /// What an event takes beside its frame.

@@ -57,7 +57,7 @@ pub use open::OpenError;
 pub use recent::RecentBounds;
 pub use records::{
     Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
-    ReplayMark, Said, WebhookRecord,
+    ReplayMark, Said, Wanted, WebhookRecord,
 };
 pub use room::Standing;
 pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};

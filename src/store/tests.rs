@@ -27,7 +27,14 @@ pub(super) fn event(frame: Bytes) -> NewEvent {
         source: Source::Live,
         speaker: Speaker::Bot,
         slots: vec![LaneSlot { webhook: WebhookNumber(1), sequence: 1, wanted: true }],
-        journal: JournalEntry { user: ALICE, size: frame.len() as u32, identity: 1, content: 2, said: None },
+        journal: JournalEntry {
+            user: ALICE,
+            size: frame.len() as u32,
+            identity: 1,
+            content: 2,
+            said: None,
+            wanted: Wanted::UNKNOWN,
+        },
         frame,
     }
 }

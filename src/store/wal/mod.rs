@@ -37,7 +37,7 @@ use super::{
 /// A segment is full with so many bytes; a single larger commit makes its file as large as it is.
 const FULL: u64 = 4 << 20;
 /// There are never more segments.
-pub(super) const MOST_SEGMENTS: usize = 32;
+pub(super) const MOST_SEGMENTS: usize = 24;
 /// One is written, and another one carried over meanwhile.
 const LEAST_SEGMENTS: usize = 2;
 /// The log's part of `store.max_size`.
