@@ -123,6 +123,11 @@ impl Overlay {
         self.pending.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries().len()
+    }
+
     /// How often something moved to the database.
     pub(super) fn moved(&self) -> u64 {
         self.moved.load(Ordering::Acquire)

@@ -11,6 +11,9 @@ use super::{
     wal::{Closed, Wal},
 };
 
+/// So many keys are added to the overlay by one segment at most: small writes fill memory before they fill a file.
+const MOST_KEYS: usize = 6_000;
+
 /// What the checkpoint thread is busy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
@@ -32,6 +35,8 @@ pub(super) struct Segments {
     task: Option<Task>,
     /// The last commit that the database is known to have.
     carried_over: u64,
+    /// How many keys the overlay had when the current segment was begun.
+    keys_before: usize,
 }
 
 impl Segments {
@@ -43,7 +48,13 @@ impl Segments {
     ) -> std::io::Result<Self> {
         let Log { wal, closed, free, unmade, carried_over } = log;
         let checkpointer = Checkpointer::start(on_over)?;
-        Ok(Self { wal, overlay, checkpointer, closed, free, unmade, task: None, carried_over })
+        let keys_before = overlay.len();
+        Ok(Self { wal, overlay, checkpointer, closed, free, unmade, task: None, carried_over, keys_before })
+    }
+
+    /// Whether the current segment takes the commit that was begun.
+    pub(super) fn has_room(&self) -> bool {
+        self.wal.is_empty() || (self.wal.has_room() && self.overlay.len() < self.keys_before + MOST_KEYS)
     }
 
     /// Goes on in another segment. Waits until there is one.
@@ -61,6 +72,7 @@ impl Segments {
         };
         let closed = self.wal.switch(slot);
         self.closed.push_back(closed);
+        self.keys_before = self.overlay.len();
         self.prepare(handle);
         Ok(())
     }

@@ -262,7 +262,7 @@ impl Worker {
         let wal = &mut self.segments.wal;
         wal.begin();
         writes(items).chain(&journals).for_each(|write| wal.add(write));
-        if !wal.has_room() {
+        if !self.segments.has_room() {
             self.segments.switch(self.disk.handle.as_ref())?;
         }
         // These may be lost: so they can be seen while they are on their way. Those who put them off no longer

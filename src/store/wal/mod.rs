@@ -243,9 +243,14 @@ impl Wal {
         self.encoder.add(write);
     }
 
-    /// Whether the current segment takes the commit that was begun.
+    /// Whether the current segment has no commits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Whether the current segment's file takes the commit that was begun.
     pub(super) fn has_room(&self) -> bool {
-        self.end == 0 || self.end + self.encoder.bytes().len() as u64 <= FULL
+        self.is_empty() || self.end + self.encoder.bytes().len() as u64 <= FULL
     }
 
     /// Puts the commit that was begun on disk. After an error it can be tried again, or another in its
