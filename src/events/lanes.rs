@@ -15,10 +15,13 @@ use crate::{
     store::{Attempted, LaneRecord, Position, UserNumber},
 };
 
-/// Events that a lane keeps in memory beyond those it has started.
-pub const WINDOW: usize = 16;
+/// Events that a lane keeps in memory beyond those it has started; few in this crate's own tests, so that they
+/// get beyond it.
+pub const WINDOW: usize = if cfg!(test) { 8 } else { 32 };
 /// Bytes of waiting events that all lanes of a webhook keep in memory together.
 const WINDOW_BYTES: usize = 8 << 20;
+/// What an event takes beside its frame.
+const EVENT_BYTES: usize = 256;
 
 /// Whether a lane may have several events under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,11 @@ pub struct LaneEvent {
 }
 
 impl LaneEvent {
+    /// About what it takes in memory.
+    fn size(&self) -> usize {
+        EVENT_BYTES + self.event.frame.len()
+    }
+
     /// Its place in the lane.
     pub fn position(&self) -> Position {
         Position { event: self.event.id.number, sequence: self.sequence }
@@ -250,7 +258,7 @@ impl Lanes {
     /// An event that was given a number is on stable storage now.
     pub fn arrived(&mut self, user: UserNumber, item: LaneEvent) {
         let lane = self.lanes.entry(user).or_default();
-        let size = item.event.frame.len();
+        let size = item.size();
         lane.arrived = lane.arrived.max(item.event.id.number);
         lane.arrived_sequence = lane.arrived_sequence.max(item.sequence);
         let previous = lane.window.back().map(|last| last.event.id.number);
@@ -275,7 +283,7 @@ impl Lanes {
                 continue;
             }
             if let Some(item) = lane.window.pop_front() {
-                self.window_bytes -= item.event.frame.len();
+                self.window_bytes -= item.size();
                 let started = lane.start(item, format);
                 self.make_ready(user);
                 return Next::Start { user, started };
@@ -301,7 +309,7 @@ impl Lanes {
             let is_durable = number <= lane.arrived;
             let is_known = lane.started.iter().any(|started| started.item.event.id.number == number);
             if is_durable && !is_finished && !is_known {
-                self.window_bytes += item.event.frame.len();
+                self.window_bytes += item.size();
                 lane.window.push_back(item);
             }
         }

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     clock::Timestamp,
     messages::Fingerprint,
-    store::{Journal, JournalEntry, Said, UserNumber},
+    store::{Journal, JournalEntry, Said, UserNumber, Wanted},
 };
 
 /// How long a frame is remembered.
@@ -50,7 +50,7 @@ impl Mark {
     /// What the journal says of the frame.
     pub(super) fn entry(mark: Option<Self>, user: UserNumber, size: usize) -> JournalEntry {
         let (identity, content) = mark.map_or((0, ANY), |mark| (mark.identity, mark.content));
-        JournalEntry { user, size: size as u32, identity, content, said: None }
+        JournalEntry { user, size: size as u32, identity, content, said: None, wanted: Wanted::UNKNOWN }
     }
 
     fn is_same_as(self, other: Self) -> bool {

@@ -24,7 +24,7 @@ use crate::{
     rtm::frame::FrameHead,
     store::{
         BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber,
-        WebhookNumber,
+        Wanted, WebhookNumber,
     },
     users::User,
 };
@@ -335,6 +335,7 @@ impl Shared {
         };
         let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
         let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, &kind, source)).collect();
+        let journal = JournalEntry { wanted: Wanted::by(&slots), ..journal };
         let new = NewEvent {
             user: user.number,
             bot,
@@ -437,9 +438,8 @@ impl Shared {
     fn make_room(&self, size: usize) {
         let mut retention = self.retention();
         retention.arrived(size);
-        let outcome = retention.expire(&self.store, Timestamp::now(), &mut self.memory(), |user, event| {
-            self.is_past_everywhere(user, event)
-        });
+        let is_past = |user, event, wanted| self.is_past_everywhere(user, event, wanted);
+        let outcome = retention.expire(&self.store, Timestamp::now(), &mut self.memory(), is_past);
         if let Err(error) = outcome {
             tracing::warn!(%error, "old events could not be forgotten");
         }
@@ -447,22 +447,29 @@ impl Shared {
 
     fn passed(&self, user: UserNumber, event: u64, frame_length: usize) {
         let is_recent = self.retention().is_recent(event);
-        if !is_recent && self.is_past_everywhere(user, event) {
+        if !is_recent && self.is_past_everywhere(user, event, Wanted::UNKNOWN) {
             self.store.remove_event(user, event, frame_length);
         }
     }
 
     /// Whether nobody has this event still to finish.
-    fn is_past_everywhere(&self, user: UserNumber, event: u64) -> bool {
+    fn is_past_everywhere(&self, user: UserNumber, event: u64, wanted: Wanted) -> bool {
         let subscribers = self.subscribers();
         let Some(subscribers) = subscribers.as_ref() else { return false };
         let lanes = || {
             [&subscribers.routes, &subscribers.leftovers].into_iter().filter_map(|of| of.get(&user)).flatten()
         };
-        if lanes().all(|lane| lane.is_past(user, event)) {
-            return true;
+        // A lane that has older events to finish matters only if it wants this one.
+        let mut waiting = lanes().filter(|lane| !lane.is_past(user, event));
+        let is_by = |lane: &Arc<dyn Subscriber>| wanted.is_by(lane.webhook());
+        match waiting.try_fold(false, |is_unknown, lane| match is_by(lane) {
+            Some(true) => Err(()),
+            told => Ok(is_unknown || told.is_none()),
+        }) {
+            Ok(false) => return true,
+            Ok(true) => {}
+            Err(()) => return false,
         }
-        // Some lane has older events to finish. That matters only if it wants this one.
         let Ok(Some(slots)) = self.store.slots(user, event) else { return false };
         let wanted = slots.iter().filter(|slot| slot.wanted);
         let mut waiting = wanted.flat_map(|slot| lanes().filter(|lane| lane.webhook() == slot.webhook));
@@ -474,7 +481,9 @@ impl Shared {
         for user in self.store.known_users() {
             for event in self.store.events_after(user, 0) {
                 let event = event?;
-                if self.retention().is_recent(event.number) || !self.is_past_everywhere(user, event.number) {
+                if self.retention().is_recent(event.number)
+                    || !self.is_past_everywhere(user, event.number, Wanted::by(&event.slots))
+                {
                     break;
                 }
                 self.store.remove_event(user, event.number, event.frame.len());

@@ -3,17 +3,22 @@
 //! The journal tells in which order events came; it is read from its old end as events leave, so
 //! nothing is kept in memory per event.
 
+use std::collections::VecDeque;
+
 use super::{
     kept::Kept,
     memory::{LIFE, RepeatMemory},
 };
 use crate::{
     clock::Timestamp,
-    store::{Journal, RecentBounds, Store, StoreError, UserNumber},
+    store::{Journal, RecentBounds, Store, StoreError, UserNumber, Wanted},
 };
 
 /// Events that arrive between two looks at the journal's old end.
 const LOOK_EVERY: u32 = 64;
+
+/// So many commits' journals are read at once.
+const AHEAD: usize = 16;
 
 /// Which events are recent.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(super) struct Retention {
     /// What is recent, and of whom something no longer is.
     kept: Kept,
     since_look: u32,
+    /// The journal from the oldest recent event on, read ahead.
+    oldest: VecDeque<Journal>,
 }
 
 impl Retention {
@@ -52,7 +59,7 @@ impl Retention {
         RecentBounds { bytes: most_bytes, floor }: RecentBounds,
     ) -> Result<Self, StoreError> {
         let kept = Kept::from(store.newest_event()? + 1);
-        let mut retention = Self { most_bytes, bytes: 0, kept, since_look: 0 };
+        let mut retention = Self { most_bytes, bytes: 0, kept, since_look: 0, oldest: VecDeque::new() };
         let mut journals = store.journals().rev().peekable();
         while let Some(Ok(journal)) = journals.peek() {
             let bytes = retention.bytes + size_of(journal);
@@ -94,7 +101,7 @@ impl Retention {
         store: &Store,
         now: Timestamp,
         memory: &mut RepeatMemory,
-        is_past: impl Fn(UserNumber, u64) -> bool,
+        is_past: impl Fn(UserNumber, u64, Wanted) -> bool,
     ) -> Result<(), StoreError> {
         self.expire_events(store, is_past)?;
         if self.since_look < LOOK_EVERY {
@@ -107,26 +114,31 @@ impl Retention {
     fn expire_events(
         &mut self,
         store: &Store,
-        is_past: impl Fn(UserNumber, u64) -> bool,
+        is_past: impl Fn(UserNumber, u64, Wanted) -> bool,
     ) -> Result<(), StoreError> {
         let most_bytes = self.most_bytes as i64;
         if self.bytes <= most_bytes {
             return Ok(());
         }
-        for journal in store.journals_from(self.kept.first()) {
-            if self.bytes <= most_bytes {
-                break;
-            }
-            let journal = journal?;
+        while self.bytes > most_bytes {
+            let Some(journal) = self.oldest_journal(store)? else { break };
             self.bytes -= size_of(&journal);
             for (number, entry) in (journal.first..).zip(&journal.entries) {
                 self.kept.expire(entry.user, number);
-                if is_past(entry.user, number) {
+                if is_past(entry.user, number, entry.wanted) {
                     store.remove_event(entry.user, number, entry.size as usize);
                 }
             }
         }
         Ok(())
+    }
+
+    fn oldest_journal(&mut self, store: &Store) -> Result<Option<Journal>, StoreError> {
+        if self.oldest.is_empty() {
+            let ahead = store.journals_from(self.kept.first()).take(AHEAD);
+            self.oldest = ahead.collect::<Result<_, _>>()?;
+        }
+        Ok(self.oldest.pop_front())
     }
 
     fn expire_journals(
@@ -178,7 +190,14 @@ mod tests {
             source: Source::Live,
             speaker: Speaker::Platform,
             slots: Vec::new(),
-            journal: JournalEntry { user: ALICE, size: size as u32, identity: 0, content: 0, said: None },
+            journal: JournalEntry {
+                user: ALICE,
+                size: size as u32,
+                identity: 0,
+                content: 0,
+                said: None,
+                wanted: Wanted::UNKNOWN,
+            },
             frame: Bytes::from(vec![b' '; size]),
         };
         let (sender, durable) = tokio::sync::oneshot::channel();
@@ -206,7 +225,7 @@ mod tests {
         for size in (1..60).map(|n| 37 * n % 150) {
             append(&store, size).await;
             retention.arrived(size);
-            retention.expire(&store, Timestamp::now(), &mut memory, |_, _| true).unwrap();
+            retention.expire(&store, Timestamp::now(), &mut memory, |_, _, _| true).unwrap();
         }
         let first = |most| Retention::load(&store, most).unwrap().kept().first();
         assert_eq!(first(1_000), retention.kept().first());
@@ -230,7 +249,7 @@ mod tests {
             append(&store, 100).await;
             retention.arrived(100);
             // Somebody still wants number 7.
-            retention.expire(&store, Timestamp::now(), &mut memory, |_, event| event != 7).unwrap();
+            retention.expire(&store, Timestamp::now(), &mut memory, |_, event, _| event != 7).unwrap();
         }
         store.close();
         let left: Vec<u64> = store.events_after(ALICE, 0).map(|event| event.unwrap().number).collect();

@@ -116,6 +116,8 @@ pub(super) struct State {
 pub(super) struct UserQueue {
     /// The greatest id that the bridge chose.
     pub(super) chosen_up_to: u64,
+    /// No message has this id or a greater one; none while nobody asked.
+    free_from: Option<u64>,
     /// The messages that are not final, in order.
     pub(super) live: BTreeMap<MessageNumber, Live>,
     pub(super) by_id: HashMap<ClientMessageId, MessageNumber>,
@@ -480,6 +482,7 @@ impl Shared {
         if given.is_none() {
             queue.chosen_up_to = id.get();
         }
+        queue.free_from = queue.free_from.map(|known| known.max(id.get() + 1));
         let live = Live { id, expires_at, record: record.clone(), key, commit: Commit::Pending(Vec::new()) };
         queue.by_id.insert(id, number);
         queue.live.insert(number, live);
@@ -558,20 +561,35 @@ impl Shared {
     /// The time in ms, strictly greater than the last id chosen for this user, and not in use.
     fn choose_id(
         &self,
-        state: &State,
+        state: &mut State,
         user: UserNumber,
         now: Timestamp,
     ) -> Result<ClientMessageId, StoreError> {
         let last = state.users.get(&user).map_or(0, |queue| queue.chosen_up_to);
+        let free_from = self.free_from(state, user)?;
         let mut candidate = now.as_millis().max(last + 1).max(state.retention.chosen_up_to() + 1);
         loop {
             let id = ClientMessageId::new(candidate)
                 .map_err(|_| StoreError::Unavailable("its clock is beyond the year 285,000".to_owned()))?;
-            if self.find(state, user, id)?.is_none() {
+            if candidate >= free_from || self.find(state, user, id)?.is_none() {
                 return Ok(id);
             }
             candidate += 1;
         }
+    }
+
+    /// From which id on no message of the user is: so that only ids that a caller chose, and those in the past,
+    /// have to be looked up.
+    fn free_from(&self, state: &mut State, user: UserNumber) -> Result<u64, StoreError> {
+        let queue = state.users.entry(user).or_default();
+        if let Some(known) = queue.free_from {
+            return Ok(known);
+        }
+        let stored = self.store.greatest_message_id(user)?;
+        let newest = queue.by_id.keys().copied().chain(stored).max();
+        let free_from = newest.map_or(0, |id| id.get() + 1);
+        queue.free_from = Some(free_from);
+        Ok(free_from)
     }
 
     pub(super) fn find(

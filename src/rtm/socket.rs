@@ -1,6 +1,8 @@
 //! A WebSocket to the platform: opening it, and what its errors mean.
 
-use std::{sync::Arc, time::Duration};
+mod intake;
+
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -8,18 +10,20 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tokio_tungstenite::{
-    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    MaybeTlsStream, WebSocketStream, client_async_with_config,
     tungstenite::{
         Error, Message,
         client::IntoClientRequest,
         error::CapacityError,
         http::{HeaderValue, header::USER_AGENT},
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
-use url::Url;
+use url::{Host, Url};
 
+use self::intake::Intake;
 use super::{
     failure::{Failure, FailureKind, Step},
     platform,
@@ -43,7 +47,7 @@ pub(super) struct SocketLimits {
 /// An open socket. Boxed: TLS makes it large, and most of a user's life is spent waiting.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: Box<WebSocketStream<MaybeTlsStream<TcpStream>>>,
+    stream: Box<WebSocketStream<Intake<MaybeTlsStream<TcpStream>>>>,
     write_timeout: Duration,
     outgrown: Outgrown,
 }
@@ -91,9 +95,8 @@ pub(super) enum WriteError {
     Closed(CloseCause),
 }
 
-/// A small buffer to read into: it is allocated for each socket at once, busy or not. (Less gains nothing:
-/// the handshake's buffer, which a socket begins with, has this size.)
-const READ_BUFFER: usize = 4 * 1024;
+/// A small buffer to read into: each socket has one at once, busy or not. It grows with the frames that come.
+const READ_BUFFER: usize = 512;
 /// A frame that the read buffer should not stay as large as.
 const LARGE: usize = 64 * 1024;
 /// How long the platform is given to answer a goodbye.
@@ -122,16 +125,18 @@ impl Socket {
             .max_write_buffer_size(limits.write_buffer)
             .max_message_size(Some(limits.max_frame))
             .max_frame_size(Some(limits.max_frame));
-        let connector = match url.scheme() {
-            "wss" => Connector::Rustls(tls.clone()),
-            _ => Connector::Plain,
+        let connecting = async {
+            let stream = Intake::new(connect(url, tls).await?);
+            let (handshaken, _) = client_async_with_config(request, stream, Some(config)).await?;
+            // Nothing behind the handshake was read yet: its buffer has nothing in it.
+            let stream = handshaken.into_inner();
+            Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await)
         };
-        let connecting = connect_async_tls_with_config(request, Some(config), true, Some(connector));
         let deadline = by.min(Instant::now() + limits.connect_timeout);
         match timeout_at(deadline, connecting).await {
             Err(_) => Err(failed(FailureKind::Timeout, "")),
             Ok(Err(error)) => Err(open_failure(&error)),
-            Ok(Ok((stream, _))) => Ok(Self {
+            Ok(Ok(stream)) => Ok(Self {
                 stream: Box::new(stream),
                 write_timeout: limits.write_timeout,
                 outgrown: Outgrown::default(),
@@ -199,6 +204,28 @@ impl Socket {
         }
         late
     }
+}
+
+/// Connects to a URL's host, with TLS for `wss`.
+async fn connect(url: &Url, tls: &Arc<rustls::ClientConfig>) -> Result<MaybeTlsStream<TcpStream>, Error> {
+    let unusable = || io::Error::new(io::ErrorKind::InvalidInput, "the URL names no host and port");
+    let (host, port) = url.host().zip(url.port_or_known_default()).ok_or_else(unusable)?;
+    let tcp = match host {
+        Host::Domain(name) => TcpStream::connect((name, port)).await?,
+        Host::Ipv4(address) => TcpStream::connect((address, port)).await?,
+        Host::Ipv6(address) => TcpStream::connect((address, port)).await?,
+    };
+    tcp.set_nodelay(true)?;
+    if url.scheme() != "wss" {
+        return Ok(MaybeTlsStream::Plain(tcp));
+    }
+    let name = match host {
+        Host::Domain(name) => ServerName::try_from(name.to_owned()).map_err(io::Error::other)?,
+        Host::Ipv4(address) => ServerName::from(IpAddr::from(address)),
+        Host::Ipv6(address) => ServerName::from(IpAddr::from(address)),
+    };
+    let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await?;
+    Ok(MaybeTlsStream::Rustls(connected))
 }
 
 fn open_failure(error: &Error) -> Failure {

@@ -1,4 +1,5 @@
-//! Carries committed writes over to the database, on a thread of its own, so that no commit waits for it.
+//! Makes room in the log, on a thread of its own, so that no commit waits for it: makes its files, and carries
+//! over to the database what is left of its oldest segment.
 //!
 //! The log has these writes until the database says that it has them: so they need neither be one batch nor
 //! be in any order, and whatever is cut short is begun anew, by the next try or the next start.
@@ -12,17 +13,26 @@ use super::{
     database::Handle,
     keys,
     nudge::Nudge,
-    overlay::Table,
+    overlay::{Last, Overlay},
     trouble::Trouble,
-    worker::{COUNTERS, Counters},
+    wal::{Closed, Files, Place},
+    worker::COUNTERS,
 };
 
-/// What is to be carried over.
-pub(super) struct Job {
+/// What is to be done.
+pub(super) enum Job {
+    /// A file for a slot that has none.
+    Make { files: Arc<Files>, slot: usize },
+    /// What is left of the oldest segment.
+    CarryOver(CarryOver),
+}
+
+/// A segment that is to be carried over, from where to where.
+pub(super) struct CarryOver {
+    pub closed: Closed,
+    pub files: Arc<Files>,
+    pub overlay: Arc<Overlay>,
     pub handle: Arc<Handle>,
-    pub table: Arc<Table>,
-    /// As of the last commit in the table.
-    pub counters: Counters,
 }
 
 /// The thread. Dropping it lets the thread end, and doesn't wait for that.
@@ -54,15 +64,10 @@ impl Checkpointer {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Begins a job; one that is over without having been asked for its outcome is forgotten.
+    /// Begins a job, after the last one's outcome was asked for.
     pub(super) fn begin(&self, job: Job) {
         *self.shared.lock() = Stage::Asked(job);
         self.shared.changed.notify_all();
-    }
-
-    /// Whether there is a job that is not over.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(*self.shared.lock(), Stage::Asked(_) | Stage::Busy)
     }
 
     /// What came of the job, if it is over; told once.
@@ -113,8 +118,14 @@ impl Shared {
 
     fn run(&self, nudge: &Nudge<Handle>, on_over: &dyn Fn()) {
         while let Some(job) = self.next() {
-            let outcome = catch_unwind(AssertUnwindSafe(|| carry_over(&job, nudge)));
-            let outcome = outcome.unwrap_or_else(|_| Err(Trouble::Fatal("sled panicked".to_owned())));
+            let outcome = catch_unwind(AssertUnwindSafe(|| match &job {
+                Job::Make { files, slot } => {
+                    files.make(*slot).map_err(|error| Trouble::of_io("a new file of the log", &error))
+                }
+                Job::CarryOver(segment) => carry_over(segment, nudge),
+            }));
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(Trouble::Fatal("the checkpoint panicked".to_owned())));
             // Whoever is told may want to be the last one with this handle.
             drop(job);
             {
@@ -144,19 +155,30 @@ impl Shared {
     }
 }
 
-/// Puts everything into the database, and then the number up to which it has everything.
-pub(super) fn carry_over(job: &Job, nudge: &Nudge<Handle>) -> Result<(), Trouble> {
-    let Job { handle, table, counters } = job;
-    table.for_each(|key, value| {
-        let replaced = match value {
-            Some(value) => handle.db().insert(key, value),
-            None => handle.db().remove(key),
-        };
-        replaced.map(drop)
-    })?;
+/// Puts what is left of a segment into the database, then the number up to which that has everything; only
+/// then readers look for it there.
+pub(super) fn carry_over(segment: &CarryOver, nudge: &Nudge<Handle>) -> Result<(), Trouble> {
+    let CarryOver { closed, files, overlay, handle } = segment;
+    let content = files.content(closed).map_err(|error| Trouble::of_io("the log", &error))?;
+    let unreadable = || Trouble::Fatal("a segment of the log can't be read any more".to_owned());
+    let writes = content.writes().ok_or_else(unreadable)?;
+    let writes = writes.into_iter().map(|write| match write.value {
+        Some(value) => (write.key, Last::put(Place::of(closed.segment, &value)), Some(value)),
+        None => (write.key, Last::removed(closed.segment), None),
+    });
+    let mut left = overlay.still_valid(writes.collect());
+    // The database changes one page after the other.
+    left.sort_unstable_by_key(|(key, _)| *key);
+    for (key, value) in &left {
+        match value {
+            Some(value) => handle.db().insert(key, content.value(value.clone())).map(drop)?,
+            None => handle.db().remove(key).map(drop)?,
+        }
+    }
     // The number must not be on disk before what it speaks of.
     nudge.while_waiting(handle, || handle.db().flush())?;
-    handle.db().insert(keys::meta(COUNTERS), counters.to_bytes())?;
+    handle.db().insert(keys::meta(COUNTERS), closed.counters.to_bytes())?;
     nudge.while_waiting(handle, || handle.db().flush())?;
+    overlay.carried_over(left.iter().map(|(key, _)| *key), closed.segment);
     Ok(())
 }

@@ -14,8 +14,7 @@ use sled::IVec;
 
 use super::{
     StoreError,
-    commit::Write,
-    overlay::{Entry, Keys, Layer, Overlay, Table, Tables},
+    overlay::{Entry, Keys, Layer, Overlay, Value, is_empty},
 };
 
 /// An open database.
@@ -53,17 +52,18 @@ impl Handle {
 #[derive(Debug)]
 pub(super) struct Database {
     current: RwLock<Result<Arc<Handle>, String>>,
-    overlay: Overlay,
+    overlay: Arc<Overlay>,
 }
 
 impl Database {
-    pub(super) fn new(handle: Arc<Handle>) -> Self {
-        Self::with(handle, Table::default())
+    /// A database, and what is committed and not in it.
+    pub(super) fn new(handle: Arc<Handle>, overlay: Arc<Overlay>) -> Self {
+        Self { current: RwLock::new(Ok(handle)), overlay }
     }
 
-    /// A database, and what is committed and not in it.
-    pub(super) fn with(handle: Arc<Handle>, committed: Table) -> Self {
-        Self { current: RwLock::new(Ok(handle)), overlay: Overlay::new(Tables::fixed(committed)) }
+    /// What is committed and not in the database.
+    pub(super) fn overlay(&self) -> &Arc<Overlay> {
+        &self.overlay
     }
 
     /// Takes the handle away from readers; they are told why.
@@ -77,29 +77,9 @@ impl Database {
         *self.write() = Ok(handle);
     }
 
-    /// Shows readers what is committed.
-    pub(super) fn apply<'a>(&self, writes: impl Iterator<Item = &'a Write>) {
-        self.overlay.apply(writes);
-    }
-
-    /// Sets aside what is committed and not in the database, to be carried over to it.
-    pub(super) fn freeze(&self) -> Arc<Table> {
-        self.overlay.freeze()
-    }
-
-    /// What was set aside is in the database.
-    pub(super) fn thaw(&self) {
-        self.overlay.thaw();
-    }
-
     /// The value of a key.
     pub(super) fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<IVec>, StoreError> {
-        let handle = self.handle()?;
-        // The tables first: what leaves them is in the database by then.
-        match self.overlay.tables().get(key.as_ref()) {
-            Some(committed) => Ok(committed),
-            None => handle.db.get(key).map_err(|error| handle.error(&error)),
-        }
+        value_of(&*self.handle()?, &self.overlay, key.as_ref())
     }
 
     /// Whether there is such a key.
@@ -126,16 +106,7 @@ impl Database {
 
     fn entries(&self, keys: Keys) -> Entries {
         match self.handle() {
-            Ok(handle) => {
-                // The tables first, as in `get`.
-                let layers = Layer::over(&self.overlay.tables(), &keys);
-                let scan = Some(handle.db.range(keys));
-                Entries::Scan(Box::new(Scan {
-                    layers,
-                    stored: Stored { scan, first: None, last: None },
-                    handle,
-                }))
-            }
+            Ok(handle) => Entries::Scan(Box::new(Scan::over(keys, handle, Arc::clone(&self.overlay)))),
             Err(refusal) => Entries::Refused(Some(refusal)),
         }
     }
@@ -148,6 +119,27 @@ impl Database {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Result<Arc<Handle>, String>> {
         self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The value of a key, wherever it is.
+fn value_of(handle: &Handle, overlay: &Overlay, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+    loop {
+        // What is committed first: what leaves that is in the database by then.
+        match overlay.get(key) {
+            Some(Value::Removed) => return Ok(None),
+            Some(Value::Pending(value)) => return Ok(Some(value)),
+            Some(Value::Logged(place)) => match overlay.value(place).map_err(unreadable_log)? {
+                Some(value) => return Ok(Some(IVec::from(value))),
+                // It moved while it was looked for.
+                None => {}
+            },
+            None => return handle.db.get(key).map_err(|error| handle.error(&error)),
+        }
+    }
+}
+
+fn unreadable_log(error: std::io::Error) -> StoreError {
+    StoreError::Unreadable(format!("the log: {error}"))
 }
 
 /// The first key behind all that start so; none if there is none.
@@ -165,11 +157,16 @@ pub(super) enum Entries {
     Refused(Option<StoreError>),
 }
 
-/// Tables and database as one. What a table says of a key hides what an older one or the database does.
+/// What is committed and the database as one. What the first says of a key hides what the other does.
 pub(super) struct Scan {
+    /// What was not told yet.
+    keys: Keys,
     /// Newest first.
-    layers: Vec<Layer>,
+    layers: [Layer; 2],
     stored: Stored,
+    /// [`Overlay::moved`] as it was when the look at `keys` began.
+    moved: u64,
+    overlay: Arc<Overlay>,
     handle: Arc<Handle>,
 }
 
@@ -214,63 +211,110 @@ impl Stored {
 }
 
 impl Scan {
+    fn over(keys: Keys, handle: Arc<Handle>, overlay: Arc<Overlay>) -> Self {
+        let moved = overlay.moved();
+        // What is committed first, as in `value_of`; sled panics at an empty range.
+        let layers = overlay.layers(&keys);
+        let scan = (!is_empty(&keys)).then(|| handle.db.range(keys.clone()));
+        Self { keys, layers, stored: Stored { scan, first: None, last: None }, moved, overlay, handle }
+    }
+
+    /// Begins anew behind what was told, if something moved: it may be neither where the look is ahead in what is
+    /// committed, nor where it is ahead in the database.
+    fn follow(&mut self) -> bool {
+        let has_moved = self.overlay.moved() != self.moved;
+        if has_moved {
+            let keys = self.keys.clone();
+            *self = Self::over(keys, Arc::clone(&self.handle), Arc::clone(&self.overlay));
+        }
+        has_moved
+    }
+
     fn next(&mut self) -> Option<Result<(IVec, IVec), StoreError>> {
         loop {
-            let committed =
-                self.layers.iter_mut().filter_map(Layer::first).map(|(key, _)| key).min().cloned();
+            self.follow();
+            let overlay = &*self.overlay;
+            let heads = self.layers.iter_mut().filter_map(|layer| layer.first(overlay));
+            let committed = heads.map(|(key, _)| key).min().cloned();
             let stored = match self.stored.first() {
-                Some(Ok((key, _))) => Some(key),
+                Some(Ok((key, _))) => Some(key.clone()),
                 Some(Err(_)) => return self.stored.pop_first().map(|entry| self.told(entry)),
                 None => None,
             };
-            let Some(key) = committed.filter(|key| stored.is_none_or(|stored| key <= stored)) else {
-                return self.stored.pop_first().map(|entry| self.told(entry));
-            };
-            if stored == Some(&key) {
-                self.stored.pop_first();
+            if self.follow() {
+                continue;
             }
-            if let Some(value) = self.newest(&key, Layer::first, Layer::pop_first) {
-                return Some(Ok((key, value)));
+            let key = committed.iter().chain(&stored).min()?.clone();
+            let from_database = (stored.as_ref() == Some(&key)).then(|| self.stored.pop_first()).flatten();
+            self.keys.0 = Bound::Excluded(key.clone());
+            let newest = self.newest(&key, Layer::first, Layer::pop_first);
+            if let Some(told) = self.resolve(key, newest, from_database) {
+                return Some(told);
             }
         }
     }
 
     fn next_back(&mut self) -> Option<Result<(IVec, IVec), StoreError>> {
         loop {
-            let committed = self.layers.iter_mut().filter_map(Layer::last).map(|(key, _)| key).max().cloned();
+            self.follow();
+            let overlay = &*self.overlay;
+            let tails = self.layers.iter_mut().filter_map(|layer| layer.last(overlay));
+            let committed = tails.map(|(key, _)| key).max().cloned();
             let stored = match self.stored.last() {
-                Some(Ok((key, _))) => Some(key),
+                Some(Ok((key, _))) => Some(key.clone()),
                 Some(Err(_)) => return self.stored.pop_last().map(|entry| self.told(entry)),
                 None => None,
             };
-            let Some(key) = committed.filter(|key| stored.is_none_or(|stored| key >= stored)) else {
-                return self.stored.pop_last().map(|entry| self.told(entry));
-            };
-            if stored == Some(&key) {
-                self.stored.pop_last();
+            if self.follow() {
+                continue;
             }
-            if let Some(value) = self.newest(&key, Layer::last, Layer::pop_last) {
-                return Some(Ok((key, value)));
+            let key = committed.iter().chain(&stored).max()?.clone();
+            let from_database = (stored.as_ref() == Some(&key)).then(|| self.stored.pop_last()).flatten();
+            self.keys.1 = Bound::Excluded(key.clone());
+            let newest = self.newest(&key, Layer::last, Layer::pop_last);
+            if let Some(told) = self.resolve(key, newest, from_database) {
+                return Some(told);
             }
         }
     }
 
-    /// Takes a key out of all tables; the newest one's value counts, if it isn't a removal.
+    /// Takes a key out of what is committed; the newest layer's value counts.
     fn newest(
         &mut self,
         key: &IVec,
-        peek: fn(&mut Layer) -> Option<&Entry>,
+        peek: for<'a> fn(&'a mut Layer, &Overlay) -> Option<&'a Entry>,
         pop: fn(&mut Layer) -> Option<Entry>,
-    ) -> Option<IVec> {
+    ) -> Option<Value> {
         let mut newest = None;
         for layer in &mut self.layers {
-            if peek(layer).is_some_and(|(found, _)| found == key)
+            if peek(layer, &self.overlay).is_some_and(|(found, _)| found == key)
                 && let Some((_, value)) = pop(layer)
             {
                 newest.get_or_insert(value);
             }
         }
-        newest.flatten()
+        newest
+    }
+
+    /// What is to be told of a key: nothing if it is removed.
+    fn resolve(
+        &self,
+        key: IVec,
+        committed: Option<Value>,
+        from_database: Option<sled::Result<(IVec, IVec)>>,
+    ) -> Option<Result<(IVec, IVec), StoreError>> {
+        let value = match committed {
+            None => return from_database.map(|entry| self.told(entry)),
+            Some(Value::Removed) => return None,
+            Some(Value::Pending(value)) => Ok(Some(value)),
+            Some(Value::Logged(place)) => match self.overlay.value(place) {
+                Ok(Some(value)) => Ok(Some(IVec::from(value))),
+                // It moved since it was looked at.
+                Ok(None) => value_of(&self.handle, &self.overlay, &key),
+                Err(error) => Err(unreadable_log(error)),
+            },
+        };
+        value.map(|value| value.map(|value| (key, value))).transpose()
     }
 
     fn told(&self, entry: sled::Result<(IVec, IVec)>) -> Result<(IVec, IVec), StoreError> {
@@ -311,143 +355,4 @@ pub(super) fn log_size(database: &Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Write(u8, Option<u8>),
-        /// A key that never was, and its removal a little later.
-        Create(u8),
-        RemoveCreated,
-        Freeze,
-        /// What is frozen gets into the database.
-        CarryOver,
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            20 => (0u8..60, prop::option::weighted(0.7, any::<u8>())).prop_map(|(key, value)| Step::Write(key, value)),
-            4 => any::<u8>().prop_map(Step::Create),
-            4 => Just(Step::RemoveCreated),
-            1 => Just(Step::Freeze),
-            1 => Just(Step::CarryOver),
-        ];
-        prop::collection::vec(step, 0..300)
-    }
-
-    struct World {
-        database: Database,
-        handle: Arc<Handle>,
-        frozen: Option<Arc<Table>>,
-        model: BTreeMap<u8, u8>,
-        /// Keys from 60 to 255 are created once each.
-        created: std::ops::Range<u8>,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let config = sled::Config::new().temporary(true);
-            let handle = Arc::new(Handle::new(config.open().unwrap(), config));
-            let database = Database::new(Arc::clone(&handle));
-            Self { database, handle, frozen: None, model: BTreeMap::new(), created: 60..60 }
-        }
-
-        fn act(&mut self, step: &Step) {
-            match *step {
-                Step::Write(key, Some(value)) => {
-                    self.model.insert(key, value);
-                    self.database.apply([Write::Put(IVec::from(&[key]), IVec::from(&[value]))].iter());
-                }
-                Step::Write(key, None) => {
-                    self.model.remove(&key);
-                    self.database.apply([Write::Remove(IVec::from(&[key]))].iter());
-                }
-                Step::Create(value) if self.created.end < u8::MAX => {
-                    let key = self.created.end;
-                    self.created.end += 1;
-                    self.model.insert(key, value);
-                    self.database.apply([Write::Create(IVec::from(&[key]), IVec::from(&[value]))].iter());
-                }
-                Step::RemoveCreated => {
-                    let Some(key) = self.created.next() else { return };
-                    self.act(&Step::Write(key, None));
-                }
-                Step::Freeze if self.frozen.is_none() => self.frozen = Some(self.database.freeze()),
-                Step::CarryOver => {
-                    let Some(frozen) = self.frozen.take() else { return };
-                    let carried_over = frozen.for_each(|key, value| match value {
-                        Some(value) => self.handle.db().insert(key, value).map(drop),
-                        None => self.handle.db().remove(key).map(drop),
-                    });
-                    carried_over.unwrap();
-                    self.database.thaw();
-                }
-                Step::Freeze | Step::Create(_) => {}
-            }
-        }
-    }
-
-    fn plain(entry: Result<(IVec, IVec), StoreError>) -> (u8, u8) {
-        let (key, value) = entry.unwrap();
-        (key[0], value[0])
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn tables_and_database_look_like_one(steps in steps(), from in 0u8..90, length in 0u8..90, ends: Vec<bool>) {
-            let mut world = World::new();
-            for step in &steps {
-                world.act(step);
-            }
-            let to = from.saturating_add(length);
-            let keys = IVec::from(&[from])..IVec::from(&[to]);
-            let expected: Vec<_> = world.model.range(from..to).map(|(key, value)| (*key, *value)).collect();
-            prop_assert_eq!(world.database.range(keys.clone()).map(plain).collect::<Vec<_>>(), &expected[..]);
-            let mut reversed: Vec<_> = world.database.range(keys.clone()).rev().map(plain).collect();
-            reversed.reverse();
-            prop_assert_eq!(&reversed, &expected);
-            // From both ends, in any turn.
-            let (mut scan, mut rest) = (world.database.range(keys), &expected[..]);
-            for front in ends.into_iter().chain([true, false].into_iter().cycle().take(2 * expected.len() + 2)) {
-                let (found, wanted) = if front {
-                    (scan.next(), rest.split_off_first())
-                } else {
-                    (scan.next_back(), rest.split_off_last())
-                };
-                prop_assert_eq!(found.map(plain), wanted.copied());
-            }
-            for key in 0..=u8::MAX {
-                let found = world.database.get([key]).unwrap().map(|value| value[0]);
-                prop_assert_eq!(found, world.model.get(&key).copied());
-            }
-        }
-    }
-
-    #[test]
-    fn a_look_misses_nothing_that_moves_meanwhile() {
-        let mut world = World::new();
-        for key in 0..200 {
-            world.act(&Step::Write(key, Some(key)));
-        }
-        let mut scan = world.database.all();
-        assert_eq!(scan.next().map(plain), Some((0, 0)));
-        world.act(&Step::Freeze);
-        world.act(&Step::CarryOver);
-        assert_eq!(scan.map(plain).map(|(key, _)| key).collect::<Vec<_>>(), (1..200).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_prefix_ends_where_others_begin() {
-        assert_eq!(end_of(&[1, 2]), Some(IVec::from(&[1, 3])));
-        assert_eq!(end_of(&[1, 255, 255]), Some(IVec::from(&[2])));
-        assert_eq!(end_of(&[255]), None);
-        assert_eq!(end_of(&[]), None);
-    }
-}
+mod tests;

@@ -265,7 +265,7 @@ impl Store {
 
 pub(super) fn read_journal(entry: Result<(IVec, IVec), StoreError>) -> Result<Journal, StoreError> {
     let (key, value) = entry?;
-    let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
+    let record = JournalRecord::read(&value)?;
     Ok(Journal { first: number_of(&key)?, at: record.at, entries: record.entries })
 }
 
@@ -277,6 +277,6 @@ pub(super) fn number_of(key: &[u8]) -> Result<u64, StoreError> {
 pub(super) fn next_number(db: &Database) -> Result<u64, StoreError> {
     let Some(last) = db.scan_prefix([keys::kind::JOURNAL]).next_back() else { return Ok(1) };
     let (key, value) = last?;
-    let record: JournalRecord = decode(JournalRecord::VERSION, "journal", &value)?;
+    let record = JournalRecord::read(&value)?;
     Ok(number_of(&key)? + record.entries.len() as u64)
 }

@@ -189,6 +189,12 @@ impl Store {
         })
     }
 
+    /// The greatest id of the user's messages.
+    pub fn greatest_message_id(&self, user: UserNumber) -> Result<Option<ClientMessageId>, StoreError> {
+        let newest = self.db.scan_prefix(keys::messages_of(user)).keys().next_back().transpose()?;
+        Ok(newest.and_then(|key| keys::trailing_u64(&key)).and_then(|id| ClientMessageId::new(id).ok()))
+    }
+
     /// Remembers a message's new status; a crash soon after may forget it.
     pub fn save_message(&self, user: UserNumber, id: ClientMessageId, record: &MessageRecord) {
         self.committer.defer(Self::put(keys::message(user, id), MessageRecord::VERSION, record));

@@ -1,16 +1,16 @@
 //! The store: the only place that knows sled.
 //!
 //! It speaks of messages, events, lanes and dead letters, never of trees and keys. Everything that
-//! must be durable goes through one commit thread (`commit`), into a log first (`wal`) and into the
-//! database later (`checkpoint`), and is seen by readers in between (`overlay`); bodies above 4 KiB
-//! are files beside (`payload`); `durability` makes sled's flush what it claims to be.
+//! must be durable goes through one commit thread (`commit`), into a log first (`wal`), and what is
+//! still there after a while into the database (`checkpoint`); readers find it in either (`overlay`).
+//! Bodies above 4 KiB are files beside (`payload`); `durability` makes sled's flush what it claims to be.
 //!
 //! On disk:
 //!
 //! ```text
 //! data/lock        held by the one process that has the store open
 //! data/tip         the number of the last commit, by which a loss is noticed
-//! data/wal/        the latest commits, in two files that take turns
+//! data/wal/        the latest commits, in files of 4 MiB that take turns
 //! data/sled/       the database: one tree, keys as in `keys`, values as in `records`
 //! data/payloads/   one file per large body
 //! data/sled.new/   only while `store compact` or `store import` makes another database
@@ -36,6 +36,7 @@ mod payload;
 mod recent;
 mod records;
 mod room;
+mod segments;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -56,7 +57,7 @@ pub use open::OpenError;
 pub use recent::RecentBounds;
 pub use records::{
     Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
-    ReplayMark, Said, WebhookRecord,
+    ReplayMark, Said, Wanted, WebhookRecord,
 };
 pub use room::Standing;
 pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};
@@ -130,11 +131,11 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store, or makes a new one where there is none.
     pub fn open(config: &config::Store) -> Result<Arc<Self>, OpenError> {
-        let open::Opened { handle, wal, lock, nonce, tip, counters } = open::open(config)?;
+        let open::Opened { handle, overlay, log, lock, nonce, tip, counters } = open::open(config)?;
         let io = |error| OpenError::Io { path: config.path.clone(), error };
         let damaged =
             |error: StoreError| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() };
-        let db = Arc::new(Database::new(Arc::clone(&handle)));
+        let db = Arc::new(Database::new(Arc::clone(&handle), overlay));
         let payloads = Arc::new(Payloads::open(config.path.join("payloads")).map_err(io)?);
         let swept = payloads.sweep(|id| db.contains_key(record_of(id))).map_err(damaged)?;
         if swept > 0 {
@@ -153,7 +154,6 @@ impl Store {
             cache: config.cache,
             max_size: config.max_size,
             handle: Some(handle),
-            wal,
             payloads: Arc::clone(&payloads),
             tip,
             counters,
@@ -161,7 +161,7 @@ impl Store {
         };
         let readers = Arc::clone(&db);
         let committer =
-            Committer::start(|shared| Worker::new(shared, readers, disk), next_event).map_err(io)?;
+            Committer::start(|shared| Worker::new(shared, readers, disk, log), next_event).map_err(io)?;
         let path = config.path.clone();
         let store = Self { committer, path, db, payloads, names, nonce, past, _lock: lock };
         let reopened = vec![Write::Remove(keys::meta(CLOSED))];

@@ -1,6 +1,7 @@
 //! Opening a store: the lock, the damage, the version.
 
 use std::{
+    collections::VecDeque,
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     panic::AssertUnwindSafe,
@@ -10,21 +11,22 @@ use std::{
 };
 
 use super::{
-    checkpoint::{self, Job},
+    checkpoint::{self, CarryOver},
     database::{self, Handle},
     durability::{self, SelfTestError},
     keys,
     nudge::Nudge,
-    overlay::Table,
+    overlay::Overlay,
     tip::Tip,
     trouble::{Trouble, is_passing},
-    wal::{self, Replay, Wal},
+    wal::{self, Closed, Files, Replay, Wal},
     worker::Counters,
 };
 use crate::config;
 
-/// The layout that this program writes: 2 has a log beside the database, 1 had none.
-pub(super) const SCHEMA: u32 = 2;
+/// The layout that this program writes: 3 has a log of many files beside the database, 2 had one of two files, 1
+/// had none.
+pub(super) const SCHEMA: u32 = 3;
 /// The meta record of the layout's version.
 pub(super) const SCHEMA_NAME: &str = "schema";
 /// The meta record of the store's random number.
@@ -142,12 +144,26 @@ impl OpenError {
 /// An opened directory.
 pub(super) struct Opened {
     pub handle: Arc<Handle>,
-    pub wal: Wal,
+    pub overlay: Arc<Overlay>,
+    pub log: Log,
     pub lock: fs::File,
     /// The store's random number.
     pub nonce: u32,
     pub tip: Tip,
     pub counters: Counters,
+}
+
+/// The log of an opened store, ready to go on.
+pub(super) struct Log {
+    pub wal: Wal,
+    /// Segments that are not in the database, oldest first.
+    pub closed: VecDeque<Closed>,
+    /// Slots of files that hold nothing any more.
+    pub free: Vec<usize>,
+    /// Slots that may get a file.
+    pub unmade: Vec<usize>,
+    /// The last commit that the database has.
+    pub carried_over: u64,
 }
 
 pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
@@ -169,23 +185,61 @@ pub(super) fn open(config: &config::Store) -> Result<Opened, OpenError> {
             .map_err(|error| self_test_failed(error, path))?;
     }
     let handle = Arc::new(handle);
-    let (tip, counters) = take_up_log(&handle, path)?;
+    let tip_file = path.join("tip");
+    let (tip, expected) = Tip::open(&tip_file).map_err(|error| OpenError::of_io(&tip_file, error))?;
+    let replay = read_log(&handle, path, expected)?;
     write_layout(handle.db()).map_err(|error| OpenError::of_sled(path, error))?;
-    let wal = Wal::open(path).map_err(failed)?;
-    Ok(Opened { handle, wal, lock, nonce, tip, counters })
+    let counters = replay.counters;
+    let (overlay, log) = take_up_log(&handle, replay, config)?;
+    Ok(Opened { handle, overlay, log, lock, nonce, tip, counters })
 }
 
-/// Brings the database up to date with the log. Changes nothing where something is missing.
-fn take_up_log(handle: &Arc<Handle>, path: &Path) -> Result<(Tip, Counters), OpenError> {
-    let file = path.join("tip");
-    let (tip, expected) = Tip::open(&file).map_err(|error| OpenError::of_io(&file, error))?;
-    let Replay { writes, counters, .. } = read_log(handle, path, expected)?;
-    if !writes.is_empty() {
-        let job = Job { handle: Arc::clone(handle), table: Arc::new(Table::new(writes)), counters };
-        let nudge = Nudge::start().map_err(|error| OpenError::of_io(path, error))?;
-        checkpoint::carry_over(&job, &nudge).map_err(|trouble| OpenError::of_trouble(path, trouble))?;
-    }
-    Ok((tip, counters))
+/// Makes ready to go on where the log ends.
+fn take_up_log(
+    handle: &Arc<Handle>,
+    replay: Replay,
+    config: &config::Store,
+) -> Result<(Arc<Overlay>, Log), OpenError> {
+    let path = &config.path;
+    let failed = |error| OpenError::of_io(path, error);
+    let in_database = Counters::of(handle).map_err(|error| OpenError::of_sled(path, error))?;
+    let (mut free, mut unmade, turn) = (replay.free(), replay.unmade(), replay.turn());
+    let Replay { files, writes, mut closed, counters, .. } = replay;
+    let overlay = Arc::new(Overlay::new(writes, Arc::clone(&files)));
+    let mut carried_over = in_database.commits;
+    wal::make_directory(path).map_err(failed)?;
+    // So that there are as many files as the log may have, once all have one.
+    unmade.reverse();
+    let spare = (unmade.len() + wal::segments_for(config.max_size)).saturating_sub(wal::MOST_SEGMENTS);
+    unmade.drain(..unmade.len() - spare.min(unmade.len()));
+    let slot = loop {
+        if let Some(slot) = free.pop() {
+            break slot;
+        }
+        if let Some(slot) = unmade.pop() {
+            files.make(slot).map_err(failed)?;
+            break slot;
+        }
+        let oldest = closed.pop_front().ok_or_else(|| failed(io::Error::other("its log has no files")))?;
+        carry_over(oldest, &files, &overlay, handle, path)?;
+        carried_over = oldest.counters.commits;
+        free.push(oldest.segment.slot());
+    };
+    let wal = Wal::begin_at(files, turn, slot, counters);
+    Ok((overlay, Log { wal, closed, free, unmade, carried_over }))
+}
+
+fn carry_over(
+    closed: Closed,
+    files: &Arc<Files>,
+    overlay: &Arc<Overlay>,
+    handle: &Arc<Handle>,
+    path: &Path,
+) -> Result<(), OpenError> {
+    let nudge = Nudge::start().map_err(|error| OpenError::of_io(path, error))?;
+    let (files, overlay, handle) = (Arc::clone(files), Arc::clone(overlay), Arc::clone(handle));
+    checkpoint::carry_over(&CarryOver { closed, files, overlay, handle }, &nudge)
+        .map_err(|trouble| OpenError::of_trouble(path, trouble))
 }
 
 /// What the log has that the database doesn't. `expected` is the last commit that was on disk once.

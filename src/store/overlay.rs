@@ -1,194 +1,268 @@
-//! What is committed and not in the database yet.
+//! What is committed and not in the database: where each key's newest value is in the log.
 //!
-//! Commits are gathered in a table in memory. When its file of the log is full, the table is frozen and
-//! carried over to the database (`checkpoint`), and another one is begun. Who reads looks into both before
-//! the database; a look over many keys keeps the tables that it began with, so that nothing that moves
-//! meanwhile is missed.
+//! Who reads looks here before the database. Memory has a key and a place of each, not the values: they are
+//! in the log's files, in the system's cache mostly. What is written behind (`commit`) can be seen here with its
+//! value while it is on its way.
+//!
+//! When a segment of the log is carried over to the database (`checkpoint`), its entries leave this, a few at
+//! a time. A look over many keys notices by the version that something moved.
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry as Slot},
+    io,
     ops::Bound,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sled::IVec;
 
-use super::commit::Write;
+use super::{
+    commit::Write,
+    wal::{Files, Place, Segment},
+};
 
-/// So many entries are taken out of a table at once.
+/// So many entries are taken out, or looked at, under one lock.
 const PAGE: usize = 32;
-
-/// A key with its value, or none if the key is removed.
-pub(super) type Entry = (IVec, Option<IVec>);
+/// So many entries of a segment are looked for, or forgotten, under one lock.
+const CARRIED_AT_ONCE: usize = 128;
 
 /// What was last done to a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Last {
-    Put(IVec),
-    /// Put, and no older table and no database has the key.
-    Created(IVec),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Last {
+    /// Of a removal, only its segment means something.
+    place: Place,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Put,
+    /// Put, and the database has no such key.
+    Created,
     Removed,
 }
 
 impl Last {
-    fn value(&self) -> Option<&IVec> {
-        match self {
-            Self::Put(value) | Self::Created(value) => Some(value),
-            Self::Removed => None,
+    /// Put there.
+    pub(super) fn put(place: Place) -> Self {
+        Self { place, what: What::Put }
+    }
+
+    /// Removed by a write of this segment.
+    pub(super) fn removed(segment: Segment) -> Self {
+        Self { place: Place::nowhere(segment), what: What::Removed }
+    }
+
+    fn value(self) -> Value {
+        match self.what {
+            What::Put | What::Created => Value::Logged(self.place),
+            What::Removed => Value::Removed,
         }
     }
 }
 
-/// The newest values of some keys.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    entries: RwLock<BTreeMap<IVec, Last>>,
+/// A key's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Removed,
+    /// It is on its way to the log.
+    Pending(IVec),
+    /// It is in the log.
+    Logged(Place),
 }
 
-impl Table {
-    pub(super) fn new(entries: BTreeMap<IVec, Option<IVec>>) -> Self {
-        let last = |value: Option<IVec>| value.map_or(Last::Removed, Last::Put);
-        let entries = entries.into_iter().map(|(key, value)| (key, last(value))).collect();
-        Self { entries: RwLock::new(entries) }
+impl Value {
+    fn of(write: &Write) -> Self {
+        match write {
+            Write::Put(_, value) | Write::Create(_, value) => Self::Pending(value.clone()),
+            Write::Remove(_) => Self::Removed,
+        }
+    }
+}
+
+/// A key with its value.
+pub(super) type Entry = (IVec, Value);
+
+/// What an open store, or one that is looked at, has beside its database.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    entries: RwLock<BTreeMap<IVec, Last>>,
+    /// What is written behind, of the commit under way. It hides the entries.
+    pending: RwLock<BTreeMap<IVec, Value>>,
+    /// Counts what moved to the database.
+    moved: AtomicU64,
+    files: Arc<Files>,
+}
+
+impl Overlay {
+    pub(super) fn new(entries: BTreeMap<IVec, Last>, files: Arc<Files>) -> Self {
+        Self { entries: RwLock::new(entries), pending: RwLock::default(), moved: AtomicU64::new(0), files }
     }
 
-    /// Hands every entry over, in order of keys, until one fails.
-    pub(super) fn for_each<E>(
-        &self,
-        mut each: impl FnMut(&IVec, Option<&IVec>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.entries().iter().try_for_each(|(key, last)| each(key, last.value()))
+    // ---- Who reads.
+
+    /// What is committed of a key; none if only the database knows.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Value> {
+        let pending = self.pending().get(key).cloned();
+        pending.or_else(|| self.entries().get(key).map(|last| last.value()))
+    }
+
+    /// The value at a place; none if it moved to the database meanwhile, or something newer took its place.
+    pub(super) fn value(&self, place: Place) -> io::Result<Option<Vec<u8>>> {
+        self.files.value(place)
     }
 
     fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<IVec, Last>> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply<'a>(&self, writes: impl Iterator<Item = &'a Write>) {
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        for write in writes {
-            match (entries.entry(write.key().clone()), write) {
-                (Slot::Vacant(slot), Write::Create(_, value)) => {
-                    slot.insert(Last::Created(value.clone()));
-                }
-                (Slot::Vacant(slot), Write::Put(_, value)) => {
-                    slot.insert(Last::Put(value.clone()));
-                }
-                (Slot::Vacant(slot), Write::Remove(_)) => {
-                    slot.insert(Last::Removed);
-                }
-                (Slot::Occupied(slot), Write::Remove(_)) if matches!(slot.get(), Last::Created(_)) => {
-                    slot.remove();
-                }
-                (Slot::Occupied(mut slot), Write::Remove(_)) => {
-                    slot.insert(Last::Removed);
-                }
-                (Slot::Occupied(mut slot), Write::Put(_, value) | Write::Create(_, value)) => {
-                    match slot.get_mut() {
-                        Last::Put(known) | Last::Created(known) => *known = value.clone(),
-                        removed @ Last::Removed => *removed = Last::Put(value.clone()),
+    fn pending(&self) -> RwLockReadGuard<'_, BTreeMap<IVec, Value>> {
+        self.pending.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// How often something moved to the database.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Acquire)
+    }
+
+    // ---- The commit thread.
+
+    /// Shows writes that are on their way, in this order, until [`Overlay::committed`].
+    pub(super) fn announce<'a>(&self, writes: impl Iterator<Item = &'a Write>) {
+        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+        pending.extend(writes.map(|write| (write.key().clone(), Value::of(write))));
+    }
+
+    /// Shows writes that are in the log, in this order, each with its value's place.
+    pub(super) fn committed<'a>(&self, writes: impl Iterator<Item = (&'a Write, Place)>) {
+        let mut entries = self.write();
+        for (write, place) in writes {
+            note(&mut entries, write, place);
+        }
+        drop(entries);
+        self.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<IVec, Last>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- The checkpoint.
+
+    /// Which of a segment's writes are still what was last done to their keys. From now on the database may
+    /// have these keys.
+    pub(super) fn still_valid<'a, T>(&self, mut writes: Vec<(&'a [u8], Last, T)>) -> Vec<(&'a [u8], T)> {
+        let mut valid = Vec::new();
+        while !writes.is_empty() {
+            let mut entries = self.write();
+            for (key, last, with) in writes.drain(..writes.len().min(CARRIED_AT_ONCE)) {
+                let Some(known) = entries.get_mut(key) else { continue };
+                if known.place == last.place && (known.what == What::Removed) == (last.what == What::Removed)
+                {
+                    if known.what == What::Created {
+                        known.what = What::Put;
                     }
+                    valid.push((key, with));
                 }
+            }
+        }
+        valid
+    }
+
+    /// The database has these keys as this segment left them.
+    pub(super) fn carried_over<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>, segment: Segment) {
+        loop {
+            let mut entries = self.write();
+            let mut some = false;
+            for key in keys.by_ref().take(CARRIED_AT_ONCE) {
+                some = true;
+                if entries.get(key).is_some_and(|last| last.place.segment == segment) {
+                    entries.remove(key);
+                }
+            }
+            // While nobody looks: whoever finds an entry gone finds this as well.
+            self.moved.fetch_add(1, Ordering::Release);
+            if !some {
+                return;
             }
         }
     }
 }
 
-/// The tables that hide the database, newest first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tables {
-    active: Arc<Table>,
-    frozen: Option<Arc<Table>>,
-}
-
-impl Tables {
-    /// Of a database that nothing writes to.
-    pub(super) fn fixed(table: Table) -> Self {
-        Self { active: Arc::new(table), frozen: None }
-    }
-
-    /// What is committed of a key and not in the database; none if only the database knows.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<IVec>> {
-        let of = |table: &Table| table.entries().get(key).map(|last| last.value().cloned());
-        of(&self.active).or_else(|| of(self.frozen.as_deref()?))
-    }
-
-    fn layers(&self) -> impl Iterator<Item = &Arc<Table>> {
-        std::iter::once(&self.active).chain(&self.frozen)
-    }
-}
-
-/// The tables of an open store.
-#[derive(Debug, Default)]
-pub(super) struct Overlay {
-    tables: RwLock<Tables>,
-}
-
-impl Overlay {
-    pub(super) fn new(tables: Tables) -> Self {
-        Self { tables: RwLock::new(tables) }
-    }
-
-    pub(super) fn tables(&self) -> Tables {
-        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Shows these to readers, in this order.
-    pub(super) fn apply<'a>(&self, writes: impl Iterator<Item = &'a Write>) {
-        self.tables().active.apply(writes);
-    }
-
-    /// Freezes what was gathered, and begins anew.
-    pub(super) fn freeze(&self) -> Arc<Table> {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let frozen = std::mem::take(&mut tables.active);
-        tables.frozen = Some(Arc::clone(&frozen));
-        frozen
-    }
-
-    /// What is frozen is in the database.
-    pub(super) fn thaw(&self) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let thawed = tables.frozen.take();
-        drop(tables);
-        // Freeing its entries takes a while: nobody waits for the lock meanwhile.
-        drop(thawed);
+fn note(entries: &mut BTreeMap<IVec, Last>, write: &Write, place: Place) {
+    let (what, place) = match write {
+        Write::Put(..) => (What::Put, place),
+        Write::Create(..) => (What::Created, place),
+        Write::Remove(_) => (What::Removed, Place::nowhere(place.segment)),
+    };
+    match entries.entry(write.key().clone()) {
+        Slot::Vacant(slot) => {
+            slot.insert(Last { place, what });
+        }
+        // Nobody but the log will ever have heard of it.
+        Slot::Occupied(slot) if what == What::Removed && slot.get().what == What::Created => {
+            slot.remove();
+        }
+        Slot::Occupied(mut slot) => {
+            let known = slot.get_mut();
+            // What the database may have, it may still have.
+            let what = match (known.what, what) {
+                (What::Created, What::Put | What::Created) => What::Created,
+                (What::Put | What::Removed, What::Put | What::Created) => What::Put,
+                (_, What::Removed) => What::Removed,
+            };
+            *known = Last { place, what };
+        }
     }
 }
 
 /// Which keys a look is over.
 pub(super) type Keys = (Bound<IVec>, Bound<IVec>);
 
-/// A look over the entries of one table, from both ends.
+/// A look over some keys, from both ends.
 pub(super) struct Layer {
-    table: Arc<Table>,
     /// What was not taken out yet, if anything is left.
     rest: Option<Keys>,
     front: VecDeque<Entry>,
     back: VecDeque<Entry>,
 }
 
+impl Overlay {
+    /// Looks over these keys, newest first. To be asked for anew when something moved.
+    pub(super) fn layers(&self, keys: &Keys) -> [Layer; 2] {
+        if is_empty(keys) {
+            return [Layer::of(None, VecDeque::new()), Layer::of(None, VecDeque::new())];
+        }
+        // Taken as a whole, and first: it is emptied into the entries.
+        let pending = self.pending();
+        let pending = pending.range::<IVec, _>(keys.clone()).map(|(key, value)| (key.clone(), value.clone()));
+        let pending = Layer::of(None, pending.collect());
+        [pending, Layer::of(Some(keys.clone()), VecDeque::new())]
+    }
+}
+
 impl Layer {
-    /// A look over these keys, for each table that isn't empty, newest first.
-    pub(super) fn over(tables: &Tables, keys: &Keys) -> Vec<Self> {
-        let layer = |table: &Arc<Table>| Self {
-            table: Arc::clone(table),
-            rest: (!is_empty(keys)).then(|| keys.clone()),
-            front: VecDeque::new(),
-            back: VecDeque::new(),
-        };
-        tables.layers().filter(|table| !table.entries().is_empty()).map(layer).collect()
+    fn of(rest: Option<Keys>, front: VecDeque<Entry>) -> Self {
+        Self { rest, front, back: VecDeque::new() }
     }
 
-    pub(super) fn first(&mut self) -> Option<&Entry> {
+    pub(super) fn first(&mut self, overlay: &Overlay) -> Option<&Entry> {
         if self.front.is_empty()
             && let Some(keys) = self.rest.take()
         {
-            let entries = self.table.entries();
+            let entries = overlay.entries();
             let page = entries.range::<IVec, _>(keys.clone()).take(PAGE);
-            self.front.extend(page.map(|(key, last)| (key.clone(), last.value().cloned())));
+            self.front.extend(page.map(|(key, last)| (key.clone(), last.value())));
             let rest = self.front.back().map(|(last, _)| (Bound::Excluded(last.clone()), keys.1));
-            self.rest = rest.filter(|keys| !is_empty(keys));
+            self.rest = rest.filter(|keys| self.front.len() == PAGE && !is_empty(keys));
         }
         self.front.front().or(self.back.front())
     }
@@ -197,16 +271,16 @@ impl Layer {
         self.front.pop_front().or_else(|| self.back.pop_front())
     }
 
-    pub(super) fn last(&mut self) -> Option<&Entry> {
+    pub(super) fn last(&mut self, overlay: &Overlay) -> Option<&Entry> {
         if self.back.is_empty()
             && let Some(keys) = self.rest.take()
         {
-            let entries = self.table.entries();
+            let entries = overlay.entries();
             for (key, last) in entries.range::<IVec, _>(keys.clone()).rev().take(PAGE) {
-                self.back.push_front((key.clone(), last.value().cloned()));
+                self.back.push_front((key.clone(), last.value()));
             }
             let rest = self.back.front().map(|(first, _)| (keys.0, Bound::Excluded(first.clone())));
-            self.rest = rest.filter(|keys| !is_empty(keys));
+            self.rest = rest.filter(|keys| self.back.len() == PAGE && !is_empty(keys));
         }
         self.back.back().or(self.front.back())
     }
@@ -217,7 +291,7 @@ impl Layer {
 }
 
 /// Whether no key can lie there: a map would panic if it were asked.
-fn is_empty(keys: &Keys) -> bool {
+pub(super) fn is_empty(keys: &Keys) -> bool {
     match keys {
         (Bound::Included(from), Bound::Included(to)) => from > to,
         (Bound::Included(from), Bound::Excluded(to)) | (Bound::Excluded(from), Bound::Included(to)) => {

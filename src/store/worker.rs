@@ -1,8 +1,8 @@
 //! The commit thread.
 //!
-//! A commit is a record of the log (`wal`), synced; then readers see it, in memory (`overlay`), and those who
-//! wait for it are told. When the log's file is full, what it holds is carried over to the database by another
-//! thread (`checkpoint`), while commits go on in the other file; a commit waits only when that is full as well.
+//! A commit is a record of the log (`wal`), synced; then readers see it (`overlay`), and those who wait for it
+//! are told. When a segment of the log is full, it goes on in another one (`segments`); a commit waits only
+//! when none is free.
 //!
 //! When a commit or a checkpoint fails for a reason that can pass (`trouble`), the thread waits for it to pass:
 //!
@@ -32,17 +32,16 @@ use sled::IVec;
 use super::{
     StoreError,
     backlog::{self, Removed},
-    checkpoint::{Checkpointer, Job},
     commit::{Deferred, Done, Item, JournalLine, Queue, Shared, State, Transaction, Write},
     database::{Database, Handle},
-    keys, open,
-    overlay::Table,
+    keys,
+    open::{self, Log},
     payload::{PayloadId, Payloads},
     records::{AcceptedRecord, JournalRecord, encode},
     room::{Before, DiskSpace, Measured, Standing, fullness},
+    segments::Segments,
     tip::Tip,
     trouble::Trouble,
-    wal::Wal,
 };
 use crate::clock::Timestamp;
 
@@ -62,8 +61,6 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// What must fit on the disk before the database is opened anew: it writes a snapshot, and then the
 /// commit or the checkpoint that failed.
 const PROBE_BYTES: usize = 8 << 20;
-/// When nothing happens for a while, so many bytes of the log are carried over: memory that is used by nobody.
-const CARRY_OVER_IDLE: u64 = 256 << 10;
 
 /// What the thread does to the disk after each batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +79,8 @@ pub(super) struct Disk {
     pub cache: u64,
     /// `store.max_size`.
     pub max_size: u64,
-    /// None while it is not open. It has all commits that there are at the start.
+    /// None while it is not open.
     pub handle: Option<Arc<Handle>>,
-    pub wal: Wal,
     pub payloads: Arc<Payloads>,
     pub tip: Tip,
     /// As of the last commit.
@@ -98,13 +94,8 @@ pub(super) struct Worker {
     /// What readers see.
     database: Arc<Database>,
     disk: Disk,
-    checkpointer: Checkpointer,
-    /// What is frozen and not known to be in the database.
-    frozen: Option<(Arc<Table>, Counters)>,
-    /// The last commit that the database is known to have.
-    carried_over: u64,
+    segments: Segments,
     measured_at: Instant,
-    committed_at: Instant,
     removed: Removed,
     /// What the commit under way was taken from the queue for.
     taken: Vec<Item>,
@@ -114,7 +105,7 @@ pub(super) struct Worker {
 enum Work {
     /// What was taken.
     Commit,
-    /// A checkpoint is over.
+    /// A task of the log's is over.
     Checkpointed,
     /// Nothing, for so long that it is time to look how much room there is.
     Measure,
@@ -123,25 +114,20 @@ enum Work {
 
 impl Worker {
     /// A thread's work; [`Worker::run`] is to be called on a thread of its own.
-    pub(super) fn new(shared: Arc<Shared>, database: Arc<Database>, disk: Disk) -> std::io::Result<Self> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        database: Arc<Database>,
+        disk: Disk,
+        log: Log,
+    ) -> std::io::Result<Self> {
         let notified = Arc::clone(&shared);
-        let checkpointer = Checkpointer::start(move || {
+        let segments = Segments::new(log, Arc::clone(database.overlay()), move || {
             notified.lock().checkpointed = true;
             notified.wake.notify_one();
         })?;
-        let now = Instant::now();
-        let mut worker = Self {
-            shared,
-            database,
-            carried_over: disk.counters.commits,
-            disk,
-            checkpointer,
-            frozen: None,
-            measured_at: now,
-            committed_at: now,
-            removed: Removed::default(),
-            taken: Vec::new(),
-        };
+        let (measured_at, removed) = (Instant::now(), Removed::default());
+        let mut worker = Self { shared, database, disk, segments, measured_at, removed, taken: Vec::new() };
+        worker.segments.prepare(worker.disk.handle.as_ref());
         worker.measure();
         Ok(worker)
     }
@@ -160,7 +146,7 @@ impl Worker {
                 Work::Checkpointed => self.checkpointed(),
                 Work::Measure => {
                     self.measure();
-                    self.carry_over_idle()
+                    ControlFlow::Continue(())
                 }
                 Work::End => {
                     self.end();
@@ -273,20 +259,19 @@ impl Worker {
         let added = added.saturating_add(self.added_by_dead_letters(items)?);
         let Counters { commits, backlog } = self.disk.counters;
         let counters = Counters { commits: commits + 1, backlog: backlog.saturating_add_signed(added) };
-        let wal = &mut self.disk.wal;
+        let wal = &mut self.segments.wal;
         wal.begin();
         writes(items).chain(&journals).for_each(|write| wal.add(write));
-        if !wal.has_room() {
-            self.checkpoint()?;
+        if !self.segments.has_room() {
+            self.segments.switch(self.disk.handle.as_ref())?;
         }
         // These may be lost: so they can be seen while they are on their way. Those who put them off no longer
         // have them.
-        self.database.apply(items.iter().filter_map(Item::deferred));
-        let appended = self.disk.wal.append(counters, self.disk.sync);
-        appended.map_err(|error| Trouble::of_io("the log", &error))?;
+        self.database.overlay().announce(items.iter().filter_map(Item::deferred));
+        let wal = &mut self.segments.wal;
+        wal.append(counters, self.disk.sync).map_err(|error| Trouble::of_io("the log", &error))?;
         self.disk.counters = counters;
-        self.committed_at = Instant::now();
-        self.database.apply(writes(items).chain(&journals));
+        self.database.overlay().committed(writes(items).chain(&journals).zip(wal.places()));
         match self.disk.tip.advance(counters.commits) {
             Ok(()) => Ok(()),
             Err(error) => match Trouble::of_io("the file of the last commit's number", &error) {
@@ -358,80 +343,27 @@ impl Worker {
         }
     }
 
-    // ---- From the log to the database.
-
-    /// Has what the log's file holds carried over to the database, and begins the other file. Waits until that
-    /// one's commits are carried over.
-    fn checkpoint(&mut self) -> Result<(), Trouble> {
-        if self.frozen.is_some() {
-            self.checkpointer.wait()?;
-            self.carried_over();
-        }
-        self.frozen = Some((self.database.freeze(), self.disk.counters));
-        self.disk.wal.switch();
-        self.carry_over();
-        Ok(())
-    }
-
-    /// Begins to carry over what is frozen.
-    fn carry_over(&self) {
-        if let Some((table, counters)) = &self.frozen
-            && let Some(handle) = &self.disk.handle
-        {
-            let (handle, table, counters) = (Arc::clone(handle), Arc::clone(table), *counters);
-            self.checkpointer.begin(Job { handle, table, counters });
-        }
-    }
-
-    fn carried_over(&mut self) {
-        self.database.thaw();
-        if let Some((_, counters)) = self.frozen.take() {
-            self.carried_over = counters.commits;
-        }
-    }
+    // ---- The log's segments.
 
     fn checkpointed(&mut self) -> ControlFlow<()> {
-        match self.checkpointer.outcome() {
-            // A commit waited for it, and knows.
-            None => {}
-            Some(Ok(())) => self.carried_over(),
-            Some(Err(trouble)) => {
-                if let Err(why) = self.wait_out(trouble, &mut Vec::new()) {
-                    return self.fail(Vec::new(), &why);
-                }
-                self.come_back();
+        if let Err(trouble) = self.segments.outcome() {
+            if let Err(why) = self.wait_out(trouble, &mut Vec::new()) {
+                return self.fail(Vec::new(), &why);
             }
+            self.come_back();
         }
+        self.segments.prepare(self.disk.handle.as_ref());
         ControlFlow::Continue(())
     }
 
-    /// Gives memory back that nobody needs.
-    fn carry_over_idle(&mut self) -> ControlFlow<()> {
-        let is_idle = self.committed_at.elapsed() >= MEASURE_IDLE && self.frozen.is_none();
-        if is_idle && self.disk.handle.is_some() && self.disk.wal.len() >= CARRY_OVER_IDLE {
-            // Nothing is frozen: this doesn't wait, and so can't fail.
-            let _ = self.checkpoint();
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Carries over the rest. If that fails, the next start does it: nothing is lost.
-    fn end(mut self) {
-        let rest = !self.disk.wal.is_empty();
-        let outcome = if rest { self.checkpoint() } else { Ok(()) };
-        let outcome =
-            outcome.and_then(|()| if self.frozen.is_some() { self.checkpointer.wait() } else { Ok(()) });
-        match outcome {
-            Ok(()) => {
-                self.carried_over();
-                self.checkpointer.end();
-            }
-            Err(trouble) => {
-                tracing::warn!(%trouble, "the database could not be brought up to date; the next start does that");
-                self.database.take_away("it is shutting down");
-                // Not even dropped: sled would sync once more.
-                std::mem::forget(self.disk.handle.take());
-            }
+    /// What the log has stays there: the next start takes it up.
+    fn end(self) {
+        let Self { segments, database, mut disk, .. } = self;
+        if let Err(trouble) = segments.end() {
+            tracing::warn!(%trouble, "the log could not be carried over; the next start goes on with that");
+            database.take_away("it is shutting down");
+            // Not even dropped: sled would sync once more.
+            std::mem::forget(disk.handle.take());
         }
     }
 
@@ -496,21 +428,17 @@ impl Worker {
         if self.disk.handle.is_none() {
             self.open_database()?;
         }
-        if !self.checkpointer.is_busy() {
-            self.carry_over();
-        }
+        self.segments.prepare(self.disk.handle.as_ref());
         Ok(())
     }
 
     fn open_database(&mut self) -> Result<(), Trouble> {
         let handle = open::reopen(&self.disk.path, self.disk.cache)?;
         let found = Counters::of(&handle)?.commits;
-        let frozen = self.frozen.as_ref().map(|(_, counters)| counters.commits);
-        // The checkpoint that failed may be there or not; what was there before must be.
-        if found != self.carried_over && Some(found) != frozen {
-            let expected = self.carried_over;
+        // The task that failed may be there or not; what was there before must be.
+        if !self.segments.may_have_carried_over().any(|commits| commits == found) {
             return Err(Trouble::Fatal(format!(
-                "opened anew, the database has {found} commits instead of {expected}"
+                "opened anew, the database has {found} commits, which is not what it had"
             )));
         }
         let handle = Arc::new(handle);

@@ -59,8 +59,8 @@ async fn micros(directory: &Path, users: usize, events: usize) -> Outcome<f64> {
     })
     .await?;
     let mut feed = Feed::new(ANSWERS, users);
-    // Connections and caches are warm, as they are in a life's middle.
-    burst(&platform, &crm, &daemon, &mut feed, events / 10, users).await?;
+    // Connections and caches are warm, and every user had events before, as it is in a life's middle.
+    burst(&platform, &crm, &daemon, &mut feed, users.max(events / 10), users).await?;
     let burst = burst(&platform, &crm, &daemon, &mut feed, events, users).await?;
     daemon.stop().await?;
     Ok(burst.micros())

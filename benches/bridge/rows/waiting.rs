@@ -20,6 +20,8 @@ use crate::{
 pub const USERS: usize = 100;
 const EVENTS: usize = 1_000_000;
 const MESSAGES: usize = 100_000;
+/// So many events come and go behind them that the log holds nothing else any more, whatever the scale.
+const PASSED: usize = 150_000;
 const CALLERS: usize = 64;
 /// The type of the events that wait.
 pub const WAITS: &str = "user_message";
@@ -60,6 +62,9 @@ impl Waiting {
             .await
             .map_err(|_| "not every event that was pushed waits")??;
         bench.step(format_args!("{events} events wait for a webhook that is out of order"));
+        push(&platform, &mut Feed::new(ANSWERS, USERS), PASSED, USERS).await?;
+        crm.received(PASSED as u64).await?;
+        bench.step(format_args!("{PASSED} others were delivered meanwhile"));
         daemon.stop().await?;
         Ok(Self { directory, events })
     }

@@ -203,7 +203,18 @@ pub(super) static KINDS: &[Kind] = &[
         byte: keys::kind::JOURNAL,
         word: "journal",
         key: &[Part::U64("first")],
-        form: record!(JournalRecord),
+        form: Form::Record {
+            read: |bytes| {
+                let fields = serde_json::to_value(JournalRecord::read(bytes)?);
+                Ok((fields.map_err(|error| StoreError::Unreadable(error.to_string()))?, bytes.len()))
+            },
+            write: |fields, body| {
+                let record: JournalRecord = serde_json::from_value(fields)?;
+                Ok(encode_with(JournalRecord::VERSION, &record, body))
+            },
+            body: Body::None,
+            secret: &[],
+        },
     },
     Kind {
         byte: keys::kind::DEAD,

@@ -25,7 +25,7 @@ use super::{
     CLOSED, OpenError, StoreError,
     database::Database,
     keys, open,
-    overlay::Table,
+    overlay::Overlay,
     payload::Payloads,
     tip::Tip,
     wal::{self, Replay},
@@ -119,8 +119,8 @@ impl Offline {
         let replay = wal::read(path, in_database).map_err(io)?;
         let expected = Tip::open(&path.join("tip")).map_or(0, |(_, expected)| expected);
         let mut damage: Vec<String> = open::missing(&replay, in_database, expected).into_iter().collect();
-        let Replay { writes, counters, .. } = replay;
-        let db = Database::with(Arc::new(handle), Table::new(writes));
+        let Replay { writes, counters, files, .. } = replay;
+        let db = Database::new(Arc::new(handle), Arc::new(Overlay::new(writes, files)));
         let nonce = db.get(keys::meta(open::NONCE))?;
         let nonce = nonce.and_then(|value| <[u8; 4]>::try_from(&*value).ok()).map(u32::from_be_bytes);
         if nonce.is_none() {

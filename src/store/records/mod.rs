@@ -11,7 +11,7 @@ mod message;
 mod user;
 
 pub(super) use event::{EventRecord, JournalRecord};
-pub use event::{JournalEntry, LaneSlot, Said};
+pub use event::{JournalEntry, LaneSlot, Said, Wanted};
 pub use lane::{Attempted, LaneRecord, Position, WebhookRecord};
 pub use letter::{DeadLetter, DeadLetterId, InvalidDeadLetterId, ReplayMark};
 pub(super) use message::{AcceptedEntry, AcceptedRecord, IdempotencyRecord, QueueRecord};

@@ -1,59 +1,236 @@
-//! The write-ahead log: where a commit becomes durable.
+//! The write-ahead log: where a commit becomes durable, and where what was committed lately stays.
 //!
-//! A commit is one write at the end of a file, and one sync. The database gets the same writes later and
-//! many at once (`checkpoint`), so that what is put and removed in the meantime costs it nothing.
+//! A commit is one write at the end of a segment, and one sync. A segment is a file; there are up to
+//! [`MOST_SEGMENTS`], which take turns: when the last free one is begun, what is still worth keeping of the
+//! oldest is carried over to the database (`checkpoint`), and its file is free again. What is put and removed
+//! within so many segments costs the database nothing, and most events are.
 //!
-//! There are two files, which take turns: while one is written, the other's commits are carried over to the
-//! database. When the first is full, the second is begun anew, from its start and over its old content:
-//! a file that does not change its size needs no sync of its metadata.
+//! Values are read back from here as long as they are here: memory has only their places (`overlay`). A
+//! segment's file is filled with zeros before its first turn, and keeps its size from then on: a sync has no
+//! metadata to write.
 
 mod record;
+mod replay;
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io,
+    ops::Range,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use sled::IVec;
-
-use self::record::{Commit, Encoder};
+use self::record::Encoder;
+pub(super) use self::{
+    record::Found,
+    replay::{Replay, read},
+};
 use super::{
     commit::Write,
     worker::{Counters, Sync},
 };
 
-/// A file of the log is full with so many bytes; a single larger commit makes it as large as it is.
+/// A segment is full with so many bytes; a single larger commit makes its file as large as it is.
 const FULL: u64 = 4 << 20;
-/// The names of the two files.
-const NAMES: [&str; 2] = ["0", "1"];
+/// There are never more segments.
+pub(super) const MOST_SEGMENTS: usize = 24;
+/// One is written, and another one carried over meanwhile.
+const LEAST_SEGMENTS: usize = 2;
+/// The log's part of `store.max_size`.
+const PART_OF_STORE: u64 = 16;
+
+/// How many segments the log of a store of this largest size has.
+pub(super) fn segments_for(max_size: u64) -> usize {
+    let fitting = usize::try_from(max_size / PART_OF_STORE / FULL).unwrap_or(usize::MAX);
+    fitting.clamp(LEAST_SEGMENTS, MOST_SEGMENTS)
+}
+
+/// A segment's turn: its file, and which turn of all it is. Never used twice in a process's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Segment(u32);
+
+impl Segment {
+    /// Of a file that holds nothing.
+    const NONE: Self = Self(0);
+
+    fn new(turn: u32, slot: usize) -> Self {
+        Self(turn * MOST_SEGMENTS as u32 + slot as u32)
+    }
+
+    /// Which file.
+    pub(super) fn slot(self) -> usize {
+        self.0 as usize % MOST_SEGMENTS
+    }
+}
+
+/// Where a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub segment: Segment,
+    offset: u32,
+    length: u32,
+}
+
+impl Place {
+    /// Of no value.
+    pub(super) fn nowhere(segment: Segment) -> Self {
+        Self { segment, offset: 0, length: 0 }
+    }
+
+    pub(super) fn of(segment: Segment, value: &Range<usize>) -> Self {
+        Self { segment, offset: value.start as u32, length: value.len() as u32 }
+    }
+}
+
+/// A segment that takes no more commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub segment: Segment,
+    /// Bytes of its commits.
+    length: u64,
+    /// As of its last commit.
+    pub counters: Counters,
+}
+
+/// The log's files, for those who read and those who make them.
+#[derive(Debug)]
+pub(super) struct Files {
+    directory: PathBuf,
+    slots: [Slot; MOST_SEGMENTS],
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    file: OnceLock<File>,
+    /// The [`Segment`] that the file holds.
+    holds: AtomicU32,
+}
+
+impl Files {
+    /// The files that there are; an older store may have none, not even a directory.
+    fn existing(store: &Path) -> io::Result<Self> {
+        let files = Self { directory: directory_in(store), slots: Default::default() };
+        for slot in 0..MOST_SEGMENTS {
+            match File::options().read(true).write(true).open(files.path(slot)) {
+                Ok(file) => files.set(slot, file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(files)
+    }
+
+    fn path(&self, slot: usize) -> PathBuf {
+        self.directory.join(slot.to_string())
+    }
+
+    fn set(&self, slot: usize, file: File) {
+        // Set once: whoever makes a file found none.
+        let _ = self.slots[slot].file.set(file);
+    }
+
+    fn file(&self, slot: usize) -> io::Result<&File> {
+        self.slots[slot].file.get().ok_or_else(|| io::Error::other("a segment of the log has no file"))
+    }
+
+    fn hold(&self, segment: Segment) {
+        self.slots[segment.slot()].holds.store(segment.0, Ordering::Release);
+    }
+
+    fn holds(&self, segment: Segment) -> bool {
+        self.slots[segment.slot()].holds.load(Ordering::Acquire) == segment.0
+    }
+
+    /// The value at this place; none if the segment had to make room meanwhile.
+    pub(super) fn value(&self, place: Place) -> io::Result<Option<Vec<u8>>> {
+        let mut value = vec![0; place.length as usize];
+        let read = self
+            .file(place.segment.slot())
+            .and_then(|file| file.read_exact_at(&mut value, u64::from(place.offset)));
+        if !self.holds(place.segment) {
+            return Ok(None);
+        }
+        read.map(|()| Some(value))
+    }
+
+    /// Makes the file of a free slot, so that no commit has to make it larger.
+    pub(super) fn make(&self, slot: usize) -> io::Result<()> {
+        let path = self.path(slot);
+        let make = || {
+            let file =
+                File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let zeros = vec![0; 256 << 10];
+            (0..FULL).step_by(zeros.len()).try_for_each(|at| file.write_all_at(&zeros, at))?;
+            file.sync_all()?;
+            File::open(&self.directory)?.sync_all()?;
+            Ok(file)
+        };
+        // What was left of it would count as a part of the store; none of it is one.
+        let file = make().inspect_err(|_: &io::Error| drop(fs::remove_file(&path)))?;
+        self.set(slot, file);
+        Ok(())
+    }
+
+    /// Everything that a closed segment has.
+    pub(super) fn content(&self, closed: &Closed) -> io::Result<Content> {
+        let mut bytes = vec![0; closed.length as usize];
+        self.file(closed.segment.slot())?.read_exact_at(&mut bytes, 0)?;
+        Ok(Content { bytes, last: closed.counters.commits })
+    }
+}
+
+/// What a closed segment has.
+pub(super) struct Content {
+    bytes: Vec<u8>,
+    last: u64,
+}
+
+impl Content {
+    /// Its writes, in their order; none if they are not all there.
+    pub(super) fn writes(&self) -> Option<Vec<Found<'_>>> {
+        let (mut writes, mut last) = (Vec::new(), 0);
+        for commit in record::commits(&self.bytes) {
+            last = commit.counters.commits;
+            writes.extend(commit.writes()?);
+        }
+        (last == self.last || self.bytes.is_empty()).then_some(writes)
+    }
+
+    /// A value among the writes.
+    pub(super) fn value(&self, range: Range<usize>) -> &[u8] {
+        &self.bytes[range]
+    }
+}
 
 /// The log, as it is written.
 #[derive(Debug)]
 pub(super) struct Wal {
-    files: [File; 2],
-    current: usize,
-    /// Where the next commit goes in the current file.
+    files: Arc<Files>,
+    current: Segment,
+    turn: u32,
+    /// Where the next commit goes in the current segment.
     end: u64,
+    /// As of the last commit in the current segment.
+    counters: Counters,
     encoder: Encoder,
 }
 
 impl Wal {
-    /// Opens the log of a store, all of whose commits are in the database: begins it anew.
-    pub(super) fn open(store: &Path) -> io::Result<Self> {
-        let directory = directory_in(store);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let open = |name| {
-            let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            options.open(directory.join(name))
-        };
-        let files = [open(NAMES[0])?, open(NAMES[1])?];
-        File::open(&directory)?.sync_all()?;
-        File::open(store)?.sync_all()?;
-        Ok(Self { files, current: 0, end: 0, encoder: Encoder::default() })
+    /// Goes on in a log where a slot is free; `turn` is the last one that was taken.
+    pub(super) fn begin_at(files: Arc<Files>, turn: u32, slot: usize, counters: Counters) -> Self {
+        let mut wal =
+            Self { files, current: Segment::NONE, turn, end: 0, counters, encoder: Encoder::default() };
+        wal.switch(slot);
+        wal
+    }
+
+    /// Its files.
+    pub(super) fn files(&self) -> &Arc<Files> {
+        &self.files
     }
 
     /// Begins a commit.
@@ -66,98 +243,61 @@ impl Wal {
         self.encoder.add(write);
     }
 
-    /// Whether the current file takes the commit that was begun.
-    pub(super) fn has_room(&self) -> bool {
-        self.end == 0 || self.end + self.encoder.bytes().len() as u64 <= FULL
-    }
-
-    /// Whether the current file has no commits.
+    /// Whether the current segment has no commits.
     pub(super) fn is_empty(&self) -> bool {
         self.end == 0
     }
 
-    /// How many bytes of commits the current file has.
-    pub(super) fn len(&self) -> u64 {
-        self.end
+    /// Whether the current segment's file takes the commit that was begun.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_empty() || self.end + self.encoder.bytes().len() as u64 <= FULL
     }
 
     /// Puts the commit that was begun on disk. After an error it can be tried again, or another in its
     /// place with the same number: it goes to the same place.
     pub(super) fn append(&mut self, counters: Counters, sync: Sync) -> io::Result<()> {
         self.encoder.seal(counters);
-        let (file, bytes) = (&self.files[self.current], self.encoder.bytes());
+        let (file, bytes) = (self.files.file(self.current.slot())?, self.encoder.bytes());
         file.write_all_at(bytes, self.end)?;
         if sync == Sync::Disk {
             file.sync_data()?;
         }
-        self.end += bytes.len() as u64;
+        let length = bytes.len() as u64;
+        self.encoder.is_at(self.end);
+        self.end += length;
+        self.counters = counters;
         Ok(())
     }
 
-    /// Begins the other file, whose commits must be in the database.
-    pub(super) fn switch(&mut self) {
-        (self.current, self.end) = (1 - self.current, 0);
+    /// Where the values of the last commit are, write by write; of a removal it means nothing.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        let segment = self.current;
+        self.encoder.values().map(move |(offset, length)| Place { segment, offset, length })
     }
+
+    /// Begins another segment in a free slot, and closes the one before.
+    pub(super) fn switch(&mut self, slot: usize) -> Closed {
+        let closed = Closed { segment: self.current, length: self.end, counters: self.counters };
+        self.turn += 1;
+        self.current = Segment::new(self.turn, slot);
+        // Before the first byte is written over: readers look at it behind theirs.
+        self.files.hold(self.current);
+        self.end = 0;
+        closed
+    }
+}
+
+/// Makes the log's directory.
+pub(super) fn make_directory(store: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory_in(store))?;
+    File::open(store)?.sync_all()
 }
 
 /// Bytes of the log's files.
 pub(super) fn size_on_disk(store: &Path) -> u64 {
     let directory = directory_in(store);
-    let size = |name| fs::metadata(directory.join(name)).map_or(0, |file| file.len());
-    NAMES.into_iter().map(size).sum()
-}
-
-/// What a log has that the database doesn't.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Replay {
-    /// The newest value of each key, or that it is removed.
-    pub writes: BTreeMap<IVec, Option<IVec>>,
-    /// As of the last commit.
-    pub counters: Counters,
-    /// The commits before this one, but for those that the database has, are gone.
-    pub gap_before: Option<u64>,
-}
-
-/// Reads a log, and changes nothing. `in_database` is the last commit that the database has.
-pub(super) fn read(store: &Path, in_database: Counters) -> io::Result<Replay> {
-    let directory = directory_in(store);
-    let mut files = Vec::new();
-    for name in NAMES {
-        match fs::read(directory.join(name)) {
-            Ok(bytes) => files.push(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(replay(&files, in_database))
-}
-
-fn replay(files: &[Vec<u8>], in_database: Counters) -> Replay {
-    let mut runs: Vec<Vec<Commit<'_>>> = files.iter().map(|file| record::commits(file).collect()).collect();
-    runs.retain(|run| !run.is_empty());
-    runs.sort_unstable_by_key(|run| run[0].counters.commits);
-    // A commit that failed at the end of one file may have been repeated at the start of the other.
-    if let [earlier, later] = &mut runs[..] {
-        let begins = later[0].counters.commits;
-        earlier.retain(|commit| commit.counters.commits < begins);
-    }
-    let commits = runs.into_iter().flatten();
-    let commits = commits.filter(|commit| commit.counters.commits > in_database.commits);
-    let mut replay = Replay { writes: BTreeMap::new(), counters: in_database, gap_before: None };
-    for commit in commits {
-        let number = commit.counters.commits;
-        if number != replay.counters.commits + 1 {
-            replay.gap_before = Some(number);
-        }
-        for write in commit.writes().unwrap_or_default() {
-            match write {
-                Write::Put(key, value) | Write::Create(key, value) => replay.writes.insert(key, Some(value)),
-                Write::Remove(key) => replay.writes.insert(key, None),
-            };
-        }
-        replay.counters = commit.counters;
-    }
-    replay
+    let size = |slot: usize| fs::metadata(directory.join(slot.to_string())).map_or(0, |file| file.len());
+    (0..MOST_SEGMENTS).map(size).sum()
 }
 
 /// Where its files are.
@@ -166,108 +306,4 @@ pub(super) fn directory_in(store: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(key: u8, value: &[u8]) -> Write {
-        Write::Put(IVec::from(&[key]), IVec::from(value))
-    }
-
-    fn append(wal: &mut Wal, number: u64, writes: &[Write]) {
-        wal.begin();
-        writes.iter().for_each(|write| wal.add(write));
-        wal.append(Counters { commits: number, backlog: 0 }, Sync::System).unwrap();
-    }
-
-    fn read_after(store: &Path, commits: u64) -> Replay {
-        read(store, Counters { commits, backlog: 0 }).unwrap()
-    }
-
-    #[test]
-    fn what_the_database_has_not_is_read_over_both_files() {
-        let store = tempfile::tempdir().unwrap();
-        let mut wal = Wal::open(store.path()).unwrap();
-        append(&mut wal, 1, &[put(1, b"a"), put(2, b"b")]);
-        append(&mut wal, 2, &[put(1, b"c")]);
-        wal.switch();
-        append(&mut wal, 3, &[Write::Remove(IVec::from(&[2])), put(3, b"d")]);
-        let value = |text: &[u8]| Some(IVec::from(text));
-        let all = read_after(store.path(), 0);
-        let expected =
-            [(IVec::from(&[1]), value(b"c")), (IVec::from(&[2]), None), (IVec::from(&[3]), value(b"d"))];
-        assert_eq!(all.writes.into_iter().collect::<Vec<_>>(), expected);
-        assert_eq!((all.counters.commits, all.gap_before), (3, None));
-        let rest = read_after(store.path(), 2);
-        assert_eq!(rest.writes.into_iter().collect::<Vec<_>>(), expected[1..]);
-        assert!(read_after(store.path(), 3).writes.is_empty());
-        // The first file's second turn ends before its first did.
-        wal.switch();
-        append(&mut wal, 4, &[put(9, b"")]);
-        assert_eq!(read_after(store.path(), 3).counters.commits, 4);
-        assert_eq!(read_after(store.path(), 2).gap_before, None);
-        assert_eq!(read_after(store.path(), 1).gap_before, Some(3), "the database lost what it had");
-    }
-
-    #[test]
-    fn a_log_that_is_begun_anew_is_told_from_what_it_is_written_over() {
-        let store = tempfile::tempdir().unwrap();
-        let mut wal = Wal::open(store.path()).unwrap();
-        for number in 1..=5 {
-            append(&mut wal, number, &[put(number as u8, b"old")]);
-        }
-        let mut wal = Wal::open(store.path()).unwrap();
-        append(&mut wal, 6, &[put(6, b"new")]);
-        let found = read_after(store.path(), 5);
-        assert_eq!(found.writes.into_keys().collect::<Vec<_>>(), [IVec::from(&[6])]);
-    }
-
-    #[test]
-    fn a_commit_that_failed_is_replaced() {
-        let store = tempfile::tempdir().unwrap();
-        let mut wal = Wal::open(store.path()).unwrap();
-        append(&mut wal, 1, &[put(1, b"a")]);
-        let end = wal.end;
-        append(&mut wal, 2, &[put(2, b"longer than the other")]);
-        // As if that had failed after it was written.
-        wal.end = end;
-        append(&mut wal, 2, &[put(3, b"c")]);
-        let keys: Vec<_> = read_after(store.path(), 0).writes.into_keys().collect();
-        assert_eq!(keys, [IVec::from(&[1]), IVec::from(&[3])]);
-    }
-
-    #[test]
-    fn a_commit_that_failed_is_replaced_in_the_other_file() {
-        let store = tempfile::tempdir().unwrap();
-        let mut wal = Wal::open(store.path()).unwrap();
-        append(&mut wal, 1, &[put(1, b"a")]);
-        append(&mut wal, 2, &[put(2, b"failed after it was written")]);
-        wal.switch();
-        append(&mut wal, 2, &[put(3, b"c")]);
-        append(&mut wal, 3, &[put(4, b"d")]);
-        let found = read_after(store.path(), 0);
-        let keys: Vec<_> = found.writes.into_keys().collect();
-        assert_eq!(keys, [IVec::from(&[1]), IVec::from(&[3]), IVec::from(&[4])]);
-        assert_eq!(found.gap_before, None);
-    }
-
-    #[test]
-    fn a_file_is_full_before_it_grows_too_large() {
-        let store = tempfile::tempdir().unwrap();
-        let mut wal = Wal::open(store.path()).unwrap();
-        assert!(wal.is_empty());
-        let huge = vec![0; FULL as usize];
-        append(&mut wal, 1, &[put(1, &huge)]);
-        wal.begin();
-        wal.add(&put(2, b""));
-        assert!(!wal.has_room() && !wal.is_empty());
-        wal.switch();
-        assert!(wal.has_room());
-    }
-
-    #[test]
-    fn there_is_no_log_in_an_older_store() {
-        let store = tempfile::tempdir().unwrap();
-        let found = read_after(store.path(), 7);
-        assert_eq!((found.counters.commits, found.gap_before, found.writes.len()), (7, None, 0));
-    }
-}
+mod tests;

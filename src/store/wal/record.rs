@@ -11,15 +11,15 @@
 //!   key, value
 //! ```
 //!
-//! All numbers are big-endian. Commits are numbered without gaps, and the two files of the log are written
+//! All numbers are big-endian. Commits are numbered without gaps, and the files of the log are written
 //! over and over: so what follows the last commit is told from it by its number, whatever it is.
 
-use sled::IVec;
+use std::ops::Range;
 
 use crate::store::{commit::Write, worker::Counters};
 
 /// The length of what precedes the writes.
-const HEAD: usize = 24;
+pub(super) const HEAD: usize = 24;
 /// In the place of a value's length: the key is removed.
 const REMOVED: u32 = u32::MAX;
 
@@ -27,6 +27,10 @@ const REMOVED: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     buffer: Vec<u8>,
+    /// Where each write's value is in the buffer, and its length.
+    values: Vec<(u32, u32)>,
+    /// Where the buffer is in the file.
+    at: u64,
 }
 
 impl Encoder {
@@ -38,6 +42,7 @@ impl Encoder {
         if self.buffer.capacity() > Self::KEPT {
             self.buffer = Vec::new();
         }
+        self.values.clear();
         self.buffer.clear();
         self.buffer.resize(HEAD, 0);
     }
@@ -49,11 +54,13 @@ impl Encoder {
             Write::Put(_, value) | Write::Create(_, value) => {
                 self.buffer.extend_from_slice(&(value.len() as u32).to_be_bytes());
                 self.buffer.extend_from_slice(key);
+                self.values.push((self.buffer.len() as u32, value.len() as u32));
                 self.buffer.extend_from_slice(value);
             }
             Write::Remove(_) => {
                 self.buffer.extend_from_slice(&REMOVED.to_be_bytes());
                 self.buffer.extend_from_slice(key);
+                self.values.push((0, 0));
             }
         }
     }
@@ -71,6 +78,25 @@ impl Encoder {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
+
+    /// The commit is there in its file.
+    pub(super) fn is_at(&mut self, at: u64) {
+        self.at = at;
+    }
+
+    /// Where the writes' values are in the file, and how long; of a removal it means nothing.
+    pub(super) fn values(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let at = self.at as u32;
+        self.values.iter().map(move |(offset, length)| (at + offset, *length))
+    }
+}
+
+/// A write as it is found in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Found<'a> {
+    pub key: &'a [u8],
+    /// Where its value is in the file; none if the key is removed.
+    pub value: Option<Range<usize>>,
 }
 
 /// A commit as it is found in the log.
@@ -78,41 +104,55 @@ impl Encoder {
 pub(super) struct Commit<'a> {
     pub counters: Counters,
     writes: &'a [u8],
+    /// Where it ends in the file.
+    pub end: usize,
 }
 
-impl Commit<'_> {
+impl<'a> Commit<'a> {
     /// Its writes, in order; none for one that claims what it doesn't hold, which its checksum rules out.
-    pub(super) fn writes(&self) -> Option<Vec<Write>> {
+    pub(super) fn writes(&self) -> Option<Vec<Found<'a>>> {
         let mut rest = self.writes;
         let mut writes = Vec::new();
         while !rest.is_empty() {
             let key_length = u16::from_be_bytes(take(&mut rest)?);
             let value_length = u32::from_be_bytes(take(&mut rest)?);
-            let key = IVec::from(split(&mut rest, usize::from(key_length))?);
-            writes.push(match value_length {
-                REMOVED => Write::Remove(key),
-                length => Write::Put(key, IVec::from(split(&mut rest, length as usize)?)),
-            });
+            let key = split(&mut rest, usize::from(key_length))?;
+            let value = match value_length {
+                REMOVED => None,
+                length => {
+                    let from = self.end - rest.len();
+                    split(&mut rest, length as usize)?;
+                    Some(from..from + length as usize)
+                }
+            };
+            writes.push(Found { key, value });
         }
         Some(writes)
     }
 }
 
+/// How long the commit is that claims to begin so.
+pub(super) fn length(head: &[u8; HEAD]) -> u64 {
+    let [_, _, _, _, a, b, c, d, ..] = *head;
+    HEAD as u64 + u64::from(u32::from_be_bytes([a, b, c, d]))
+}
+
 /// The commits at the start of a file, as far as they follow each other.
-pub(super) fn commits(mut bytes: &[u8]) -> impl Iterator<Item = Commit<'_>> {
-    let mut previous = None;
+pub(super) fn commits(file: &[u8]) -> impl Iterator<Item = Commit<'_>> {
+    let (mut previous, mut at) = (None, 0);
     std::iter::from_fn(move || {
-        let (commit, rest) = first(bytes)?;
+        let commit = commit_at(file, at)?;
         let number = commit.counters.commits;
         if previous.is_some_and(|previous| number != previous + 1) {
             return None;
         }
-        (previous, bytes) = (Some(number), rest);
+        (previous, at) = (Some(number), commit.end);
         Some(commit)
     })
 }
 
-fn first(bytes: &[u8]) -> Option<(Commit<'_>, &[u8])> {
+fn commit_at(file: &[u8], at: usize) -> Option<Commit<'_>> {
+    let bytes = file.get(at..)?;
     let mut rest = bytes;
     let crc = u32::from_be_bytes(take(&mut rest)?);
     let length = u32::from_be_bytes(take(&mut rest)?) as usize;
@@ -121,7 +161,7 @@ fn first(bytes: &[u8]) -> Option<(Commit<'_>, &[u8])> {
     let writes = split(&mut rest, length)?;
     let checked = bytes.get(4..HEAD + length)?;
     let counters = Counters { commits, backlog };
-    (crc32fast::hash(checked) == crc).then_some((Commit { counters, writes }, rest))
+    (crc32fast::hash(checked) == crc).then_some(Commit { counters, writes, end: file.len() - rest.len() })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -139,6 +179,7 @@ fn split<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sled::IVec;
 
     use super::*;
 
@@ -164,7 +205,12 @@ mod tests {
     }
 
     fn found(bytes: &[u8]) -> Vec<(u64, Vec<Write>)> {
-        commits(bytes).map(|commit| (commit.counters.commits, commit.writes().unwrap())).collect()
+        let write = |Found { key, value }: Found<'_>| match value {
+            Some(value) => Write::Put(IVec::from(key), IVec::from(&bytes[value])),
+            None => Write::Remove(IVec::from(key)),
+        };
+        let writes = |commit: &Commit<'_>| commit.writes().unwrap().into_iter().map(write).collect();
+        commits(bytes).map(|commit| (commit.counters.commits, writes(&commit))).collect()
     }
 
     #[test]
@@ -174,6 +220,29 @@ mod tests {
             format!("{:02x?}", encoded(3, &[put, Write::Remove(IVec::from(&[9]))])),
             @"[94, 53, fd, 06, 00, 00, 00, 12, 00, 00, 00, 00, 00, 00, 00, 03, 00, 00, 00, 00, 00, 00, 00, 1e, 00, 02, 00, 00, 00, 03, 01, 02, 61, 62, 63, 00, 01, ff, ff, ff, ff, 09]"
         );
+    }
+
+    #[test]
+    fn values_are_found_where_they_are() {
+        let put = |key: u8, value: &[u8]| Write::Put(IVec::from(&[key]), IVec::from(value));
+        let mut encoder = Encoder::default();
+        encoder.begin();
+        [put(1, b"abc"), Write::Remove(IVec::from(&[9])), put(2, b""), put(3, b"de")]
+            .iter()
+            .for_each(|write| encoder.add(write));
+        encoder.seal(Counters { commits: 1, backlog: 0 });
+        encoder.is_at(1000);
+        let value = |(offset, length): (u32, u32)| {
+            let from = (offset - 1000) as usize;
+            &encoder.bytes()[from..from + length as usize]
+        };
+        let values: Vec<_> = encoder.values().collect();
+        assert_eq!([value(values[0]), value(values[2]), value(values[3])], [&b"abc"[..], b"", b"de"]);
+    }
+
+    #[test]
+    fn a_new_files_zeros_are_no_commit() {
+        assert_eq!(commits(&[0; 4096]).count(), 0);
     }
 
     proptest! {

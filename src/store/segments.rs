@@ -1,0 +1,139 @@
+//! Which of the log's files is written, which wait to be carried over, and which are free.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    checkpoint::{CarryOver, Checkpointer, Job},
+    database::Handle,
+    open::Log,
+    overlay::Overlay,
+    trouble::Trouble,
+    wal::{Closed, Wal},
+};
+
+/// So many keys are added to the overlay by one segment at most: small writes fill memory before they fill a file.
+const MOST_KEYS: usize = 6_000;
+
+/// What the checkpoint thread is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Make(usize),
+    CarryOver,
+}
+
+/// The log's segments. There is always one to go on in, or a task under way that frees one.
+pub(super) struct Segments {
+    pub wal: Wal,
+    overlay: Arc<Overlay>,
+    checkpointer: Checkpointer,
+    /// Those that take no more commits and are not in the database, oldest first.
+    closed: VecDeque<Closed>,
+    /// Slots that can be begun.
+    free: Vec<usize>,
+    /// Slots that have no file, and may get one.
+    unmade: Vec<usize>,
+    task: Option<Task>,
+    /// The last commit that the database is known to have.
+    carried_over: u64,
+    /// How many keys the overlay had when the current segment was begun.
+    keys_before: usize,
+}
+
+impl Segments {
+    /// `on_over` is called whenever [`Segments::outcome`] has something to tell.
+    pub(super) fn new(
+        log: Log,
+        overlay: Arc<Overlay>,
+        on_over: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let Log { wal, closed, free, unmade, carried_over } = log;
+        let checkpointer = Checkpointer::start(on_over)?;
+        let keys_before = overlay.len();
+        Ok(Self { wal, overlay, checkpointer, closed, free, unmade, task: None, carried_over, keys_before })
+    }
+
+    /// Whether the current segment takes the commit that was begun.
+    pub(super) fn has_room(&self) -> bool {
+        self.wal.is_empty() || (self.wal.has_room() && self.overlay.len() < self.keys_before + MOST_KEYS)
+    }
+
+    /// Goes on in another segment. Waits until there is one.
+    pub(super) fn switch(&mut self, handle: Option<&Arc<Handle>>) -> Result<(), Trouble> {
+        let slot = loop {
+            if let Some(slot) = self.free.pop() {
+                break slot;
+            }
+            self.prepare(handle);
+            if self.task.is_none() {
+                return Err(Trouble::Passing("the log is full, and the database is not open".to_owned()));
+            }
+            let outcome = self.checkpointer.wait();
+            self.settle(outcome)?;
+        };
+        let closed = self.wal.switch(slot);
+        self.closed.push_back(closed);
+        self.keys_before = self.overlay.len();
+        self.prepare(handle);
+        Ok(())
+    }
+
+    /// Has room made, if there is none for the time when the current segment is full.
+    pub(super) fn prepare(&mut self, handle: Option<&Arc<Handle>>) {
+        if self.task.is_some() || !self.free.is_empty() {
+            return;
+        }
+        let files = Arc::clone(self.wal.files());
+        if let Some(slot) = self.unmade.pop() {
+            self.task = Some(Task::Make(slot));
+            self.checkpointer.begin(Job::Make { files, slot });
+        } else if let (Some(closed), Some(handle)) = (self.closed.front(), handle) {
+            let (overlay, handle) = (Arc::clone(&self.overlay), Arc::clone(handle));
+            self.task = Some(Task::CarryOver);
+            self.checkpointer.begin(Job::CarryOver(CarryOver { closed: *closed, files, overlay, handle }));
+        }
+    }
+
+    /// What came of the task, if that is over.
+    pub(super) fn outcome(&mut self) -> Result<(), Trouble> {
+        match self.checkpointer.outcome() {
+            Some(outcome) => self.settle(outcome),
+            // Whoever waited for it knows.
+            None => Ok(()),
+        }
+    }
+
+    fn settle(&mut self, outcome: Result<(), Trouble>) -> Result<(), Trouble> {
+        match (self.task.take(), outcome) {
+            (Some(Task::Make(slot)), Ok(())) => self.free.push(slot),
+            (Some(Task::Make(_)), Err(Trouble::Passing(why))) if !self.closed.is_empty() => {
+                tracing::debug!(error = why, "the log does not grow: it goes on in the files that it has");
+                self.unmade.clear();
+            }
+            (Some(Task::CarryOver), Ok(())) => {
+                if let Some(closed) = self.closed.pop_front() {
+                    self.carried_over = closed.counters.commits;
+                    self.free.push(closed.segment.slot());
+                }
+            }
+            (_, outcome) => return outcome,
+        }
+        Ok(())
+    }
+
+    /// Which commits may be the last that the database has, when a task that carried over may have failed.
+    pub(super) fn may_have_carried_over(&self) -> impl Iterator<Item = u64> {
+        [Some(self.carried_over), self.closed.front().map(|closed| closed.counters.commits)]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Waits for the task that is under way, and ends the thread. What the log has stays there.
+    pub(super) fn end(mut self) -> Result<(), Trouble> {
+        if self.task.is_some() {
+            let outcome = self.checkpointer.wait();
+            self.settle(outcome)?;
+        }
+        self.checkpointer.end();
+        Ok(())
+    }
+}
