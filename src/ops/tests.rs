@@ -10,13 +10,21 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    api::tests::{state, user},
-    clock::Timestamp,
+    api::tests::{state, untouched, user},
     users::{ConnectionState, UserStatus},
 };
 
 fn ops() -> (OpsState, Router) {
-    let ops = OpsState { health: Arc::default(), users: Arc::default(), metrics: Arc::default() };
+    let (messages, events, letters) = untouched();
+    let ops = OpsState {
+        health: Arc::default(),
+        started_at: Timestamp::from_millis(0),
+        users: Arc::default(),
+        messages,
+        events,
+        letters,
+        metrics: Arc::default(),
+    };
     let router = router(ops.clone(), &state(&BTreeMap::new()));
     (ops, router)
 }
