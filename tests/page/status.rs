@@ -51,18 +51,19 @@ async fn assert_well_behaved(tab: &mut Tab, world: &World) -> Vec<String> {
     done.requests
 }
 
-/// Makes dead letters of what the bot says, and waits for them.
+/// Makes dead letters of what the bot says, and waits for them; gives all that there are then.
 async fn refused(world: &World, user: &str, texts: &[&str]) -> Vec<Value> {
+    let letters = async || {
+        let (_, mut body) = world.get("/v1/dead-letters").await;
+        std::mem::take(body["deadLetters"].as_array_mut().unwrap())
+    };
+    let expected = letters().await.len() + texts.len();
     world.receiver.script(texts.iter().map(|_| Reply::status(422).body("<b>no such customer</b>")));
     for text in texts {
         world.control().push(user, Push::text(*text));
     }
-    eventually("the dead letters", || async {
-        let (_, body) = world.get("/v1/dead-letters").await;
-        let letters = body["deadLetters"].as_array().unwrap();
-        (letters.len() >= texts.len()).then(|| letters.clone())
-    })
-    .await
+    eventually("the dead letters", async || Some(letters().await).filter(|letters| letters.len() == expected))
+        .await
 }
 
 fn add_client(config: &mut Config, name: &str, scopes: Scopes) {

@@ -782,8 +782,8 @@ async function read(stopped, onOpen) {
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       [events, bytes] = [events + blocks.length, bytes + value.length];
+      blocks.slice(-MOST_EVENTS).forEach(take);
       if (events > MOST_PER_SECOND || bytes > MOST_BYTES_PER_SECOND) throw new TooMany();
-      blocks.forEach(take);
     }
   } finally {
     clearTimeout(alarm);
