@@ -1,4 +1,4 @@
-//! The status page at `/`: a document, a style sheet, a script and an icon, as they stand in this folder.
+//! The status page at `/`: a document, a style sheet, scripts and an icon, as they stand in this folder.
 //!
 //! The page has no rights of its own: it shows `/counts`, which needs no token, and what `/v1` answers to its
 //! reader's token. What is shown came from outside for the most part, so the headers allow nothing but these
@@ -11,12 +11,18 @@ use axum::{
     routing::get,
 };
 
-const FILES: [File; 4] = [
+const FILES: [File; 8] = [
     File { path: "/", content_type: "text/html; charset=utf-8", text: include_str!("page.html") },
     File { path: "/page.css", content_type: "text/css; charset=utf-8", text: include_str!("page.css") },
-    File { path: "/page.js", content_type: "text/javascript; charset=utf-8", text: include_str!("page.js") },
     File { path: "/page.svg", content_type: "image/svg+xml", text: include_str!("page.svg") },
+    File { path: "/page.js", content_type: SCRIPT, text: include_str!("page.js") },
+    File { path: "/page-ask.js", content_type: SCRIPT, text: include_str!("page-ask.js") },
+    File { path: "/page-dialogs.js", content_type: SCRIPT, text: include_str!("page-dialogs.js") },
+    File { path: "/page-live.js", content_type: SCRIPT, text: include_str!("page-live.js") },
+    File { path: "/page-show.js", content_type: SCRIPT, text: include_str!("page-show.js") },
 ];
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
@@ -116,9 +122,8 @@ mod tests {
 
     /// The browser enforces it (trusted types), where it knows how; this is for those that don't.
     #[test]
-    fn the_script_makes_no_markup_and_no_code_from_text() {
-        let script = include_str!("page.js");
-        for way in [
+    fn the_scripts_make_no_markup_and_no_code_from_text() {
+        const WAYS: [&str; 12] = [
             "innerHTML",
             "outerHTML",
             "insertAdjacentHTML",
@@ -131,8 +136,11 @@ mod tests {
             "Function(",
             "document.cookie",
             "localStorage",
-        ] {
-            assert!(!script.contains(way), "{way}");
+        ];
+        for script in FILES.iter().filter(|file| file.content_type == SCRIPT) {
+            for way in WAYS {
+                assert!(!script.text.contains(way), "{way} in {}", script.path);
+            }
         }
     }
 

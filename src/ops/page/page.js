@@ -1,182 +1,12 @@
 // The status page. It asks the bridge it came from, and nobody else: `counts`, which needs no token, and the
 // routes of the API under `v1`, as any other client. What comes back is shown as text, never as markup.
-"use strict";
 
-// --- Showing ---
+import { $, CLOCK, STATES, count, counted, el, fill, indented, moment, row, setClock, show, showSpans, soon, span, visible, visibleLines, write, writeSpan, writeState } from "./page-show.js";
+import { Watch, json, keepToken, rest, token, whenRefused, words } from "./page-ask.js";
+import { closeAll, confirmed, facts, opened, sheet, tellOutcome } from "./page-dialogs.js";
+import { follow, forgetEvents, goOn, hide, stopFollowing, whenConnectionChanges } from "./page-live.js";
 
-const $ = (selector, within = document) => within.querySelector(selector);
-
-/** An element with these properties; children are elements or texts. */
-function el(name, properties = {}, ...children) {
-  const { role, ...rest } = properties;
-  const element = Object.assign(document.createElement(name), rest);
-  if (role) element.setAttribute("role", role);
-  element.append(...children);
-  return element;
-}
-
-/** Control characters, and those that hide or turn the writing direction around, as the bridge's own tools show them. */
-const visible = (text) => escaped(text, /[\p{Cc}\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu);
-/** The same for texts of several lines. */
-const visibleLines = (text) => escaped(text, /(?![\n\t])[\p{Cc}\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu);
-const SHORT = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
-const escaped = (text, what) => String(text ?? "").replace(what, (c) => SHORT[c] ?? `\\u{${c.codePointAt(0).toString(16)}}`);
-
-/** Writes a text where it changed: what is selected, focused or read out stays as it is. */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function show(element, shown) {
-  if (element.hidden === shown) element.hidden = !shown;
-}
-
-const NUMBERS = new Intl.NumberFormat("en");
-const count = (number) => NUMBERS.format(number ?? 0);
-const counted = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
-
-/** How far the bridge's clock is ahead of ours: spans of time are measured on the bridge's. */
-let skew = 0;
-const span = (since) => {
-  const seconds = Math.max(0, (Date.now() + skew - Date.parse(since)) / 1000);
-  if (seconds < 60) return `${Math.floor(seconds)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 2 * 86400) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86400)} d`;
-};
-const MOMENT = new Intl.DateTimeFormat("sv", { dateStyle: "short", timeStyle: "medium" });
-const CLOCK = new Intl.DateTimeFormat("sv", { timeStyle: "medium" });
-const moment = (time) => MOMENT.format(new Date(time));
-
-/** Makes a `time` say how long ago that was, from now on. */
-function writeSpan(element, since) {
-  if (element.dateTime !== since) Object.assign(element, { className: "span", dateTime: since, title: moment(since) });
-  write(element, span(since));
-}
-const showSpans = () => document.querySelectorAll("time.span").forEach((time) => write(time, span(time.dateTime)));
-
-/** A state in a word, with a colour that says the same. */
-const STATES = {
-  __proto__: null,
-  connected: ["Connected", "good"],
-  connecting: ["Connecting", "busy"],
-  backing_off: ["Backing off", "warn"],
-  unauthorized: ["Unauthorized", "bad"],
-  ok: ["OK", "good"],
-  failing: ["Failing", "warn"],
-  disabled: ["Disabled", "bad"],
-  queued: ["Queued", "busy"],
-  sent: ["Sent", "good"],
-  acked: ["Acked", "good"],
-  rejected: ["Rejected", "bad"],
-  expired: ["Expired", "warn"],
-};
-function writeState(element, state) {
-  const [word, tone] = STATES[state] ?? [visible(state), "off"];
-  write(element, word);
-  element.className = `state ${tone}`;
-}
-
-/**
- * Makes `parent` hold one child an item, in their order. A child stays what and where it is while its key is there:
- * one that is taken out and put back loses the focus, and a click on it.
- */
-function fill(parent, items, key, make) {
-  const keys = new Set(items.map(key));
-  [...parent.children].filter((child) => !keys.has(child.key)).forEach((child) => child.remove());
-  const there = new Map([...parent.children].map((child) => [child.key, child]));
-  items.forEach((item, place) => {
-    const id = key(item);
-    const child = there.get(id) ?? Object.assign(make(item), { key: id });
-    child.update?.(item);
-    if (parent.children[place] !== child) parent.insertBefore(child, parent.children[place] ?? null);
-  });
-}
-
-/** A table's row of cells by class; `update` writes an item into them. */
-function row(classes, update) {
-  const cells = Object.fromEntries(classes.map((name) => [name, el("td", { className: name, role: "cell" })]));
-  const element = el("tr", { role: "row" }, ...Object.values(cells));
-  element.update = (item) => update(cells, item, element);
-  return element;
-}
-
-/** JSON with line breaks and indents, every token as it came: parsing would round large numbers. */
-function indented(json) {
-  let [shown, depth] = ["", 0];
-  const line = () => `\n${"  ".repeat(depth)}`;
-  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[{]\s*[\]}]|[[\]{},:]|[^\s[\]{},:"]+/g)) {
-    if (token === "{" || token === "[") shown += token + (depth++, line());
-    else if (token === "}" || token === "]") shown += (depth--, line()) + token;
-    else if (token === ",") shown += token + line();
-    else shown += token === ":" ? ": " : token;
-  }
-  return shown;
-}
-
-// --- Asking ---
-
-const TOKEN = "rtm-bridge-token";
-let token = sessionStorage.getItem(TOKEN);
-
-/** What the bridge answered other than with a 2xx: a `problem+json`, in words. */
-class Problem extends Error {
-  constructor(status, body, retryAfter) {
-    super(visible(body?.detail ?? `the bridge answered ${status}`));
-    Object.assign(this, { status, code: body?.code, retryAfter });
-  }
-}
-
-/** Asks the bridge. Credentials are ours alone: the browser must neither send its own nor ask for some. */
-async function ask(path, { method = "GET", headers = {}, signal = AbortSignal.timeout(20_000) } = {}) {
-  const mine = path === "counts" ? null : token;
-  if (mine) headers.authorization = `Bearer ${mine}`;
-  const response = await fetch(path, { method, headers, signal, credentials: "omit", cache: "no-store", redirect: "error" });
-  if (response.ok) return response;
-  const body = await response.json().catch(() => null);
-  const problem = new Problem(response.status, body, Number(response.headers.get("retry-after")) || 0);
-  if (problem.status === 401 && mine === token) refuseToken();
-  throw problem;
-}
-const json = async (path) => (await ask(path)).json();
-
-/** An error in words. The browser's own say no more than that there was no answer. */
-const words = (error) => (error instanceof Problem ? error.message : "the bridge does not answer");
-
-// --- Asking again and again ---
-
-/** One thing that is asked for again and again: never twice at once, and not while the tab is hidden. */
-class Watch {
-  constructor(every, ask, { problem, open = false }) {
-    Object.assign(this, { every, ask, problem, open, failures: 0, askedAt: 0 });
-  }
-  async now() {
-    clearTimeout(this.timer);
-    if (document.hidden || !(this.open || isLetIn())) return;
-    if (this.busy) return void (this.again = true);
-    this.busy = true;
-    let wait;
-    try {
-      this.askedAt = Date.now();
-      await this.ask();
-      [this.failures, wait] = [0, this.every()];
-      this.problem(null);
-    } catch (error) {
-      this.failures += 1;
-      const backoff = Math.min(30_000, 2_000 * 2 ** Math.min(this.failures - 1, 4));
-      wait = Math.max(backoff, 1000 * (error.retryAfter ?? 0));
-      if (error.status !== 401 && !this.again) this.problem(error);
-    }
-    this.busy = false;
-    if (this.again) return void ((this.again = false), this.now());
-    this.timer = setTimeout(() => this.now(), wait);
-  }
-  /** Asks sooner, if the last time is so long ago. */
-  soon(after) {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.now(), Math.max(0, this.askedAt + after - Date.now()));
-  }
-}
+// --- What is asked for, and when ---
 
 /** Where a section tells that it could not be asked for. */
 const problemIn = (section) => (error) => {
@@ -185,18 +15,21 @@ const problemIn = (section) => (error) => {
   show(place, Boolean(error));
 };
 
+/** What is shown only to those who may see it. */
+const detail = (section) => ({ problem: problemIn(section), may: isLetIn });
+
 let counts = null;
 let lostAt = null;
 const watches = {
-  counts: new Watch(() => 2_000, askCounts, { open: true, problem: tellLost }),
-  webhooks: new Watch(() => 4_000, askWebhooks, { problem: problemIn("#webhooks") }),
-  letters: new Watch(() => (letters.some((letter) => letter.replayingSince) ? 1_000 : 20_000), askLetters, {
-    problem: problemIn("#letters"),
-  }),
+  counts: new Watch(() => 2_000, askCounts, { problem: tellLost }),
+  webhooks: new Watch(() => 4_000, askWebhooks, detail("#webhooks")),
+  letters: new Watch(() => (letters.some((letter) => letter.replayingSince) ? 1_000 : 20_000), askLetters, detail("#letters")),
   // The live events tell of changes; the whole list is asked for the more seldom the longer it is.
-  users: new Watch(() => Math.min(60_000, Math.max(5_000, 6 * users.size)), askUsers, { problem: problemIn("#users") }),
+  users: new Watch(() => Math.min(60_000, Math.max(5_000, 6 * users.size)), askUsers, detail("#users")),
 };
-const isLetIn = () => Boolean(counts) && (!counts.tokenRequired || Boolean(token));
+function isLetIn() {
+  return Boolean(counts) && (!counts.tokenRequired || Boolean(token));
+}
 
 function tellLost(error) {
   if (error) lostAt ??= new Date();
@@ -212,7 +45,7 @@ function tellLost(error) {
 async function askCounts() {
   const before = counts;
   counts = await json("counts");
-  skew = Date.parse(counts.now) - Date.now();
+  setClock(counts.now);
   if (before && before.version !== counts.version) location.reload();
   showCounts();
   showSpans();
@@ -292,15 +125,14 @@ function showAccess() {
 }
 
 function setToken(value, why = "") {
-  token = value;
-  value ? sessionStorage.setItem(TOKEN, value) : sessionStorage.removeItem(TOKEN);
+  keepToken(value);
   wasLetIn = false;
   stopFollowing();
   write($("#token-problem"), why);
   // What one client may see is not another's.
   [users, webhooks, letters] = [new Map(), [], []];
-  live.clear();
-  [$("#sheet"), $("#confirm")].forEach((dialog) => dialog.close());
+  forgetEvents();
+  closeAll();
   showUsers();
   showWebhooks();
   showLetters();
@@ -308,10 +140,10 @@ function setToken(value, why = "") {
   if (!value && counts.tokenRequired) $("#token").focus();
 }
 
-function refuseToken() {
+whenRefused(() => {
   if (token) setToken(null, "The bridge does not know this token. Enter one of [clients] in its bridge.toml.");
   else watches.counts.now();
-}
+});
 
 $("#token-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -493,8 +325,6 @@ async function awaitReplay({ id, webhook }) {
     }
   }
 }
-const rest = (ms) => new Promise((rested) => setTimeout(rested, ms));
-
 function purgeLetter(letter) {
   confirmed({
     title: "Purge this event?",
@@ -700,255 +530,18 @@ async function openUser(name) {
   );
 }
 
-// --- Live events ---
-
-/** What is kept and shown of the live events. */
-const MOST_EVENTS = 200;
-/** More than this in a second is not followed: the page would be in the way of those whom the events are for. */
-const [MOST_PER_SECOND, MOST_BYTES_PER_SECOND] = [200, 1 << 20];
-
-const live = {
-  /** The newest first. */
-  entries: [],
-  unseen: 0,
-  paused: false,
-  clear() {
-    [this.entries, this.unseen, stream.last] = [[], 0, null];
-    showEvents();
-  },
-  add(entry) {
-    this.entries.unshift({ ...entry, key: ++stream.number });
-    this.entries.length = Math.min(this.entries.length, MOST_EVENTS);
-    this.unseen += 1;
-    showEventsSoon();
-  },
-};
-const stream = { last: null, number: 0, abort: null, hiddenAt: 0 };
-
-function stopFollowing() {
-  stream.abort?.abort();
-  stream.abort = null;
-}
-
-/** Follows the live events until it is stopped. Goes on from the last event that was seen. */
-async function follow() {
-  stopFollowing();
-  const mine = (stream.abort = new AbortController());
-  for (let failures = 0; !mine.signal.aborted; ) {
-    try {
-      await read(mine.signal, () => (failures = 0));
-      tellStream("Connecting again …");
-      await rest(500);
-    } catch (error) {
-      if (mine.signal.aborted) return;
-      if (error instanceof TooMany) {
-        stream.last = null;
-        live.add({ note: "Too many events to show each: some are left out here." });
-        tellStream("More events come than can be shown: what you see are samples.");
-        await rest(3_000);
-      } else if (error.code === "event_gone") {
-        stream.last = null;
-        live.add({ note: "Events that are no longer kept are left out here." });
-      } else {
-        failures += 1;
-        tellStream(`No live events: ${words(error)}. Trying again.`);
-        await rest(Math.max(Math.min(15_000, 1_000 * 2 ** Math.min(failures - 1, 4)), 1000 * (error.retryAfter ?? 0)));
-      }
-    }
-  }
-}
-
-class TooMany extends Error {}
-
-/** Reads one answer of `v1/events` to its end. */
-async function read(stopped, onOpen) {
-  const quiet = new AbortController();
-  const signal = AbortSignal.any([stopped, quiet.signal]);
-  // A living stream says something every 15 seconds.
-  let alarm;
-  const heard = () => (clearTimeout(alarm), (alarm = setTimeout(() => quiet.abort(), 45_000)));
-  try {
-    heard();
-    const response = await ask("v1/events", { headers: stream.last ? { "last-event-id": stream.last } : {}, signal });
-    onOpen();
-    tellStream(null);
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let [rest, since, events, bytes] = ["", Date.now(), 0, 0];
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      heard();
-      if (Date.now() - since > 1_000) [since, events, bytes] = [Date.now(), 0, 0];
-      const blocks = (rest + value).split("\n\n");
-      rest = blocks.pop();
-      [events, bytes] = [events + blocks.length, bytes + value.length];
-      blocks.slice(-MOST_EVENTS).forEach(take);
-      if (events > MOST_PER_SECOND || bytes > MOST_BYTES_PER_SECOND) throw new TooMany();
-    }
-  } finally {
-    clearTimeout(alarm);
-    quiet.abort();
-  }
-}
-
-/** One block of the stream: an event, the id to go on from, or a sign of life. */
-function take(block) {
-  const fields = Object.fromEntries(block.split("\n").map((line) => line.match(/^(\w+): ?(.*)$/s)?.slice(1) ?? ["", ""]));
-  if (fields.id) stream.last = fields.id;
-  if (!fields.data) return;
-  const { type, timestamp, user, text, from, data } = JSON.parse(fields.data);
-  live.add({ id: fields.id, type, timestamp, user, text: text ?? summary(type, data), from, raw: fields.data });
-  // A frame of the platform that calls itself so has a type inside.
-  if (type === "bridge.connection" && data.type === undefined && users.has(user)) {
-    const { state, since, lastError, attempts } = data;
-    Object.assign(users.get(user), { state, since, lastError, attempts });
-    showUsersSoon();
-  }
-}
-
-/** Draws once for all that comes in a moment. */
-const drawingSoon = (draw) => {
-  let timer = 0;
-  return () => (timer ||= setTimeout(() => ((timer = 0), draw()), 100));
-};
-const showUsersSoon = drawingSoon(() => showUsers());
-const showEventsSoon = drawingSoon(() => showEvents());
-
-/** The bridge's own events have no text; this is what they say. */
-function summary(type, data) {
-  const word = (state) => STATES[state]?.[0] ?? state;
-  switch (type) {
-    case "bridge.connection":
-      return word(data.state) + (data.lastError && data.state !== "connected" ? `: ${data.lastError}` : "");
-    case "bridge.message":
-      return `${word(data.status)}: message ${data.clientMessageId}`;
-    case "bridge.gap":
-      return `${counted(data.recovered, "missed event")} recovered${data.complete ? "" : `, not all: ${data.reason}`}`;
-    default:
-      return "";
-  }
-}
-
-let streamTrouble = null;
-function tellStream(trouble) {
-  streamTrouble = trouble;
-  showEvents();
-}
-
-function showEvents() {
-  const { entries, paused, unseen } = live;
-  write($("#stream"), streamTrouble ?? (paused ? `Paused. ${counted(unseen, "new event")} meanwhile.` : `Following. The latest ${MOST_EVENTS} are kept here.`));
-  if (paused) return;
-  live.unseen = 0;
-  const text = $("#events-filter").value.trim().toLowerCase();
-  const matches = (entry) => entry.note || [entry.user, entry.type, entry.text].some((part) => part?.toLowerCase().includes(text));
-  const shown = text ? entries.filter(matches) : entries;
-  fill($("#events ol"), shown, (entry) => entry.key, eventItem);
-}
-
-function eventItem(entry) {
-  if (entry.note) return el("li", { className: "note" }, entry.note);
-  const body = el("pre");
-  const details = el("details", {},
-    el("summary", {},
-      el("time", { title: moment(entry.timestamp) }, CLOCK.format(new Date(entry.timestamp))), " ",
-      el("bdi", { className: "who" }, entry.user), " ",
-      el("bdi", { className: `tag ${entry.from ?? ""}` }, visible(entry.type ?? "unknown")), " ",
-      el("bdi", { className: "text" }, visible(entry.text ?? ""))),
-    body);
-  details.addEventListener("toggle", () => write(body, details.open ? `${entry.id}\n${visibleLines(indented(entry.raw))}` : ""));
-  return el("li", {}, details);
-}
-
-$("#events-filter").addEventListener("input", showEvents);
-$("#pause").addEventListener("click", () => {
-  live.paused = !live.paused;
-  $("#pause").ariaPressed = String(live.paused);
-  write($("#pause"), live.paused ? "Go on" : "Pause");
-  live.unseen = 0;
-  showEvents();
+const showUsersSoon = soon(showUsers);
+whenConnectionChanges((name, { state, since, lastError, attempts }) => {
+  if (!users.has(name)) return;
+  Object.assign(users.get(name), { state, since, lastError, attempts });
+  showUsersSoon();
 });
-
-// --- Dialogs ---
-
-/** Opens the sheet with this title, and gives what `load` brings, unless it fails or the reader left meanwhile. */
-async function opened(title, load) {
-  const place = $("#sheet");
-  write($("#sheet-title"), title);
-  $(".content", place).replaceChildren(el("p", { className: "dim" }, "Asking …"));
-  $(".actions", place).replaceChildren();
-  if (!place.open) place.showModal();
-  try {
-    const loaded = await load();
-    return place.open && $("#sheet-title").textContent === title ? loaded : null;
-  } catch (error) {
-    $(".content", place).replaceChildren(el("p", { className: "problem" }, `It can't be shown: ${words(error)}.`));
-    return null;
-  }
-}
-
-function sheet(content, actions) {
-  $("#sheet .content").replaceChildren(...content);
-  $("#sheet .actions").replaceChildren(...actions.map(([label, act, disabled = false]) => {
-    const button = el("button", { type: "button", disabled }, label);
-    button.addEventListener("click", () => ($("#sheet").close(), act()));
-    return button;
-  }));
-}
-$("#sheet .close").addEventListener("click", () => $("#sheet").close());
-
-const facts = (pairs) => el("dl", {}, ...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
-
-/** Asks the reader first, then the bridge. The dialog stays while there is no success to tell. */
-function confirmed({ title, text, yes, danger = false, method = "POST", path, done }) {
-  const place = $("#confirm");
-  const [problem, button] = [$(".problem", place), $(".yes", place)];
-  write($("#confirm-title"), title);
-  write($("#confirm-text"), text);
-  write(problem, "");
-  write(button, yes);
-  button.classList.toggle("danger", danger);
-  button.disabled = false;
-  button.onclick = async () => {
-    button.disabled = true;
-    write(problem, "");
-    try {
-      const response = await ask(path, { method });
-      const answer = response.status === 204 ? {} : await response.json();
-      place.close();
-      tellOutcome(done(answer));
-    } catch (error) {
-      const hint = error.code === "scope_missing" ? " Forget this token and enter one with the scope admin." : "";
-      write(problem, `Not done: ${words(error)}.${hint}`);
-      button.disabled = false;
-    }
-  };
-  place.showModal();
-  $(".no", place).focus();
-}
-$("#confirm .no").addEventListener("click", () => $("#confirm").close());
-
-let outcomeTimer;
-function tellOutcome(text) {
-  clearTimeout(outcomeTimer);
-  write($("#outcome span"), text);
-  show($("#outcome"), true);
-  outcomeTimer = setTimeout(() => show($("#outcome"), false), 12_000);
-}
-$("#outcome button").addEventListener("click", () => show($("#outcome"), false));
 
 // --- Beginning, pausing, going on ---
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) {
-    stream.hiddenAt = Date.now();
-    return stopFollowing();
-  }
-  if (stream.last && Date.now() - stream.hiddenAt > 60_000) {
-    stream.last = null;
-    live.add({ note: "While this page was hidden it followed nothing: events are left out here." });
-  }
+  if (document.hidden) return hide();
   Object.values(watches).forEach((watch) => watch.now());
-  if (isLetIn()) follow();
+  if (isLetIn()) goOn();
 });
 watches.counts.now();
