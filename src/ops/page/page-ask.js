@@ -27,11 +27,11 @@ class Problem extends Error {
 
 /** Asks the bridge. Credentials are ours alone: the browser must neither send its own nor ask for some. */
 export async function ask(path, { method = "GET", headers = {}, signal = AbortSignal.timeout(20_000) } = {}) {
-  const mine = path === "counts" ? null : token;
-  if (mine) headers.authorization = `Bearer ${mine}`;
+  const mine = token;
+  if (mine && path !== "counts") headers.authorization = `Bearer ${mine}`;
   const response = await fetch(path, { method, headers, signal, credentials: "omit", cache: "no-store", redirect: "error" });
   // An answer to another client than the present one is nobody's any more.
-  if (mine !== null && mine !== token) throw new Error("the token was changed");
+  if (mine !== token && path !== "counts") throw new Error("the token was changed");
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
   const problem = new Problem(response.status, body, Number(response.headers.get("retry-after")) || 0);
@@ -69,8 +69,9 @@ export class Watch {
     if (this.again) return void ((this.again = false), this.now());
     this.timer = setTimeout(() => this.now(), wait);
   }
-  /** Asks sooner, if the last time is so long ago. */
+  /** Asks sooner, `after` milliseconds after the last time. What fails keeps its distance. */
   soon(after) {
+    if (this.failures) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.now(), Math.max(0, this.askedAt + after - Date.now()));
   }

@@ -1,7 +1,7 @@
 // What opens over the page: details, and the question before an action. And what came of that.
 
-import { $, el, show, write } from "./page-show.js";
 import { ask, words } from "./page-ask.js";
+import { $, el, show, write } from "./page-show.js";
 
 /** Opens the sheet with this title, and gives what `load` brings, unless it fails or the reader left meanwhile. */
 export async function opened(title, load) {

@@ -1,7 +1,7 @@
 // Live events: the bridge's own stream, the latest of it.
 
-import { $, CLOCK, STATES, count, counted, el, fill, indented, moment, show, soon, visible, visibleLines, write } from "./page-show.js";
 import { ask, rest, words } from "./page-ask.js";
+import { $, CLOCK, STATES, counted, el, fill, indented, moment, soon, visible, visibleLines, write } from "./page-show.js";
 
 /** What is kept and shown of the live events. */
 const MOST_EVENTS = 200;

@@ -1,10 +1,13 @@
 // The status page. It asks the bridge it came from, and nobody else: `counts`, which needs no token, and the
 // routes of the API under `v1`, as any other client. What comes back is shown as text, never as markup.
 
-import { $, CLOCK, STATES, count, counted, el, fill, indented, moment, row, setClock, show, showSpans, soon, span, visible, visibleLines, write, writeSpan, writeState } from "./page-show.js";
 import { Watch, json, keepToken, rest, token, whenRefused, words } from "./page-ask.js";
 import { closeAll, confirmed, facts, opened, sheet, tellOutcome } from "./page-dialogs.js";
 import { follow, forgetEvents, goOn, hide, stopFollowing, whenConnectionChanges } from "./page-live.js";
+import {
+  $, CLOCK, STATES, count, counted, el, fill, indented, moment, row, setClock, show, showSpans, soon, span, visible,
+  visibleLines, write, writeSpan, writeState,
+} from "./page-show.js";
 
 // --- What is asked for, and when ---
 
@@ -27,6 +30,8 @@ const watches = {
   // The live events tell of changes; the whole list is asked for the more seldom the longer it is.
   users: new Watch(() => Math.min(60_000, Math.max(5_000, 6 * users.size)), askUsers, detail("#users")),
 };
+
+/** Whether more than counts may be asked for. */
 function isLetIn() {
   return Boolean(counts) && (!counts.tokenRequired || Boolean(token));
 }
@@ -321,10 +326,13 @@ async function awaitReplay({ id, webhook }) {
       const { replayingSince, reason } = await json(letterPath(id));
       if (!replayingSince) return tellOutcome(`${id} is a dead letter again: ${visible(reason)}.`);
     } catch (error) {
-      if (error.code === "unknown_dead_letter") return (watches.letters.now(), tellOutcome(`${id} was delivered: ${webhook} took it.`));
+      if (error.code !== "unknown_dead_letter") continue;
+      watches.letters.now();
+      return tellOutcome(`${id} was delivered: ${webhook} took it.`);
     }
   }
 }
+
 function purgeLetter(letter) {
   confirmed({
     title: "Purge this event?",
