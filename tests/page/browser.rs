@@ -215,7 +215,7 @@ impl Deeds {
                 self.requests.push(format!("{} {}", text(&request["method"]), text(&request["url"])));
             }
             Some("Runtime.exceptionThrown" | "Runtime.consoleAPICalled") => {
-                self.faults.push(params.to_string())
+                self.faults.push(params.to_string());
             }
             // An answer other than a 2xx, or none, is the bridge's affair; all else is the page's.
             Some("Log.entryAdded") if params["entry"]["source"] != "network" => {
