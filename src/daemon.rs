@@ -245,7 +245,15 @@ impl Daemon {
             rtm: supervisor.counters().clone(),
             health: health.clone(),
         });
-        let ops_state = OpsState { health: health.clone(), users: users.clone(), metrics: Arc::new(metrics) };
+        let ops_state = OpsState {
+            health: health.clone(),
+            started_at: Timestamp::now(),
+            users: users.clone(),
+            messages: messages.clone(),
+            events: events.clone(),
+            letters: letters.clone(),
+            metrics: Arc::new(metrics),
+        };
         let limits = Limits::new(&config.http, API_DRAIN);
         let (api_address, ops_address) = (api_server.local_addr(), ops_server.local_addr());
         let ops_router = ops::router(ops_state, &api_state);
@@ -295,7 +303,7 @@ impl Daemon {
         self.api_address
     }
 
-    /// Where health and metrics are.
+    /// Where health, metrics and the status page are.
     pub fn ops_address(&self) -> SocketAddr {
         self.ops_address
     }

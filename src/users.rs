@@ -97,9 +97,14 @@ impl User {
         self.status.subscribe()
     }
 
+    /// The state of its connection.
+    pub fn state(&self) -> ConnectionState {
+        self.status.borrow().state
+    }
+
     /// Whether a frame could be sent at once.
     pub fn is_connected(&self) -> bool {
-        self.status.borrow().state == ConnectionState::Connected
+        self.state() == ConnectionState::Connected
     }
 
     /// Records a new status; returns the one before.

@@ -117,6 +117,11 @@ impl Gate {
         Self { clients: clients.collect() }
     }
 
+    /// Whether clients are configured: then every caller needs the token of one.
+    pub fn has_clients(&self) -> bool {
+        !self.clients.is_empty()
+    }
+
     /// Lets a caller in, or says why not.
     pub fn admit(&self, uri: &Uri, headers: &HeaderMap, now: Instant) -> Result<Caller, Problem> {
         self.admit_to_listener(uri, headers)?;

@@ -113,6 +113,11 @@ impl ApiState {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
+    /// Whether callers need a client's token.
+    pub fn asks_for_tokens(&self) -> bool {
+        self.settings().gate.has_clients()
+    }
+
     fn settings(&self) -> Arc<Settings> {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Messages and events of an empty store, which no test of this file may write to.
-fn untouched() -> (Messages, Events, DeadLetters) {
+pub(crate) fn untouched() -> (Messages, Events, DeadLetters) {
     let (_directory, store) = testing::store();
     let (settings, kept) = (crate::config::Messages::default(), testing::settings("unused".as_ref()));
     let messages = Messages::load(store.clone(), settings, &kept).unwrap();

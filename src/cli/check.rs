@@ -53,7 +53,7 @@ mod tests {
         DIR/bridge.toml is valid.
 
         API:       http://127.0.0.1:8080 (send messages, ask what became of them)
-        Ops:       http://127.0.0.1:8081 (health)
+        Ops:       http://127.0.0.1:8081 (status page, health, metrics)
         Platform:  https://bots.kore.ai/, at most 4.5 requests a second and bot (bursts of 60)
         Store:     data (survives a power loss)
         Messages:  expire after 15 minutes; sent again after 10 seconds without an ack, 3 times in all; one at a time per user

@@ -83,7 +83,7 @@ impl Explanation<'_> {
 fn listeners(f: &mut fmt::Formatter<'_>, http: &Http) -> fmt::Result {
     let scheme = if http.tls.is_some() { "https" } else { "http" };
     writeln!(f, "API:       {scheme}://{} (send messages, ask what became of them)", http.api)?;
-    writeln!(f, "Ops:       http://{} (health)", http.ops)
+    writeln!(f, "Ops:       http://{} (status page, health, metrics)", http.ops)
 }
 
 fn talks_to(f: &mut fmt::Formatter<'_>, platform: &Platform) -> fmt::Result {

@@ -78,6 +78,7 @@ fn invite<W: Write>(stage: &Stage, timeline: &mut Timeline<W>) -> io::Result<()>
     timeline.line(format_args!("    curl 'http://{api}{path}?wait=reply' -d text=twice"))?;
     timeline.line(format_args!("    curl http://{api}/v1/users/{USER}"))?;
     timeline.line(format_args!("    curl http://{ops}/readyz"))?;
+    timeline.line(format_args!("\nIn a browser, the status page: http://{ops}/"))?;
     timeline.line("\nThe stand-in's bot echoes a text; some do more:")?;
     for (command, meaning) in COMMANDS {
         timeline.line(format_args!("    {command:<9} {meaning}"))?;

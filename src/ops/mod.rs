@@ -1,6 +1,8 @@
-//! Health and metrics, for probes and people, on a listener that is kept private.
+//! Health, metrics and the status page, for probes and people, on a listener that is kept private.
 
+mod counts;
 mod health;
+mod page;
 
 use std::{fmt, sync::Arc};
 
@@ -23,6 +25,10 @@ use crate::{
         problem::{Code, Problem},
         query::{Query, bad_value},
     },
+    clock::Timestamp,
+    events::Events,
+    letters::DeadLetters,
+    messages::Messages,
     users::Users,
 };
 
@@ -31,8 +37,16 @@ use crate::{
 pub struct OpsState {
     /// The daemon's own state.
     pub health: Arc<Health>,
+    /// When the daemon started.
+    pub started_at: Timestamp,
     /// Everyone who is configured.
     pub users: Arc<Users>,
+    /// Accepted messages.
+    pub messages: Messages,
+    /// Received events, and through them the webhooks.
+    pub events: Events,
+    /// What could not be delivered.
+    pub letters: DeadLetters,
     /// What `/metrics` shows.
     pub metrics: Arc<Registry>,
 }
@@ -50,7 +64,10 @@ pub fn router(state: OpsState, api: &ApiState) -> Router {
         .route("/readyz", get(readyz))
         .route("/healthz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(state);
+        .with_state(state.clone())
+        .route("/counts", get(counts::show))
+        .with_state((state, api.clone()))
+        .merge(page::routes());
     let own = api::with_problems(own).layer(middleware::from_fn_with_state(api.clone(), api::guard));
     api::contained(own.nest("/v1", api::v1(api)))
 }

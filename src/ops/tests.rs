@@ -10,13 +10,23 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    api::tests::{state, user},
-    clock::Timestamp,
+    api::tests::{state, untouched, user},
+    config::{Client, Scopes, Secret},
+    names::ClientName,
     users::{ConnectionState, UserStatus},
 };
 
 fn ops() -> (OpsState, Router) {
-    let ops = OpsState { health: Arc::default(), users: Arc::default(), metrics: Arc::default() };
+    let (messages, events, letters) = untouched();
+    let ops = OpsState {
+        health: Arc::default(),
+        started_at: Timestamp::from_millis(0),
+        users: Arc::default(),
+        messages,
+        events,
+        letters,
+        metrics: Arc::default(),
+    };
     let router = router(ops.clone(), &state(&BTreeMap::new()));
     (ops, router)
 }
@@ -84,10 +94,54 @@ async fn the_rest_is_as_on_the_apis_listener() {
         ("/readyz?user=connected", 400, "malformed_query"),
         ("/readyz?users=all", 400, "malformed_query"),
         ("/livez?x", 400, "malformed_query"),
+        ("/counts?x", 400, "malformed_query"),
     ] {
         let (got, body) = get_from(&router, path).await;
         assert_eq!((got, body["code"].as_str()), (status, Some(code)), "{path}");
     }
-    let foreign = Request::get("/readyz").header(header::HOST, "evil.example").body(Body::empty()).unwrap();
-    assert_eq!(router.oneshot(foreign).await.unwrap().status(), StatusCode::FORBIDDEN);
+    for path in ["/readyz", "/", "/page.js", "/counts"] {
+        let foreign = Request::get(path).header(header::HOST, "evil.example").body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(foreign).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn counts_name_nobody_and_need_no_token() {
+    let (state, router) = ops();
+    state.health.set_stage(Stage::Serving);
+    state.health.set_store(StoreHealth::Writable);
+    let since = Timestamp::from_millis(0);
+    for (number, connection) in [
+        (1, ConnectionState::Connected),
+        (2, ConnectionState::Connected),
+        (3, ConnectionState::BackingOff),
+        (4, ConnectionState::Unauthorized),
+    ] {
+        let user = user(&format!("alice-{number}"), number);
+        let last_error = Some("alice's trouble".to_owned());
+        user.set_status(UserStatus { state: connection, since, last_error, attempts: 0 });
+        state.users.insert(user);
+    }
+    let (status, mut counts) = get_from(&router, "/counts").await;
+    assert!(counts["now"].take().as_str() > Some("2026"));
+    let expected = json!({
+        "version": env!("CARGO_PKG_VERSION"), "startedAt": "1970-01-01T00:00:00.000Z", "now": null,
+        "tokenRequired": false, "ready": true, "stage": "serving", "store": "writable", "progress": "moving",
+        "users": {"connecting": 0, "connected": 2, "backingOff": 1, "unauthorized": 1},
+        "messages": {"accepted": 0, "queued": 0, "sent": 0, "acked": 0, "rejected": 0, "expired": 0},
+        "webhooks": {"ok": 0, "failing": 0, "disabled": 0}, "backlog": 0, "deadLetters": 0,
+    });
+    assert_eq!((status, counts), (200, expected));
+    let client = Client {
+        tokens: vec![Secret::new("token")],
+        users: vec!["*".to_owned()],
+        scopes: Scopes::ALL,
+        rate: None,
+    };
+    let clients = BTreeMap::from([(ClientName::new("crm").unwrap(), client)]);
+    let router = super::router(state, &api::tests::state(&clients));
+    let (status, counts) = get_from(&router, "/counts").await;
+    assert_eq!((status, &counts["tokenRequired"]), (200, &json!(true)));
+    assert_eq!(get_from(&router, "/v1/users").await.0, 401);
 }

@@ -115,7 +115,7 @@ path = "kept"
     assert!(!explained.contains("hidden") && !explained.contains(TOKEN) && !explained.contains(WHSEC));
     insta::assert_snapshot!(explained, @r#"
     API:       http://127.0.0.1:8080 (send messages, ask what became of them)
-    Ops:       http://127.0.0.1:8081 (health)
+    Ops:       http://127.0.0.1:8081 (status page, health, metrics)
     Platform:  https://platform.example/base, sockets to wss://rtm.example/, at most 4.5 requests a second and bot (bursts of 60)
     Store:     kept (survives a crash of the process, not of the machine)
     Messages:  expire after 15 minutes; sent again after 10 seconds without an ack, 3 times in all; up to 3 at a time per user, so a resend may change their order
@@ -154,7 +154,7 @@ fn the_smallest_configuration() {
     dir.write("bridge.toml", "");
     insta::assert_snapshot!(explained(&dir), @r#"
     API:       http://127.0.0.1:8080 (send messages, ask what became of them)
-    Ops:       http://127.0.0.1:8081 (health)
+    Ops:       http://127.0.0.1:8081 (status page, health, metrics)
     Platform:  https://bots.kore.ai/, at most 4.5 requests a second and bot (bursts of 60)
     Store:     data (survives a power loss)
     Messages:  expire after 15 minutes; sent again after 10 seconds without an ack, 3 times in all; one at a time per user
