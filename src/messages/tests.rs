@@ -218,25 +218,23 @@ async fn a_key_is_known_for_24_hours_and_then_free_for_another_message() {
 #[tokio::test]
 async fn a_retention_of_less_than_24_hours_leaves_the_keys_their_time() {
     const HOUR: Duration = Duration::from_secs(3600);
-    for (ages, left) in [([30, 25, 3, 2], [false, false, true, true]), ([3, 3, 2, 2], [true; 4])] {
-        let (_directory, store) = testing::store();
-        let (_, user) = load(&store);
-        for (id, age) in (1..).zip(ages) {
-            accept_earlier(&store, &user, id, text("Hi"), &id.to_string(), age * HOUR).await;
-        }
-        let (messages, user) = load(&store);
-        for number in (1..=4).map(MessageNumber) {
-            let acked = Verdict::Acked("{}".to_owned());
-            messages.finished(user.number, number, Timestamp::now(), acked, |end| store.finish_message(end));
-        }
-        store.settled().await.unwrap();
-        // The next start looks for what may go.
-        let short = config::Store { retention: HOUR, ..kept() };
-        let messages = Messages::load(store.clone(), config::Messages::default(), &short).unwrap();
-        store.settled().await.unwrap();
-        let known = |id| messages.find(user.number, ClientMessageId::new(id).unwrap()).unwrap().is_some();
-        assert_eq!([1, 2, 3, 4].map(known), left, "{ages:?}");
+    let (_directory, store) = testing::store();
+    let (_, user) = load(&store);
+    for id in 1..=4 {
+        accept_earlier(&store, &user, id, text("Hi"), &id.to_string(), Duration::ZERO).await;
     }
+    let forget = async |most, later| {
+        let short = config::Store { retention: HOUR, max_messages: most, ..kept() };
+        let mut retention = retention::Retention::new(&short, 0);
+        retention.accepted(MessageNumber(1), 4);
+        retention.forget_old(&store, Timestamp::now().plus(later), |_, _| false).unwrap();
+        store.settled().await.unwrap();
+        store.accepted_after(MessageNumber(0)).count()
+    };
+    assert_eq!(forget(KEPT, 2 * HOUR).await, 4);
+    assert_eq!(forget(KEPT, 23 * HOUR).await, 4);
+    assert_eq!(forget(3, Duration::ZERO).await, 3, "as many as are kept at all");
+    assert_eq!(forget(KEPT, 25 * HOUR).await, 1, "the newest commit stays");
 }
 
 #[tokio::test]

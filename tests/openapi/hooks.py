@@ -26,6 +26,9 @@ def filter_case(context, case):
         return False
     if (case.method.upper(), case.operation.path) in MANY and not query:
         return False
+    # 7.0 counts as an integer in schemas, and is none here.
+    if isinstance(case.body, dict) and isinstance(case.body.get("clientMessageId"), float):
+        return False
     if case.media_type == "application/x-www-form-urlencoded" and isinstance(case.body, dict):
         return all(is_json(case.body[name], kind) for name, kind in JSON_FIELDS.items() if name in case.body)
     return True
