@@ -24,8 +24,10 @@ for ($attempt = 0; $attempt < 5; $attempt++) {
     }
     if ($status !== 0 && $status !== 429 && $status !== 503) { // 504: the bot did not answer in time.
         $problem = json_decode($body, true);
-        exit("{$problem['code']}: {$problem['detail']}\n");
+        fwrite(STDERR, "{$problem['code']}: {$problem['detail']}\n");
+        exit(1);
     }
     sleep(2); // The same key: however often it is asked, it is sent once.
 }
-exit("the bridge can't be reached\n");
+fwrite(STDERR, "the bridge can't be reached\n");
+exit(1);

@@ -45,7 +45,7 @@ described! {
         "type": "integer",
         "minimum": 1,
         "maximum": ClientMessageId::MAX.get(),
-        "description": "What a message is known by; unique per user for as long as the message is retained.",
+        "description": "What a message is known by, in digits alone; unique per user for as long as the message is retained.",
     }
     (K) Name<K>, "Name": {
         "type": "string",

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a repeat of an idempotency key is recognised.
-const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const KEY_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a caller waits for the store to have room before it is told to come back.
 const RESERVE_LIMIT: Duration = Duration::from_secs(5);
 

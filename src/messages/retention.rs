@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ClientMessageId, MessageNumber};
+use super::{ClientMessageId, MessageNumber, queue::KEY_LIFE};
 use crate::{
     clock::Timestamp,
     config,
@@ -77,7 +77,7 @@ impl Retention {
         self.since_look = 0;
         for journal in store.accepted_after(self.forgotten) {
             let journal = journal?;
-            let is_old = now.since(journal.at) > self.life || self.count > self.most;
+            let is_old = now.since(journal.at) > life_of(&journal, self.life) || self.count > self.most;
             let is_newest = journal.first.0 + journal.messages.len() as u64 > self.last.0;
             // The newest commit stays: it tells the next start which numbers are taken.
             if !is_old
@@ -100,4 +100,10 @@ impl Retention {
         self.forgotten = journal.first;
         Ok(())
     }
+}
+
+/// How long the messages of this commit are retained: a key that is still good keeps its message.
+fn life_of(journal: &AcceptedJournal, retention: Duration) -> Duration {
+    let has_keys = journal.messages.iter().any(|message| message.idempotency.is_some());
+    if has_keys { retention.max(KEY_LIFE) } else { retention }
 }

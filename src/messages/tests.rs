@@ -216,6 +216,28 @@ async fn a_key_is_known_for_24_hours_and_then_free_for_another_message() {
 }
 
 #[tokio::test]
+async fn a_retention_of_less_than_24_hours_leaves_the_keys_their_time() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (_directory, store) = testing::store();
+    let (_, user) = load(&store);
+    for id in 1..=4 {
+        accept_earlier(&store, &user, id, text("Hi"), &id.to_string(), Duration::ZERO).await;
+    }
+    let forget = async |most, later| {
+        let short = config::Store { retention: HOUR, max_messages: most, ..kept() };
+        let mut retention = retention::Retention::new(&short, 0);
+        retention.accepted(MessageNumber(1), 4);
+        retention.forget_old(&store, Timestamp::now().plus(later), |_, _| false).unwrap();
+        store.settled().await.unwrap();
+        store.accepted_after(MessageNumber(0)).count()
+    };
+    assert_eq!(forget(KEPT, 2 * HOUR).await, 4);
+    assert_eq!(forget(KEPT, 23 * HOUR).await, 4);
+    assert_eq!(forget(3, Duration::ZERO).await, 3, "as many as are kept at all");
+    assert_eq!(forget(KEPT, 25 * HOUR).await, 1, "the newest commit stays");
+}
+
+#[tokio::test]
 async fn a_key_with_another_id_is_another_message() {
     let (_directory, store) = testing::store();
     let (messages, user) = load(&store);

@@ -4,14 +4,18 @@
 use std::collections::BTreeSet;
 
 use reqwest::header::{HeaderMap, HeaderName};
-use rtm_bridge::store::offline;
+use rtm_bridge::{
+    config::{Client, Scopes, Secret},
+    names::ClientName,
+    store::offline,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::support::{ALICE, World, described, within};
+use crate::support::{ALICE, BOB, World, add_user, answer, described, within};
 
 const MESSAGES: &str = "/v1/users/alice/messages";
 const JSON: &str = "content-type: application/json";
@@ -20,7 +24,7 @@ const TEXT: &str = "content-type: text/plain";
 
 /// A request, and what it must be answered with.
 struct Bad {
-    method: &'static str,
+    method: String,
     path: String,
     headers: Vec<String>,
     body: Vec<u8>,
@@ -30,8 +34,16 @@ struct Bad {
     says: &'static str,
 }
 
-fn bad(method: &'static str, path: impl Into<String>, status: u16, code: &'static str) -> Bad {
-    Bad { method, path: path.into(), headers: Vec::new(), body: Vec::new(), status, code, says: "" }
+fn bad(method: &str, path: impl Into<String>, status: u16, code: &'static str) -> Bad {
+    Bad {
+        method: method.to_owned(),
+        path: path.into(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        status,
+        code,
+        says: "",
+    }
 }
 
 fn post(content_type: &str, body: impl Into<Vec<u8>>, status: u16, code: &'static str) -> Bad {
@@ -373,37 +385,110 @@ fn headers() -> Vec<Bad> {
 
 // ---- Paths, queries, methods: for every endpoint.
 
-/// What there is: its path, the methods that it takes, and its query parameters.
-const ENDPOINTS: [(&str, &[&str]); 11] = [
-    ("/v1/users", &["GET"]),
-    ("/v1/users/alice", &["GET"]),
-    ("/v1/users/alice/reconnect", &["POST"]),
-    (MESSAGES, &["POST"]),
-    ("/v1/users/alice/messages/1", &["GET"]),
-    ("/v1/webhooks", &["GET"]),
-    ("/v1/webhooks/crm/enable", &["POST"]),
-    ("/v1/dead-letters", &["GET", "DELETE"]),
-    ("/v1/dead-letters/replay", &["POST"]),
-    ("/v1/dead-letters/dl_0000000000000001", &["GET", "DELETE"]),
-    ("/v1/dead-letters/dl_0000000000000001/replay", &["POST"]),
-];
-
 fn endpoints() -> Vec<Bad> {
     let mut rows = Vec::new();
-    for (path, methods) in ENDPOINTS {
+    for (described, methods) in described::endpoints() {
+        let path = described::example(described);
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"] {
-            // Lists of messages are another's to serve.
-            if !methods.contains(&method) && (path, method) != (MESSAGES, "GET") {
-                rows.push(bad(method, path, 405, "method_not_allowed"));
+            if !methods.iter().any(|known| known == method) {
+                rows.push(bad(method, &path, 405, "method_not_allowed"));
             }
         }
-        for method in methods {
+        for method in &methods {
             for query in ["unknown=1", "%zz=1", "x=%ff", "wait", "Limit=5"] {
                 rows.push(bad(method, format!("{path}?{query}"), 400, "malformed_query"));
             }
+            if described.contains("{user}") {
+                let of = |user: &str| path.replace("/alice", &format!("/{user}"));
+                for user in ["carol", "ALICE", "al%2fice", "alice%00", "%20alice"] {
+                    rows.push(bad(method, of(user), 404, "unknown_user"));
+                }
+                rows.push(bad(method, of("%ff"), 400, "malformed_path"));
+            }
         }
-        rows.push(bad(methods[0], format!("{path}/"), 404, "not_found"));
-        rows.push(bad(methods[0], path.replacen("/v1", "/v2", 1), 404, "not_found"));
+        rows.push(bad(&methods[0], format!("{path}/"), 404, "not_found"));
+        rows.push(bad(&methods[0], format!("/v2{path}"), 404, "not_found"));
+    }
+    rows
+}
+
+/// What each `limit` refuses.
+const NO_LIMITS: [&str; 9] = [
+    "limit=",
+    "limit=0",
+    "limit=-1",
+    "limit=+1",
+    "limit=1.5",
+    "limit=x",
+    "limit=99999999999999999999",
+    "limit=1001",
+    "limit=5&limit=5",
+];
+
+fn values() -> Vec<Bad> {
+    let mut rows = Vec::new();
+    let mut refuse = |path: &str, queries: &[&str]| {
+        rows.extend(
+            queries.iter().map(|query| bad("GET", format!("{path}?{query}"), 400, "malformed_query")),
+        );
+    };
+    let (inbox, history) = ("/v1/users/alice/events", "/v1/users/alice/history");
+    for path in [MESSAGES, inbox, history, "/v1/dead-letters"] {
+        refuse(path, &NO_LIMITS);
+    }
+    refuse(
+        MESSAGES,
+        &["status=", "status=Acked", "status=final", "status=acked,sent", "status=acked&status=sent"],
+    );
+    refuse(
+        MESSAGES,
+        &[
+            "cursor=",
+            "cursor=1",
+            "cursor=msg_1",
+            "cursor=MSG_0000000000000001",
+            "cursor=msg_000000000000000A",
+        ],
+    );
+    refuse(
+        inbox,
+        &[
+            "after=",
+            "after=42",
+            "after=evt_",
+            "after=EVT_1a2b3c4d000000000000002a",
+            "after=evt_1A2B3C4D000000000000002A",
+        ],
+    );
+    refuse(
+        inbox,
+        &[
+            "wait=",
+            "wait=5",
+            "wait=-1s",
+            "wait=1.5s",
+            "wait=1h",
+            "wait=121s",
+            "wait=3m",
+            "wait=1s&wait=1s",
+            "user=alice",
+        ],
+    );
+    refuse(history, &["limit=101", "source=", "source=RTM", "source=public", "source=rtm&source=rtm"]);
+    refuse(history, &["offset=", "offset=-1", "offset=x", "offset=1.5", "offset=4294967296", "cursor=1"]);
+    refuse(
+        "/v1/events",
+        &["user=%ff", "user=alice&user=alice", "after=evt_1a2b3c4d000000000000002a", "limit=5"],
+    );
+    let unknown = "evt_1a2b3c4d000000000000002a";
+    rows.push(bad("GET", format!("{inbox}?after={unknown}"), 410, "event_gone"));
+    rows.push(bad("GET", "/v1/events", 410, "event_gone").with(&[&format!("last-event-id: {unknown}")]));
+    for user in ["", "carol", "ALICE", "%00"] {
+        rows.push(bad("GET", format!("/v1/events?user={user}"), 404, "unknown_user"));
+    }
+    let twice = format!("last-event-id: {unknown}");
+    for ids in [vec!["last-event-id: 42"], vec!["last-event-id: evt_"], vec![&twice, &twice]] {
+        rows.push(bad("GET", "/v1/events", 400, "bad_last_event_id").with(&ids));
     }
     rows
 }
@@ -519,18 +604,89 @@ async fn answer_to(world: &World, request: &Bad) -> (u16, String, Value) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{}: {text:?}", request.name()));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
     let path = request.path.split('?').next().unwrap();
-    described::check(request.method, path, status, &headers_of(head), body.as_bytes());
+    described::check(&request.method, path, status, &headers_of(head), body.as_bytes());
     (status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or_default())
 }
 
 #[tokio::test]
+async fn nobody_acts_for_others_or_beyond_its_scopes_at_any_endpoint() {
+    let world = World::start_with(|config| {
+        add_user(config, BOB);
+        let client = |token: &str, users: &str, scopes| Client {
+            tokens: vec![Secret::new(token)],
+            users: vec![users.to_owned()],
+            scopes,
+            rate: None,
+        };
+        let none = Scopes { send: false, read: false, admin: false };
+        config.clients =
+            [("some", client("some-token", "ali*", Scopes::ALL)), ("none", client("none-token", "*", none))]
+                .map(|(name, client)| (ClientName::new(name).unwrap(), client))
+                .into();
+    })
+    .await;
+    within("bob's connection", world.control().wait_connected(BOB, 1)).await;
+    let connects = world.control().connects(BOB);
+    for (described, methods) in described::endpoints() {
+        for method in methods.iter().filter(|_| described.starts_with("/v1")) {
+            let ask = async |path: &str, token: &str| {
+                let request = world.request(method.parse().unwrap(), path).bearer_auth(token);
+                let (status, problem) = answer(request).await;
+                (status, problem["code"].as_str().unwrap_or_default().to_owned())
+            };
+            let refused = |status: u16, code: &str| (status, code.to_owned());
+            let path = described::example(described);
+            assert_eq!(ask(&path, "wrong-token").await, refused(401, "unauthorized"), "{method} {path}");
+            assert_eq!(ask(&path, "none-token").await, refused(403, "scope_missing"), "{method} {path}");
+            if described.contains("{user}") {
+                for user in [BOB, "carol"] {
+                    let path = path.replace("/alice", &format!("/{user}"));
+                    assert_eq!(
+                        ask(&path, "some-token").await,
+                        refused(403, "user_not_allowed"),
+                        "{method} {path}"
+                    );
+                }
+            }
+        }
+    }
+    for (method, path) in [
+        ("GET", "/v1/events"),
+        ("GET", "/v1/dead-letters"),
+        ("DELETE", "/v1/dead-letters"),
+        ("POST", "/v1/dead-letters/replay"),
+    ] {
+        for user in [BOB, "carol"] {
+            let request = world
+                .request(method.parse().unwrap(), &format!("{path}?user={user}"))
+                .bearer_auth("some-token");
+            let (status, problem) = answer(request).await;
+            assert_eq!(
+                (status, &problem["code"]),
+                (403, &json!("user_not_allowed")),
+                "{method} {path} {user}"
+            );
+        }
+    }
+    assert_eq!(world.control().connects(BOB), connects, "nothing reconnected");
+    assert!(world.control().frames(BOB).is_empty(), "nothing was sent");
+}
+
+#[tokio::test]
 async fn bad_input_has_its_answer_and_leaves_no_trace() {
-    let rows: Vec<Bad> =
-        [malformed_json(), unusable_json(), other_bodies(), headers(), endpoints(), queries_and_paths()]
-            .into_iter()
-            .flatten()
-            .collect();
-    assert!(rows.len() >= 120, "{} rows", rows.len());
+    let rows: Vec<Bad> = [
+        malformed_json(),
+        unusable_json(),
+        other_bodies(),
+        headers(),
+        endpoints(),
+        values(),
+        queries_and_paths(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    assert!(rows.len() >= 600, "{} rows", rows.len());
     let mut world = World::start_with(|config| config.messages.max_body = 8_000).await;
     world.all_connected().await;
     let connects = world.control().connects(ALICE);

@@ -48,6 +48,26 @@ pub fn check(method: &str, path: &str, status: u16, headers: &HeaderMap, body: &
     }
 }
 
+/// What there is: each path, with the methods that it takes.
+pub fn endpoints() -> Vec<(&'static str, Vec<String>)> {
+    let paths = DESCRIBED.document["paths"].as_object().unwrap();
+    let methods = |operations: &Value| {
+        operations.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect()
+    };
+    paths.iter().map(|(path, operations)| (path.as_str(), methods(operations))).collect()
+}
+
+/// A described path with the examples of its parameters.
+pub fn example(path: &str) -> String {
+    let operations = DESCRIBED.document["paths"][path].as_object().unwrap().values();
+    let parameters =
+        operations.flat_map(|operation| operation["parameters"].as_array().into_iter().flatten());
+    parameters.filter(|parameter| parameter["in"] == "path").fold(path.to_owned(), |path, parameter| {
+        let name = format!("{{{}}}", parameter["name"].as_str().unwrap());
+        path.replace(&name, parameter["example"].as_str().unwrap())
+    })
+}
+
 /// Panics unless this is an event's envelope.
 pub fn check_envelope(envelope: &Value) {
     DESCRIBED.validate("/components/schemas/Envelope", envelope, &|| "an event".to_owned());

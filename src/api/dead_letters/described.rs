@@ -9,6 +9,8 @@ use crate::api::{
     problem::Code,
 };
 
+/// The first of a list.
+const FIRST: &[(&str, &str)] = &[("id", "$response.body#/deadLetters/0/id")];
 const ID: &str = "dl_000000002a000001";
 
 fn letter() -> Value {
@@ -67,6 +69,9 @@ pub(in crate::api) fn list() -> Operation {
             "A page of them.",
             json!({ "deadLetters": [letter()], "nextCursor": ID }),
         )
+        .leads_to("getDeadLetter", FIRST)
+        .leads_to("replayDeadLetter", FIRST)
+        .leads_to("deleteDeadLetter", FIRST)
 }
 
 pub(in crate::api) fn show() -> Operation {

@@ -1,6 +1,6 @@
 //! How `openapi.json` shows these routes.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, marker::PhantomData};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
@@ -52,6 +52,49 @@ struct NewMessage {
     render_msg: Option<String>,
 }
 
+/// The same, as fields.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields, transform = needs_something_to_say)]
+#[allow(dead_code, reason = "for its schema alone")]
+struct MessageForm {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JsonText<Vec<Value>>")]
+    attachments: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ClientMessageId")]
+    client_message_id: Option<ClientMessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JsonText<Object>")]
+    custom_data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JsonText<Object>")]
+    meta_tags: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    render_msg: Option<String>,
+}
+
+/// JSON in a form's field.
+struct JsonText<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for JsonText<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("JsonTextOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let content = generator.subschema_for::<T>();
+        json_schema!({ "type": "string", "contentMediaType": "application/json", "contentSchema": content })
+    }
+}
+
 fn needs_something_to_say(schema: &mut Schema) {
     schema.insert("anyOf".to_owned(), something_to_say("text"));
 }
@@ -59,7 +102,8 @@ fn needs_something_to_say(schema: &mut Schema) {
 fn something_to_say(text: &str) -> Value {
     json!([
         { "required": [text], "properties": { text: { "pattern": SAYS_SOMETHING } } },
-        { "required": ["attachments"], "properties": { "attachments": { "minItems": 1 } } },
+        // An array, or one as a text.
+        { "required": ["attachments"], "properties": { "attachments": { "minItems": 1, "minLength": 3 } } },
     ])
 }
 
@@ -158,6 +202,7 @@ fn waits(operation: Operation) -> Operation {
 
 pub(in crate::api) fn send() -> Operation {
     let simple = json!({ "text": "Where is my order?", "customData": { "orderNumber": 1234 } });
+    let form = json!({ "text": "Where is my order?", "customData": "{\"orderNumber\": 1234}" });
     let queued = json!({ "user": "alice", "clientMessageId": 1_466_692_440_896_u64, "status": "queued", "createdAt": "2016-06-23T14:34:00.896Z" });
     let key = json!({ "type": "string", "minLength": 1, "maxLength": 255 });
     waits(
@@ -173,7 +218,7 @@ pub(in crate::api) fn send() -> Operation {
         "order-1234",
     )
     .takes::<JsonBody>("application/json", simple.clone())
-    .takes::<NewMessage>("application/x-www-form-urlencoded", simple)
+    .takes::<MessageForm>("application/x-www-form-urlencoded", form)
     .takes::<Text>("text/plain", "Where is my order?".into())
     .answers::<Accepted>(202, "It is on stable storage, and will be sent.", queued)
     .with_header("Location", "Where its status can be asked for.")

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::operation::{Answer, Content, Operation, Parameter, Place};
+use super::operation::{Answer, Content, Link, Operation, Parameter, Place};
 use crate::api::{
     problem::{Code, Problem},
     routes::{self, Described},
@@ -187,7 +187,7 @@ impl Writer {
     }
 
     fn answer(&mut self, answer: Answer) -> Value {
-        let Answer { status: _, about, content, headers } = answer;
+        let Answer { status: _, about, content, headers, links } = answer;
         let mut described = json!({ "description": about });
         if let Some(content) = content {
             described["content"] = self.contents(vec![content]);
@@ -195,32 +195,19 @@ impl Writer {
         for (name, about) in headers {
             described["headers"][name] = described_header(about, "string", true);
         }
+        for Link { operation, parameters } in links {
+            let parameters: Map<_, _> =
+                parameters.iter().map(|(name, place)| ((*name).to_owned(), (*place).into())).collect();
+            described["links"][operation] = json!({ "operationId": operation, "parameters": parameters });
+        }
         described
     }
 
     fn contents(&mut self, contents: Vec<Content>) -> Value {
         let contents = contents.into_iter().map(|Content { content_type, schema, example }| {
-            let schema = schema(&mut self.schemas);
-            let mut content = json!({ "schema": schema, "example": example });
-            if content_type == "application/x-www-form-urlencoded" {
-                content["encoding"] = self.json_fields(&content["schema"]);
-            }
-            (content_type.to_owned(), content)
+            (content_type.to_owned(), json!({ "schema": schema(&mut self.schemas), "example": example }))
         });
         Value::Object(contents.collect())
-    }
-
-    /// What of a form is JSON in its field: whatever is neither a text nor a number.
-    fn json_fields(&self, schema: &Value) -> Value {
-        let name = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()).unwrap();
-        let properties = self.schemas.definitions()[name]["properties"].as_object().unwrap();
-        let structured = properties
-            .iter()
-            .filter(|(_, schema)| ["array", "object"].iter().any(|kind| schema["type"] == *kind));
-        structured
-            .map(|(name, _)| (name.clone(), json!({ "contentType": "application/json" })))
-            .collect::<Map<_, _>>()
-            .into()
     }
 
     /// Describes the problems of one status, and gives the name of that description.

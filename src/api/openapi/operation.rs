@@ -62,6 +62,14 @@ pub(in crate::api) struct Answer {
     pub content: Option<Content>,
     /// Headers beside those of every answer: each with what it says.
     pub headers: Vec<(&'static str, &'static str)>,
+    pub links: Vec<Link>,
+}
+
+/// What an answer has of another route's parameters.
+pub(in crate::api) struct Link {
+    pub operation: &'static str,
+    /// Each parameter with where its value is.
+    pub parameters: &'static [(&'static str, &'static str)],
 }
 
 impl Operation {
@@ -169,19 +177,36 @@ impl Operation {
         example: Value,
     ) -> Self {
         let content = Content { content_type, schema: SchemaGenerator::subschema_for::<T>, example };
-        self.answers.push(Answer { status, about, content: Some(content), headers: Vec::new() });
+        self.answers.push(Answer {
+            status,
+            about,
+            content: Some(content),
+            headers: Vec::new(),
+            links: Vec::new(),
+        });
         self
     }
 
     /// It answers this, without a body.
     pub fn answers_nothing(mut self, status: u16, about: &'static str) -> Self {
-        self.answers.push(Answer { status, about, content: None, headers: Vec::new() });
+        self.answers.push(Answer { status, about, content: None, headers: Vec::new(), links: Vec::new() });
         self
     }
 
     /// The answer named last has this header.
     pub fn with_header(mut self, name: &'static str, about: &'static str) -> Self {
         self.answers.last_mut().expect("an answer before its header").headers.push((name, about));
+        self
+    }
+
+    /// The answer named last has these parameters of another route: each with where its value is.
+    pub fn leads_to(
+        mut self,
+        operation: &'static str,
+        parameters: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        let answer = self.answers.last_mut().expect("an answer before its links");
+        answer.links.push(Link { operation, parameters });
         self
     }
 
