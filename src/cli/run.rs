@@ -22,6 +22,7 @@ pub(super) fn run(file: &Path) -> Result<(), CommandError> {
     let (config, warnings) = settings::load(file)?;
     let listeners = service::listeners()?;
     let logs = logs::start(&config.log);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.display(), "starting");
     warn(&warnings);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
@@ -78,7 +79,8 @@ async fn reload(file: &Path, daemon: &Daemon, logs: &Logs) -> Result<(), String>
         Ok(Ok(loaded)) => loaded,
         Ok(Err(errors)) => {
             for error in &errors {
-                tracing::error!("{}", error.to_string().trim_start_matches("error: "));
+                let line = error.position.map(|position| position.line);
+                tracing::error!(file = %error.file.display(), line, key = error.key, "{}", error.to_string().trim_start_matches("error: "));
             }
             let count = errors.iter().count();
             tracing::error!(errors = count, "the configuration was not reloaded, and nothing changed");
@@ -93,7 +95,7 @@ async fn reload(file: &Path, daemon: &Daemon, logs: &Logs) -> Result<(), String>
     match daemon.reload(&config).await {
         Ok(reloaded) => {
             logs.reload(&config.log);
-            tracing::info!("reloaded: {reloaded}");
+            tracing::info!(reconnected = reloaded.reconnected, "reloaded: {reloaded}");
             Ok(())
         }
         Err(error) => {

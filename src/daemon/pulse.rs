@@ -124,9 +124,16 @@ pub(super) async fn watch(vitals: Vitals, health: Arc<Health>, patience: Duratio
         };
         match hanging.first() {
             Some(part) => tell(&health, &part.to_string()),
-            None => health.set_progress(Progress::Moving),
+            None => moves(&health),
         }
     }
+}
+
+fn moves(health: &Health) {
+    if health.progress() == Progress::Stalled {
+        tracing::info!("there is progress again: the service manager's watchdog is served");
+    }
+    health.set_progress(Progress::Moving);
 }
 
 fn tell(health: &Health, part: &str) {

@@ -201,6 +201,7 @@ impl Daemon {
             let bot = config.users[name].bot.clone();
             match self.store.user_number(name) {
                 Ok(number) => {
+                    tracing::info!(user = %name, %bot, "user added");
                     inserted.push(Arc::new(User::new(name.clone(), number, bot, Timestamp::now())));
                 }
                 Err(error) => tracing::error!(user = %name, %error, "a new user can't be taken up"),
@@ -210,6 +211,7 @@ impl Daemon {
             let Some(user) = self.users.get(name.as_str()) else { continue };
             let bot = &config.users[name].bot;
             let is_same_bot = user.bot == *bot;
+            tracing::info!(user = %name, %bot, "user changed");
             inserted.push(if is_same_bot {
                 user
             } else {

@@ -27,4 +27,5 @@ mod shutdown;
 mod support;
 mod tail;
 mod tls;
+mod traces;
 mod waiting;
