@@ -135,6 +135,12 @@ impl Daemon {
         Ok(Reloaded { changes, reconnected: anew.len() })
     }
 
+    /// Whether users, webhooks or clients would go by a reload of this.
+    pub fn would_remove(&self, new: &Config) -> bool {
+        let Changes { users, webhooks, clients, .. } = Config::changes(&self.config(), new);
+        !(users.removed.is_empty() && webhooks.removed.is_empty() && clients.removed.is_empty())
+    }
+
     fn is_on_loopback(&self) -> bool {
         [self.api_address, self.ops_address].iter().all(|address| address.ip().is_loopback())
     }

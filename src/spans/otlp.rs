@@ -83,7 +83,7 @@ pub(crate) enum StartError {
 pub(crate) fn start() -> Result<(), StartError> {
     let is_set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_disabled = env::var(DISABLED).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    if is_disabled || !ENDPOINTS.iter().any(|name| is_set(&name)) {
+    if is_disabled || !ENDPOINTS.iter().any(is_set) {
         return Ok(());
     }
     let http =
