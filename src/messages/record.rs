@@ -7,6 +7,7 @@ use crate::{clock::Timestamp, events::EventId};
 
 /// A message's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MessageStatus {
     /// On stable storage, waiting for its turn.
@@ -36,6 +37,7 @@ impl MessageStatus {
 
 /// Why a message was rejected or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FinalReason {
     /// Its time to live was over.
@@ -68,6 +70,7 @@ impl FinalReason {
 
 /// Whether the platform got the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// It never left: safe to send again.
