@@ -70,6 +70,8 @@ async fn everything_at(level: &str, format: &str) -> Vec<String> {
     control.push("bob", Push::text(EVENT));
     within("three attempts", receiver.wait_attempts(5)).await;
     control.push_raw("bob", format!("not JSON: {EVENT}"));
+    // Its ack comes behind that: the frame was read before the socket goes.
+    assert_eq!(run(&["send", "bob", TEXT, "--wait", "ack"]).await.code, 0);
     control.inject(Fault::once(FaultKind::Refuse { at: Endpoint::Jwtgrant, status: 401, retry_after: None }));
     control.revoke("bob");
     control.end_sockets("bob", &SocketEnd::Drop);
