@@ -483,3 +483,20 @@ fn load_removed(
     }
     Ok(removed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_line_says_what_matters() {
+        let fine =
+            Summary { users: 15, connected: 12, queued: 3, dead_letters: 0, backlog: 0, failing_webhooks: 0 };
+        assert_eq!(fine.to_string(), "12/15 users connected, 3 queued, 0 dead letters");
+        let bad = Summary { backlog: 7, failing_webhooks: 1, ..fine };
+        assert_eq!(
+            bad.to_string(),
+            "12/15 users connected, 3 queued, 0 dead letters, 7 events undelivered, 1 webhooks failing"
+        );
+    }
+}

@@ -40,7 +40,9 @@ pub mod rtm;
 pub mod sandbox;
 #[cfg(test)]
 mod schemas;
+mod spans;
 pub mod store;
 pub mod suggest;
+pub mod trace;
 pub mod users;
 pub mod webhook;

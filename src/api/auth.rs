@@ -185,6 +185,11 @@ impl Caller {
         }
     }
 
+    /// The client's name, for the log.
+    pub(super) fn logged(&self) -> Option<impl tracing::Value> {
+        self.client().map(tracing::field::display)
+    }
+
     /// Checks that the caller may do this.
     pub fn require(&self, scope: Scope) -> Result<(), Problem> {
         match self {

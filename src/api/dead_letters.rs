@@ -212,6 +212,7 @@ pub(super) async fn replay(
     let (id, mut filter) = one(&state, &caller, id, query.as_deref())?;
     match state.letters.replay(&mut filter, id).await? {
         ReplayOutcome::Marked => {
+            tracing::info!(letter = %id, client = caller.logged(), "a dead letter is to be replayed");
             Ok((StatusCode::ACCEPTED, Json(Replaying { id: id.to_string() })).into_response())
         }
         ReplayOutcome::NotThere => Err(unknown(&id.to_string())),
@@ -233,6 +234,7 @@ pub(super) async fn replay_all(
         return Err(not_configured(&state, webhook));
     }
     let Replayed { marked: replaying, left_alone } = state.letters.replay_all(&mut filter).await?;
+    tracing::info!(letters = replaying, client = caller.logged(), "dead letters are to be replayed");
     let body = ReplayingMany { replaying, left_alone };
     Ok((StatusCode::ACCEPTED, Json(body)).into_response())
 }
@@ -247,7 +249,10 @@ pub(super) async fn remove(
     caller.require(Scope::Admin)?;
     let (id, mut filter) = one(&state, &caller, id, query.as_deref())?;
     match state.letters.remove(&mut filter, id).await? {
-        Removal::Done => Ok(StatusCode::NO_CONTENT.into_response()),
+        Removal::Done => {
+            tracing::info!(letter = %id, client = caller.logged(), "a dead letter was deleted");
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
         Removal::NotThere => Err(unknown(&id.to_string())),
     }
 }
@@ -261,7 +266,7 @@ pub(super) async fn remove_all(
     caller.require(Scope::Admin)?;
     let mut filter = many(&state, &caller, query.as_deref())?;
     let removed = state.letters.remove_all(&mut filter).await?;
-    tracing::info!(removed, "dead letters were deleted");
+    tracing::info!(letters = removed, client = caller.logged(), "dead letters were deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -23,6 +23,7 @@ use crate::{
     messages::{
         Accepted, ClientMessageId, IdempotencyKey, MessageRecord, MessageStatus, MessageView, Novelty, Until,
     },
+    spans,
     store::StoreError,
     suggest::quoted,
     users::User,
@@ -91,22 +92,38 @@ pub(super) async fn send(
     let wait = Wait::read(request.uri().query())?;
     let key = idempotency_key(request.headers(), &caller)?;
     let format = BodyFormat::of(request.headers())?;
+    let post = spans::Post::begin(request.headers());
     let settings = state.settings();
     let body = body::read(request.into_body(), settings.max_body, settings.body_timeout).await?;
-    let (draft, id) = format.read(&body)?;
+    let (mut draft, id) = format.read(&body)?;
+    draft.trace = post.trace();
     drop(body);
     match wait {
-        None => Ok(accepted_answer(&user, &state.messages.accept(&user, draft, id, key).await?)),
+        None => {
+            let accepted = state.messages.accept(&user, draft, id, key).await?;
+            stored(post, &user, &accepted);
+            Ok(accepted_answer(&user, &accepted))
+        }
         Some(wait @ Wait { until: Until::Final, .. }) => {
             let accepted = state.messages.accept(&user, draft, id, key).await?;
+            stored(post, &user, &accepted);
             waited(&state, &user, accepted.id, wait).await
         }
         Some(wait @ Wait { until: Until::Reply, .. }) => {
             // Held for as long as this request is being answered: a caller that hangs up drops it.
             let (accepted, _turn) = state.messages.accept_awaited(&user, draft, id, key).await?;
+            stored(post, &user, &accepted);
             waited(&state, &user, accepted.id, wait).await
         }
     }
+}
+
+/// A message is on stable storage: for the log, and for whoever collects traces.
+fn stored(post: spans::Post, user: &User, accepted: &Accepted) {
+    let User { name, bot, .. } = user;
+    let (id, novelty) = (accepted.id, accepted.novelty);
+    tracing::debug!(user = %name, %bot, clientMessageId = %id, ?novelty, traceId = post.trace_id(), "message accepted");
+    post.stored(user, id);
 }
 
 /// `GET /v1/users/{user}/messages/{id}`

@@ -104,6 +104,7 @@ pub(super) async fn reconnect(
     caller.require(Scope::Admin)?;
     let user = state.user(&caller, &name?.0)?;
     Query::read(query.as_deref(), &[])?;
+    tracing::info!(user = %user.name, bot = %user.bot, client = caller.logged(), "a new connection was asked for");
     user.mailbox.post(Command::Reconnect);
     Ok((StatusCode::ACCEPTED, Json(Reconnecting { user: &user.name })).into_response())
 }

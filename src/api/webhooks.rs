@@ -80,6 +80,7 @@ pub(super) async fn enable(
     let webhook = state.events.webhook(&name).ok_or_else(|| {
         Problem::new(Code::UnknownWebhook, format!("no webhook {} is configured", quoted(&name)))
     })?;
+    tracing::info!(webhook = name, client = caller.logged(), "enabling was asked for");
     webhook.enable();
     Ok((StatusCode::ACCEPTED, Json(Enabled { webhook: name })).into_response())
 }

@@ -124,9 +124,16 @@ pub(super) async fn watch(vitals: Vitals, health: Arc<Health>, patience: Duratio
         };
         match hanging.first() {
             Some(part) => tell(&health, &part.to_string()),
-            None => health.set_progress(Progress::Moving),
+            None => moves(&health),
         }
     }
+}
+
+fn moves(health: &Health) {
+    if health.progress() == Progress::Stalled {
+        tracing::info!("there is progress again: the service manager's watchdog is served");
+    }
+    health.set_progress(Progress::Moving);
 }
 
 fn tell(health: &Health, part: &str) {
@@ -138,7 +145,24 @@ fn tell(health: &Health, part: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::{
+        clock::Timestamp,
+        config,
+        daemon::webhooks::Webhooks,
+        events::{
+            DeliveryCounts, Event, EventId, Events, Gap, Report, Source, Speaker, Subscriber, Subscribers,
+            WebhookState, WebhookStatus,
+        },
+        letters::DeadLetters,
+        messages::Messages,
+        names::{BotName, UserName, WebhookName},
+        store::{LaneSlot, UserNumber, WebhookNumber, testing},
+        users::{Command, User},
+        webhook::Dispatcher,
+    };
 
     fn waiting(parts: &[(Part, u64)]) -> Waiting {
         parts.iter().cloned().collect()
@@ -156,6 +180,160 @@ mod tests {
         assert_eq!(pulse.judge(session(2), after(121), LIMIT).len(), 1);
         assert_eq!(pulse.judge(waiting(&[]), after(122), LIMIT), [], "nothing waits");
         assert_eq!(pulse.judge(session(2), after(130), LIMIT), [], "it waits anew");
+    }
+
+    struct World {
+        _directory: tempfile::TempDir,
+        vitals: Vitals,
+        alice: Arc<User>,
+        events: Events,
+    }
+
+    /// A store, the user alice whom no session serves, and the webhook `crm`.
+    fn world() -> World {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let (directory, store) = testing::store();
+        let kept = testing::settings("unused".as_ref());
+        let name = UserName::new("alice").unwrap();
+        let number = store.user_number(&name).unwrap();
+        let alice = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));
+        let users = Arc::new(Users::default());
+        users.insert(alice.clone());
+        let messages = Messages::load(store.clone(), config::Messages::default(), &kept).unwrap();
+        let events = Events::load(store.clone(), messages, &kept, Subscribers::default()).unwrap();
+        let letters = DeadLetters::load(store.clone()).unwrap();
+        let crm = WebhookName::new("crm").unwrap();
+        let settings = config::Webhook::new("http://127.0.0.1:9/".parse().unwrap());
+        let dispatcher = Dispatcher::load(&crm, &settings, store.clone(), letters).unwrap();
+        let webhooks = SharedWebhooks::new(Webhooks::new([(crm, dispatcher)].into()));
+        World { _directory: directory, vitals: Vitals { store, users, webhooks }, alice, events }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_takes_no_commands_is_waited_for() {
+        let World { vitals, alice, .. } = world();
+        assert_eq!(vitals.look(), waiting(&[]));
+        alice.mailbox.post(Command::Reconnect);
+        assert_eq!(vitals.look(), waiting(&[(Part::Session("alice".into()), 0)]));
+        alice.mailbox.take().await;
+        assert_eq!(vitals.look(), waiting(&[]));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_does_not_end_is_waited_for() {
+        let World { vitals, alice, events, .. } = world();
+        // What runs on the commit thread holds it up: here, a webhook that takes no event.
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let stuck: Arc<dyn Subscriber> = Arc::new(Stuck(Mutex::new(held)));
+        let routes = [(alice.number, vec![stuck])].into();
+        events.resubscribe(Subscribers { routes, ..Subscribers::default() });
+        let gap = |n| Report::Gap(Gap { recovered: n, ..GAP });
+        let first = events.announce(&alice, gap(1)).await.unwrap();
+        let second = events.announce(&alice, gap(2)).await.unwrap();
+        let look = vitals.look();
+        assert!(matches!(look.keys().collect::<Vec<_>>()[..], [Part::Commits]), "{look:?}");
+        drop(let_go);
+        let (first, second) = tokio::join!(first, second);
+        first.unwrap();
+        second.unwrap();
+        // They are told of before the thread is through with them.
+        while !vitals.look().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dispatcher_that_starts_nothing_is_waited_for() {
+        let World { vitals, alice, events, .. } = world();
+        let (_, dispatcher) = vitals.webhooks.dispatchers().into_iter().next().unwrap();
+        dispatcher.start(events);
+        let event = Event {
+            id: EventId { store: 1, number: 1 },
+            user: alice.name.clone(),
+            bot: alice.bot.clone(),
+            kind: "bot_response".to_owned(),
+            received_at: Timestamp::now(),
+            in_reply_to: None,
+            source: Source::Live,
+            speaker: Speaker::Bot,
+            frame: bytes::Bytes::from_static(b"{}"),
+        };
+        let slot = dispatcher.give(alice.number, &event.kind, event.source);
+        dispatcher.arrived(alice.number, &Arc::new(event), slot.sequence);
+        // Its task is not let run: this test has the only thread.
+        assert_eq!(vitals.look(), waiting(&[(Part::Dispatch("crm".into()), 0)]));
+        dispatcher.stop();
+        assert_eq!(vitals.look(), waiting(&[]), "what was stopped hangs never");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_is_served_no_more_while_a_part_hangs_and_again_when_it_goes_on() {
+        let World { vitals, alice, .. } = world();
+        let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
+        let watching = tokio::spawn(watch(vitals, health.clone(), Duration::ZERO, stop.clone()));
+        let until = |wanted: Progress| {
+            let health = health.clone();
+            async move {
+                while health.progress() != wanted {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        };
+        let began = Instant::now();
+        alice.mailbox.post(Command::Reconnect);
+        until(Progress::Stalled).await;
+        assert!(began.elapsed() >= LIMIT, "{:?}", began.elapsed());
+        alice.mailbox.take().await;
+        until(Progress::Moving).await;
+        stop.cancel();
+        watching.await.unwrap();
+    }
+
+    const GAP: Gap = Gap {
+        from: Timestamp::from_millis(0),
+        to: Timestamp::from_millis(0),
+        recovered: 0,
+        complete: true,
+        reason: None,
+    };
+
+    /// A webhook that takes nothing until it is let go.
+    #[derive(Debug)]
+    struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl Subscriber for Stuck {
+        fn webhook(&self) -> WebhookNumber {
+            WebhookNumber(9)
+        }
+
+        fn give(&self, _: UserNumber, _: &str, _: Source) -> LaneSlot {
+            LaneSlot { webhook: WebhookNumber(9), sequence: 1, wanted: true }
+        }
+
+        fn arrived(&self, _: UserNumber, _: &Arc<Event>, _: u64) {
+            // Ends when the other half is dropped.
+            let _ = self.0.lock().unwrap().recv();
+        }
+
+        fn is_past(&self, _: UserNumber, _: u64) -> bool {
+            false
+        }
+
+        fn undelivered(&self, _: UserNumber) -> u64 {
+            0
+        }
+
+        fn status(&self) -> WebhookStatus {
+            WebhookStatus {
+                name: WebhookName::new("stuck").unwrap(),
+                state: WebhookState::Failing,
+                backlog: 0,
+                last_outcome: None,
+                counts: DeliveryCounts::default(),
+            }
+        }
+
+        fn enable(&self) {}
     }
 
     #[test]

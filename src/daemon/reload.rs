@@ -135,6 +135,12 @@ impl Daemon {
         Ok(Reloaded { changes, reconnected: anew.len() })
     }
 
+    /// Whether users, webhooks or clients would go by a reload of this.
+    pub fn would_remove(&self, new: &Config) -> bool {
+        let Changes { users, webhooks, clients, .. } = Config::changes(&self.config(), new);
+        !(users.removed.is_empty() && webhooks.removed.is_empty() && clients.removed.is_empty())
+    }
+
     fn is_on_loopback(&self) -> bool {
         [self.api_address, self.ops_address].iter().all(|address| address.ip().is_loopback())
     }
@@ -201,6 +207,7 @@ impl Daemon {
             let bot = config.users[name].bot.clone();
             match self.store.user_number(name) {
                 Ok(number) => {
+                    tracing::info!(user = %name, %bot, "user added");
                     inserted.push(Arc::new(User::new(name.clone(), number, bot, Timestamp::now())));
                 }
                 Err(error) => tracing::error!(user = %name, %error, "a new user can't be taken up"),
@@ -210,6 +217,7 @@ impl Daemon {
             let Some(user) = self.users.get(name.as_str()) else { continue };
             let bot = &config.users[name].bot;
             let is_same_bot = user.bot == *bot;
+            tracing::info!(user = %name, %bot, "user changed");
             inserted.push(if is_same_bot {
                 user
             } else {

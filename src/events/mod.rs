@@ -12,6 +12,7 @@ mod report;
 mod retention;
 mod subscriber;
 mod text;
+mod traces;
 
 pub use counters::EventCounters;
 pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};

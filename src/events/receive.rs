@@ -183,7 +183,7 @@ impl Events {
         if let Some(mark) = mark
             && self.shared.memory().is_repeat(user.number, mark)
         {
-            tracing::debug!(user = %user.name, "a frame came a second time and was suppressed");
+            tracing::debug!(user = %user.name, bot = %user.bot, "a frame came a second time and was suppressed");
             return Ok(Reception::Repeat);
         }
         if let Some(said) = received.said {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::oneshot;
+use tracing::field;
 
 use super::{
     Events, Source, Speaker,
@@ -16,10 +17,15 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    messages::{MessageNumber, MessageView, Verdict},
-    store::{StoreError, UserNumber},
+    messages::{FinalReason, MessageNumber, MessageStatus, MessageView, Verdict},
+    spans,
+    store::{MessageEnd, StoreError, UserNumber},
+    trace::TraceContext,
     users::{User, UserStatus},
 };
+
+/// The type of the event that reports a message's end.
+pub(super) const MESSAGE: &str = "bridge.message";
 
 /// What the bridge reports of a user. (A message's end is reported by [`Events::message_ended`].)
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,19 +98,38 @@ impl Events {
         let shared = &self.shared;
         let reserved = shared.store.reserve(size_of_end(&verdict)).await;
         shared.messages.finished(user.number, number, at, verdict, |end| {
+            let trace = shared.store.trace(user.number, end.id);
+            log_end(user, &end, trace.as_ref());
+            spans::message_ended(user, end.id, &end.record, trace.as_ref());
             let (Ok(reserved), Ok(lanes)) = (reserved, shared.lanes_of(user)) else {
                 // The store fails or closes. If it takes anything at all, then the end alone.
                 return shared.store.finish_message(end);
             };
             let view = MessageView::new(&user.name, end.id, &end.record);
-            let fresh = Fresh::report(user.number, "bridge.message", at, json(&view));
+            let fresh = Fresh::report(user.number, MESSAGE, at, json(&view));
             let stored = shared.hand_over(user, lanes, fresh, |event, on_durable| {
                 shared.store.finish_message_with(end, event, reserved, on_durable)
             });
             if let Err(error) = stored {
-                tracing::warn!(user = %user.name, %error, "a message's end can't be stored; it is still queued at the next start");
+                tracing::warn!(user = %user.name, bot = %user.bot, %error, "a message's end can't be stored; it is still queued at the next start");
             }
         });
+    }
+}
+
+/// That a message was not taken is for people to know.
+fn log_end(user: &User, end: &MessageEnd, trace: Option<&TraceContext>) {
+    let MessageEnd { id, record, .. } = end;
+    let (User { name, bot, .. }, attempts) = (user, record.attempts);
+    let (status, reason) = (record.status.as_str(), record.reason.map(FinalReason::as_str));
+    let trace = trace.map(|context| field::display(context.trace));
+    match record.status {
+        MessageStatus::Rejected | MessageStatus::Expired => {
+            tracing::warn!(user = %name, %bot, clientMessageId = %id, status, reason, attempts, traceId = trace, "message was given up");
+        }
+        MessageStatus::Queued | MessageStatus::Sent | MessageStatus::Acked => {
+            tracing::debug!(user = %name, %bot, clientMessageId = %id, status, attempts, traceId = trace, "message is final");
+        }
     }
 }
 

@@ -292,6 +292,7 @@ fn draft(fields: String, custom_data: Option<&Value<'_>>, expectation: Expectati
         expectation,
         fingerprint: Fingerprint::of(canonical.as_bytes()),
         text_fingerprint: Fingerprint::of(text.as_bytes()),
+        trace: None,
     }
 }
 

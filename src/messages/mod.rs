@@ -36,7 +36,7 @@ pub use waiting::Until;
 
 use bytes::Bytes;
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, trace::TraceContext};
 
 /// A message's place in the order of acceptance, over all users, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -63,6 +63,8 @@ pub struct Draft {
     pub fingerprint: Fingerprint,
     /// The fingerprint of its plain text, by which an echo of it is recognised.
     pub text_fingerprint: Fingerprint,
+    /// The trace that its caller named; no part of what makes it the same message.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// A message that waits for its turn, as its session sees it. The content stays in the store.

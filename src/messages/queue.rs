@@ -264,6 +264,7 @@ impl Messages {
         live.record.sent_at = Some(at);
         queue.last_sent = Some(live.id);
         self.shared.store.save_message(user, live.id, &live.record);
+        tracing::debug!(user = self.shared.name_of(user), clientMessageId = %live.id, attempt = live.record.attempts, traceId = self.shared.trace_id(user, live.id), "message sent");
     }
 
     /// It ended: `commit` brings that to stable storage, together with what else belongs to it. Being
@@ -283,7 +284,6 @@ impl Messages {
         let Live { id, mut record, .. } = live;
         self.shared.counters.ended(&verdict, &record, at);
         verdict.apply(&mut record, at);
-        tracing::debug!(user = user.0, message = %id, status = ?record.status, reason = ?record.reason, "message is final");
         state.finishing.insert((user, id), record.clone());
         let shared = Arc::clone(&self.shared);
         let on_durable = Box::new(move || {
@@ -312,7 +312,7 @@ impl Messages {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(message = %id, %error, "an answer could not be noted at its message");
+                tracing::warn!(user = self.shared.name_of(user), clientMessageId = %id, %error, "an answer could not be noted at its message");
             }
         }
         drop(state);
@@ -356,6 +356,16 @@ impl State {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the log.
+    fn name_of(&self, user: UserNumber) -> String {
+        self.store.user_name(user).map_or_else(|_| format!("number {}", user.0), |name| name.to_string())
+    }
+
+    /// For the log.
+    fn trace_id(&self, user: UserNumber, id: ClientMessageId) -> Option<impl tracing::Value> {
+        self.store.trace(user, id).map(|context| tracing::field::display(context.trace))
     }
 
     fn idempotency(&self, key: &IdempotencyKey) -> Result<Idempotency, StoreError> {
@@ -468,6 +478,7 @@ impl Shared {
             record: record.clone(),
             content: draft.content,
             idempotency: key,
+            trace: draft.trace,
         };
         let (sender, committed) = oneshot::channel();
         let (shared, addressee) = (Arc::clone(self), Arc::clone(user));

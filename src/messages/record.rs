@@ -22,6 +22,19 @@ pub enum MessageStatus {
     Expired,
 }
 
+impl MessageStatus {
+    /// The word for it, as everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sent => "sent",
+            Self::Acked => "acked",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// Why a message was rejected or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -39,6 +52,20 @@ pub enum FinalReason {
     Disconnected,
     /// Its user is no longer configured.
     UserRemoved,
+}
+
+impl FinalReason {
+    /// The word for it, as everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ttl => "ttl",
+            Self::NoAck => "no_ack",
+            Self::RefusedByPlatform => "refused_by_platform",
+            Self::TooLarge => "too_large",
+            Self::Disconnected => "disconnected",
+            Self::UserRemoved => "user_removed",
+        }
+    }
 }
 
 /// Whether the platform got the message.
@@ -198,6 +225,34 @@ impl Verdict {
                 record.status = MessageStatus::Expired;
                 record.reason = Some(reason);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_same_everywhere() {
+        for status in [
+            MessageStatus::Queued,
+            MessageStatus::Sent,
+            MessageStatus::Acked,
+            MessageStatus::Rejected,
+            MessageStatus::Expired,
+        ] {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+        for reason in [
+            FinalReason::Ttl,
+            FinalReason::NoAck,
+            FinalReason::RefusedByPlatform,
+            FinalReason::TooLarge,
+            FinalReason::Disconnected,
+            FinalReason::UserRemoved,
+        ] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }
 }

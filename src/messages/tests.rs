@@ -179,6 +179,7 @@ async fn accept_earlier(store: &Store, user: &User, id: u64, draft: Draft, name:
         record,
         content: draft.content,
         idempotency: Some(key),
+        trace: draft.trace,
     };
     let (sender, done) = tokio::sync::oneshot::channel();
     let reserved = store.reserve(512).await.unwrap();

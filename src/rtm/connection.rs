@@ -332,7 +332,7 @@ impl<R: Rooms> Connection<R> {
         let began = Instant::now();
         let ended = self.shared.rooms.message_ended(&self.who.user, number, Timestamp::now(), verdict);
         if unless_stopped(&self.stop, ended).await.is_none() {
-            tracing::warn!(user = %self.who.user.name, number = number.0, "a message's end was not stored; it is queued again at the next start");
+            tracing::warn!(user = %self.who.user.name, bot = %self.who.user.bot, number = number.0, "a message's end was not stored; it is queued again at the next start");
         }
         stalled_since(began)
     }
@@ -350,7 +350,7 @@ impl<R: Rooms> Connection<R> {
         let began = Instant::now();
         let announced = self.shared.rooms.announce(&self.who.user, Report::Connection(status));
         if let None | Some(Err(_)) = unless_stopped(&self.stop, announced).await {
-            tracing::warn!(user = %self.who.user.name, "the connection's new state could not be stored as an event");
+            tracing::warn!(user = %self.who.user.name, bot = %self.who.user.bot, "the connection's new state could not be stored as an event");
         }
         stalled_since(began)
     }
@@ -471,11 +471,11 @@ impl<R: Rooms> Connection<R> {
         let frame = match frame {
             Ok(Ok(frame)) => frame,
             Ok(Err(_)) => {
-                tracing::error!(user = %user.name, clientMessageId = %id, "a message can't be sent: it is not UTF-8");
+                tracing::error!(user = %user.name, bot = %user.bot, clientMessageId = %id, "a message can't be sent: it is not UTF-8");
                 return Some(Input::NotSent(number, NotSent::Unreadable));
             }
             Err(error) => {
-                tracing::error!(user = %user.name, clientMessageId = %id, %error, "a message can't be read to be sent");
+                tracing::error!(user = %user.name, bot = %user.bot, clientMessageId = %id, %error, "a message can't be read to be sent");
                 return Some(Input::NotSent(number, NotSent::Unreadable));
             }
         };

@@ -215,7 +215,7 @@ impl Asking<'_> {
     }
 
     fn failed(&self, failure: Failure) -> HistoryError {
-        tracing::debug!(user = %self.user.name, cause = %failure, "a caller's look into the history failed");
+        tracing::debug!(user = %self.user.name, bot = %self.user.bot, cause = %failure, "a caller's look into the history failed");
         if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after) {
             self.person.pace.hold(told);
         }

@@ -253,7 +253,7 @@ fn watched(
     AssertUnwindSafe(task).catch_unwind().map(move |outcome| {
         let Err(panic) = outcome else { return };
         let message = words_of(panic.as_ref());
-        tracing::error!(%user, message, "a connection's task panicked");
+        tracing::error!(%user, error = message, "a connection's task panicked");
         failed.send_if_modified(|first| {
             let news = first.is_none();
             first.get_or_insert(SessionPanicked { user, message });

@@ -26,6 +26,8 @@ pub(super) mod kind {
     pub const ACCEPTED: u8 = 0x22;
     /// An idempotency key.
     pub const IDEMPOTENCY: u8 = 0x23;
+    /// The trace that a message is a part of.
+    pub const TRACE: u8 = 0x24;
     /// An event.
     pub const EVENT: u8 = 0x30;
     /// How far a lane is.
@@ -96,6 +98,10 @@ pub(super) fn messages_of(user: UserNumber) -> IVec {
 
 pub(super) fn queue(user: UserNumber, number: MessageNumber) -> IVec {
     join([&[kind::QUEUE], &user.0.to_be_bytes(), &number.0.to_be_bytes()])
+}
+
+pub(super) fn trace(user: UserNumber, id: ClientMessageId) -> IVec {
+    join([&[kind::TRACE], &user.0.to_be_bytes(), &id.get().to_be_bytes()])
 }
 
 pub(super) fn accepted(first: MessageNumber) -> IVec {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     messages::{ClientMessageId, Expectation, Fingerprint, MessageContent, MessageNumber, MessageRecord},
+    trace::TraceContext,
 };
 
 /// The meta record that holds the greatest id that the bridge chose among the forgotten messages.
@@ -58,6 +59,8 @@ pub struct NewMessage {
     pub content: MessageContent,
     /// The caller's key for it.
     pub idempotency: Option<Idempotency>,
+    /// The trace that its caller named.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// The end of a message on its way into the store.
@@ -121,7 +124,7 @@ impl Store {
         reserved: Reserved,
         on_done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        let NewMessage { user, id, generated, expires_at, record, content, idempotency } = message;
+        let NewMessage { user, id, generated, expires_at, record, content, idempotency, trace } = message;
         let number = record.number;
         let custom_data = content.bot_custom_data.as_ref();
         let body = BodyPlace::of(content.fields.len() + custom_data.map_or(0, Bytes::len));
@@ -148,6 +151,7 @@ impl Store {
                 IdempotencyRecord { id: id.get(), at: record.created_at, fingerprint: record.fingerprint };
             writes.push(Self::put(keys::idempotency(client, user, key), IdempotencyRecord::VERSION, &known));
         }
+        writes.extend(trace.map(|trace| self.put_trace(user, id, &trace)));
         let idempotency = idempotency.map(|key| (key.client, key.key));
         self.committer.submit(Transaction {
             writes,
@@ -329,6 +333,9 @@ impl Store {
         ];
         for message in &journal.messages {
             writes.push(Write::Remove(keys::message(message.user, message.id)));
+            if self.has_traces() {
+                writes.push(Write::Remove(keys::trace(message.user, message.id)));
+            }
             // After a day a key may be used for another message, which it stands for from then on.
             if let Some(key) = message.idempotency
                 && self.known_key(message.user, key)?.is_some_and(|known| known.id == message.id)

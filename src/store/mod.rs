@@ -42,6 +42,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tip;
+mod traces;
 mod trouble;
 mod user_record;
 mod wal;
@@ -62,7 +63,11 @@ pub use records::{
 pub use room::Standing;
 pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use sled::IVec;
 use tokio::sync::{oneshot, watch};
@@ -118,6 +123,8 @@ pub struct Store {
     names: Directory,
     nonce: u32,
     past: LastRun,
+    /// Whether any message may have a trace.
+    traces: AtomicBool,
     /// Held until the store is dropped; declared last, so that it is released last.
     _lock: fs::File,
 }
@@ -148,6 +155,7 @@ impl Store {
             config::Durability::Os => Sync::System,
         };
         let closed = db.contains_key(keys::meta(CLOSED)).map_err(damaged)?;
+        let has_traces = db.scan_prefix([keys::kind::TRACE]).next().is_some();
         let past = if closed { LastRun::Closed } else { LastRun::Cut };
         let disk = Disk {
             path: config.path.clone(),
@@ -163,7 +171,8 @@ impl Store {
         let committer =
             Committer::start(|shared| Worker::new(shared, readers, disk, log), next_event).map_err(io)?;
         let path = config.path.clone();
-        let store = Self { committer, path, db, payloads, names, nonce, past, _lock: lock };
+        let traces = AtomicBool::new(has_traces);
+        let store = Self { committer, path, db, payloads, names, nonce, past, traces, _lock: lock };
         let reopened = vec![Write::Remove(keys::meta(CLOSED))];
         store
             .committer

@@ -76,6 +76,7 @@ pub(super) fn message(id: u64, number: u64) -> NewMessage {
         record,
         content: MessageContent { fields: Bytes::from_static(b"{}"), bot_custom_data: None },
         idempotency: None,
+        trace: None,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     config::{Webhook, WebhookAuth},
     events::{Body, EventId, event_type_label},
     names::{UserName, WebhookName},
+    trace::{TRACEPARENT, TRACESTATE, TraceContext},
 };
 
 /// How much of an answer is read, so that its connection can be used again.
@@ -77,6 +78,8 @@ pub struct Delivery {
     pub body: Body,
     /// The time of this attempt.
     pub at: Timestamp,
+    /// The trace that it is a part of, with a span of its own.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// What came of an attempt.
@@ -153,7 +156,7 @@ impl Shared {
         if let Some(kept) = self.client.kept() {
             match self.send(kept, delivery).await {
                 Err(failure) if failure.kind == FailureKind::Reset => {
-                    tracing::debug!(event = %delivery.event_id, "a kept connection was stale; sent again at once");
+                    tracing::debug!(user = %delivery.user, event = %delivery.event_id, "a kept connection was stale; sent again at once");
                 }
                 answer => return answer,
             }
@@ -207,7 +210,7 @@ impl Shared {
     }
 
     fn headers_of(&self, delivery: &Delivery) -> HeaderMap {
-        let Delivery { event_id, user, event_type, attempt, body, at } = delivery;
+        let Delivery { event_id, user, event_type, attempt, body, at, trace } = delivery;
         let (user, label) = (user.as_str(), event_type_label(event_type));
         let size = OWN_VALUES + self.signer.header_size() + user.len() + label.len();
         let mut values = BytesMut::with_capacity(size);
@@ -230,8 +233,21 @@ impl Shared {
         headers.insert(BRIDGE_EVENT, cut(&mut values));
         values.put_slice(itoa::Buffer::new().format(*attempt).as_bytes());
         headers.insert(BRIDGE_ATTEMPT, cut(&mut values));
+        if let Some(trace) = trace {
+            insert_trace(&mut headers, trace);
+        }
         headers
     }
+}
+
+/// The two go together: a state of the settings' own is none of this trace.
+fn insert_trace(headers: &mut HeaderMap, trace: &TraceContext) {
+    const PLAIN: &str = "a trace's ids and its state are plain ASCII";
+    headers.insert(TRACEPARENT, HeaderValue::try_from(trace.traceparent()).expect(PLAIN));
+    match trace.tracestate() {
+        Some(state) => headers.insert(TRACESTATE, HeaderValue::from_str(state).expect(PLAIN)),
+        None => headers.remove(TRACESTATE),
+    };
 }
 
 /// Makes a header's value of what was written since the last one; they share one piece of memory.

@@ -20,6 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::field;
 
 pub(super) use self::restore::restore;
 use self::{
@@ -28,7 +29,7 @@ use self::{
     state::{Job, State},
 };
 use super::{
-    Delivery, Sender, SenderError,
+    AttemptResult, Delivery, Sender, SenderError,
     client::LONGEST_IDLE,
     gate::{Admission, Gate},
 };
@@ -42,6 +43,7 @@ use crate::{
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
     names::WebhookName,
+    spans,
     store::{LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
 };
 
@@ -358,14 +360,32 @@ impl Shared {
                 attempt: job.attempt(),
                 body: Body::render(event, Some(job.started.item.sequence), job.started.format),
                 at: Timestamp::now(),
+                trace: spans::trace_of_attempt(self.traced(&job)),
             };
             let result = tokio::select! {
                 biased;
                 result = job.setup.sender.attempt(&delivery) => result,
                 () = &mut give_up => return,
             };
+            self.log_attempt(&job, &delivery, &result);
+            spans::attempted(self.traced(&job), &delivery, &result);
             next = self.ended(Ended { job: &job, result: &result, began: delivery.at, now: Now::read() });
         }
+    }
+
+    /// For the log.
+    fn name_of(&self, user: UserNumber) -> String {
+        self.store.user_name(user).map_or_else(|_| format!("number {}", user.0), |name| name.to_string())
+    }
+
+    fn traced<'a>(&'a self, job: &'a Job) -> spans::Delivery<'a> {
+        spans::Delivery { webhook: &self.name, events: self.events.get(), user: job.user, event: job.event() }
+    }
+
+    fn log_attempt(&self, job: &Job, delivery: &Delivery, result: &AttemptResult) {
+        let Event { id, user, bot, .. } = job.event();
+        let trace = delivery.trace.as_ref().map(|context| field::display(context.trace));
+        tracing::debug!(webhook = %self.name, %user, %bot, event = %id, attempt = delivery.attempt, status = result.status, took = ?result.took, outcome = %result.summary(), traceId = trace, "attempt");
     }
 
     /// Reads waiting events of a lane from the store.

@@ -28,4 +28,5 @@ mod shutdown;
 mod support;
 mod tail;
 mod tls;
+mod traces;
 mod waiting;

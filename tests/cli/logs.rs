@@ -13,6 +13,7 @@ const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SHORT: &str = "whsec_c2hvcnQ=";
 const BEARER: &str = "the-bearer-token-of-the-webhook";
 const HEADER: &str = "the-value-of-a-secret-header";
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const TEXT: &str = "a text that nobody else may read";
 const EVENT: &str = "an answer that nobody else may read";
 
@@ -39,9 +40,9 @@ backoff_max = "40ms"
 }
 
 /// Everything that the daemon wrote while a lot happened at this level.
-async fn everything_at(level: &str) -> Vec<String> {
+async fn everything_at(level: &str, format: &str) -> Vec<String> {
     let receiver = Receiver::start(ReceiverOptions::default()).await.unwrap();
-    let more = configuration(receiver.url().as_str());
+    let more = format!("{}[log]\nformat = \"{format}\"\n", configuration(receiver.url().as_str()));
     let mut world = World::start_as(&more, |mut daemon| {
         daemon.env("RUST_LOG", level);
         daemon
@@ -56,12 +57,21 @@ async fn everything_at(level: &str) -> Vec<String> {
         crate::support::ended(command)
     };
     assert_eq!(run(&["send", "bob", TEXT, "--wait", "ack"]).await.code, 0);
+    within("the answer", receiver.wait_attempts(1)).await;
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let traced = http.post(format!("{}/v1/users/bob/messages?wait=ack", world.url)).bearer_auth(TOKEN);
+    let traced =
+        traced.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01")).form(&[("text", TEXT)]);
+    assert_eq!(within("the traced message", traced.send()).await.unwrap().status(), 200);
+    within("its answer", receiver.wait_attempts(2)).await;
     control.inject(Fault::once(FaultKind::NegativeAck));
     assert_eq!(run(&["send", "bob", TEXT, "--wait", "ack"]).await.code, 1);
     receiver.script([500, 503, 418]);
     control.push("bob", Push::text(EVENT));
-    within("three attempts", receiver.wait_attempts(3)).await;
+    within("three attempts", receiver.wait_attempts(5)).await;
     control.push_raw("bob", format!("not JSON: {EVENT}"));
+    // Its ack comes behind that: the frame was read before the socket goes.
+    assert_eq!(run(&["send", "bob", TEXT, "--wait", "ack"]).await.code, 0);
     control.inject(Fault::once(FaultKind::Refuse { at: Endpoint::Jwtgrant, status: 401, retry_after: None }));
     control.revoke("bob");
     control.end_sockets("bob", &SocketEnd::Drop);
@@ -97,8 +107,8 @@ fn has_token(line: &str) -> bool {
 #[tokio::test]
 async fn no_secret_is_logged_at_any_level() {
     let secret = App::default().client_secret;
-    for level in ["info", "trace"] {
-        let lines = everything_at(level).await;
+    for (level, format) in [("info", "auto"), ("trace", "json")] {
+        let lines = everything_at(level, format).await;
         let log = lines.join("\n");
         for told in ["connected", "event became a dead letter", "was not reloaded", "stopped"] {
             assert!(log.contains(told), "{told:?} is told at {level}:\n{log}");
@@ -113,6 +123,66 @@ async fn no_secret_is_logged_at_any_level() {
                 assert!(is_for_looking_close || !line.contains(text), "{line}");
             }
         }
+        if format == "json" {
+            every_event_has_its_fields(&lines);
+        }
+    }
+}
+
+/// What is told of, and the fields that it needs.
+const FIELDS: &[(&str, &[&str])] = &[
+    ("connected", &["user", "bot", "state"]),
+    ("message accepted", &["user", "bot", "clientMessageId", "novelty"]),
+    ("message sent", &["user", "clientMessageId", "attempt"]),
+    ("message is final", &["user", "bot", "clientMessageId", "status", "attempts"]),
+    ("message was given up", &["user", "bot", "clientMessageId", "status", "reason", "attempts"]),
+    ("attempt", &["webhook", "user", "bot", "event", "attempt", "status", "took", "outcome"]),
+    ("event became a dead letter", &["webhook", "user", "bot", "event", "attempts", "reason"]),
+    ("skipped a frame", &["user", "bot", "bytes", "why"]),
+    ("not connected; trying again later", &["user", "bot", "state", "cause"]),
+    ("a new connection was asked for", &["user", "bot", "client"]),
+    ("the configuration was not reloaded, and nothing changed", &["errors"]),
+    ("shutting down", &[]),
+    ("stopped", &[]),
+];
+
+/// Who and what there is.
+const NAMES: &[(&str, &[&str])] =
+    &[("user", &["alice", "bob"]), ("bot", &["support"]), ("webhook", &["crm"]), ("client", &["operator"])];
+
+fn every_event_has_its_fields(lines: &[String]) {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut traced = std::collections::BTreeSet::new();
+    for line in lines {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let fields = event["fields"].as_object().unwrap_or_else(|| panic!("no fields: {line}"));
+        for needed in ["timestamp", "level", "target"] {
+            assert!(event[needed].as_str().is_some_and(|text| !text.is_empty()), "{needed} in {line}");
+        }
+        assert_eq!(line.matches("\"message\":").count(), 1, "one thing is said: {line}");
+        if !event["target"].as_str().unwrap().starts_with("rtm_bridge") {
+            continue;
+        }
+        let message = fields["message"].as_str().unwrap();
+        if let Some((message, needed)) = FIELDS.iter().find(|(of, _)| *of == message) {
+            seen.insert(*message);
+            for field in *needed {
+                assert!(fields.contains_key(*field), "no {field}: {line}");
+            }
+        }
+        for (field, known) in NAMES {
+            let is_known = |value: &Value| known.iter().any(|name| value == name);
+            assert!(fields.get(*field).is_none_or(is_known), "{field} is a name: {line}");
+        }
+        if fields.get("traceId").is_some_and(|id| id == TRACE) {
+            traced.insert(message.to_owned());
+        }
+    }
+    for (message, _) in FIELDS {
+        assert!(seen.contains(message), "nothing tells that {message:?}");
+    }
+    for message in ["message accepted", "message sent", "message is final", "attempt"] {
+        assert!(traced.contains(message), "{message:?} doesn't name its trace: {traced:?}");
     }
 }
 

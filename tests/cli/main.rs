@@ -6,7 +6,10 @@
 mod bridge;
 mod check;
 mod dead_letters;
+mod journal;
 mod logs;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod servers;
 mod service;
 mod shell;

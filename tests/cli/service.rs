@@ -187,6 +187,59 @@ async fn no_request_is_refused_during_a_restart_on_given_sockets() {
 }
 
 #[tokio::test]
+async fn callers_under_load_are_all_answered_over_a_restart_on_given_sockets() {
+    let world = World::start().await;
+    let file = world.config.clone();
+    assert_eq!(world.daemon.interrupt().await, Some(0));
+    let (api, ops) = (listener(), listener());
+    let url = format!("http://{}/v1/users/alice/messages", api.local_addr().unwrap());
+    let start = || Running::start(with_sockets(&file, &[&ops, &api], "ops:api"));
+    let mut first = start();
+    line_with(&mut first.stderr, "ready api=").await;
+    let (enough, stop) = tokio::sync::watch::channel(false);
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let (url, stop) = (url.clone(), stop.clone());
+            // A connection for each request: one that is kept may be closed under a request, as ever.
+            let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0);
+            let http = http.build().unwrap();
+            tokio::spawn(async move {
+                let mut accepted = Vec::new();
+                while !*stop.borrow() {
+                    let text = format!("{caller}: {}", accepted.len());
+                    let answer = within("an answer", http.post(&url).form(&[("text", text)]).send()).await;
+                    let answer = answer.unwrap_or_else(|error| panic!("after {}: {error:?}", accepted.len()));
+                    assert_eq!(answer.status(), 202);
+                    let body: serde_json::Value = answer.json().await.unwrap();
+                    accepted.push(body["clientMessageId"].as_u64().unwrap());
+                    // Not all of what may be queued.
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                accepted
+            })
+        })
+        .collect();
+    let control = world.sandbox.control();
+    within("some messages", control.wait_messages("alice", 8)).await;
+    first.signal("TERM").await;
+    assert_eq!(first.end().await, Some(0));
+    let mut second = start();
+    line_with(&mut second.stderr, "ready api=").await;
+    let before = control.messages("alice").len() as u64;
+    within("more messages", control.wait_messages("alice", before + 8)).await;
+    enough.send(true).unwrap();
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    for caller in callers {
+        for id in within("a caller's end", caller).await.unwrap() {
+            let ended = http.get(format!("{url}/{id}?wait=ack")).send();
+            let ended: serde_json::Value = within("its end", ended).await.unwrap().json().await.unwrap();
+            assert_eq!(ended["status"], "acked", "{ended}");
+        }
+    }
+    assert_eq!(second.interrupt().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_socket_that_is_of_no_use_is_refused_with_its_name() {
     let world = World::start().await;
     let socket = listener();

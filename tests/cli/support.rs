@@ -178,9 +178,12 @@ impl World {
         };
         let daemon = write("daemon.toml", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let mut daemon = Running::start(change(command(&["--config", &daemon])));
-        let ready = line_with(&mut daemon.stderr, "ready api=").await;
-        let api = ready.split_whitespace().find_map(|word| word.strip_prefix("api=")).unwrap();
-        let api: SocketAddr = api.parse().unwrap();
+        let is_json = more.contains("format = \"json\"");
+        let (ready, key) =
+            if is_json { ("\"message\":\"ready\"", "\"api\":\"") } else { ("ready api=", "api=") };
+        let ready = line_with(&mut daemon.stderr, ready).await;
+        let (_, api) = ready.split_once(key).unwrap();
+        let api: SocketAddr = api.split([' ', '"']).next().unwrap().parse().unwrap();
         let config = write("bridge.toml", api);
         // The platform knows of the connection a moment before the bridge does: not a matter here.
         within("alice's connection", sandbox.control().wait_connected("alice", 1)).await;

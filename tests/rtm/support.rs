@@ -113,6 +113,7 @@ impl Bridge {
             text_fingerprint: Fingerprint::of(text.as_bytes()),
             content: MessageContent { fields: fields.into(), bot_custom_data: None },
             expectation: Expectation::Ack,
+            trace: None,
         };
         self.messages.accept(&self.user(user), draft, None, None).await.unwrap().id
     }

@@ -80,6 +80,7 @@ pub fn delivery(number: u64) -> Delivery {
         attempt: 1,
         body: Body::render(&event, Some(number), BodyFormat::Envelope),
         at: Timestamp::now(),
+        trace: None,
     }
 }
 

@@ -217,6 +217,12 @@ pub(in crate::api) fn send() -> Operation {
         key,
         "order-1234",
     )
+    .header(
+        "traceparent",
+        "The caller's W3C trace context: it goes on in the log, and in the POSTs of what comes of the message. An invalid one is ignored.",
+        json!({ "type": "string" }),
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    )
     .takes::<JsonBody>("application/json", simple.clone())
     .takes::<MessageForm>("application/x-www-form-urlencoded", form)
     .takes::<Text>("text/plain", "Where is my order?".into())

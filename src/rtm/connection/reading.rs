@@ -59,7 +59,7 @@ impl<R: Rooms> Connection<R> {
             }
             Err(why) => {
                 self.shared.counters.frames_rejected.add(why);
-                tracing::warn!(user = %self.who.user.name, bytes = bytes.len(), %why, "skipped a frame");
+                tracing::warn!(user = %self.who.user.name, bot = %self.who.user.bot, bytes = bytes.len(), %why, "skipped a frame");
                 self.tell(Input::Heard(line), None).await;
             }
         }
@@ -68,7 +68,7 @@ impl<R: Rooms> Connection<R> {
     /// What is read is stored, even behind a goodbye. A store that is stuck must not hold the end up.
     pub(super) async fn store_late(&mut self, line: Line, late: Vec<Message>) {
         if timeout(STORE_PAUSE, self.take_late(line, late)).await.is_err() {
-            tracing::warn!(user = %self.who.user.name, "events that came behind a goodbye were not stored");
+            tracing::warn!(user = %self.who.user.name, bot = %self.who.user.bot, "events that came behind a goodbye were not stored");
         }
     }
 
@@ -85,7 +85,7 @@ impl<R: Rooms> Connection<R> {
             }
             let (user, received) = (&self.who.user, self.received(&incoming, None));
             if let Err(error) = self.shared.rooms.receive(user, &head, received).await {
-                tracing::warn!(user = %user.name, %error, "an event that came behind a goodbye was not stored");
+                tracing::warn!(user = %user.name, bot = %user.bot, %error, "an event that came behind a goodbye was not stored");
             }
         }
     }
@@ -149,7 +149,7 @@ impl<R: Rooms> Connection<R> {
                 Err(error) => error,
             };
             if !refused {
-                tracing::warn!(user = %user.name, %error, "an event can't be stored; nothing more is read until it is");
+                tracing::warn!(user = %user.name, bot = %user.bot, %error, "an event can't be stored; nothing more is read until it is");
             }
             refused = true;
             if matches!(error, StoreError::Unreadable(_)) {

@@ -74,7 +74,7 @@ impl<R: Rooms> Connection<R> {
                 HistoryReply { found, reading, grant }
             }
             Err(error) => {
-                tracing::error!(user = %self.who.user.name, %error, "what was missed can't be told from what is known");
+                tracing::error!(user = %self.who.user.name, bot = %self.who.user.bot, %error, "what was missed can't be told from what is known");
                 HistoryReply { found: Default::default(), reading: Reading::Cut, grant }
             }
         };
@@ -135,17 +135,17 @@ impl<R: Rooms> Connection<R> {
         let (from, to, user) = (skew.to_ours(from), skew.to_ours(to), &self.who.user);
         match conclusion.shortfall {
             None => {
-                tracing::info!(user = %user.name, %from, %to, recovered, "events were missed, and recovered");
+                tracing::info!(user = %user.name, bot = %user.bot, %from, %to, recovered, "events were missed, and recovered");
             }
             Some(reason) => {
-                tracing::warn!(user = %user.name, %from, %to, recovered, %reason, "events may have been missed");
+                tracing::warn!(user = %user.name, bot = %user.bot, %from, %to, recovered, %reason, "events may have been missed");
             }
         }
         let reason = conclusion.shortfall.map(|shortfall| shortfall.to_string());
         let gap = Gap { from, to, recovered, complete: reason.is_none(), reason };
         let announced = self.shared.rooms.announce(user, Report::Gap(gap));
         if let None | Some(Err(_)) = unless_stopped(&self.stop, announced).await {
-            tracing::warn!(user = %user.name, "the gap could not be stored as an event");
+            tracing::warn!(user = %user.name, bot = %user.bot, "the gap could not be stored as an event");
         }
     }
 }

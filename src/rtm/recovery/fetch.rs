@@ -94,7 +94,7 @@ impl<R: Rooms> Reader<R> {
                 Err(failure) => match self.failed(&failure).await {
                     Retry::Again => continue,
                     Retry::GiveUp(halt) => {
-                        tracing::warn!(user = %self.who.user.name, cause = %failure, "the history can't be read");
+                        tracing::warn!(user = %self.who.user.name, bot = %self.who.user.bot, cause = %failure, "the history can't be read");
                         return halt;
                     }
                 },
@@ -111,7 +111,7 @@ impl<R: Rooms> Reader<R> {
                 Some(End::Complete) => return Halt::Enough,
                 Some(End::TooMany) => return Halt::TooMany,
                 Some(End::Stuck) => {
-                    tracing::warn!(user = %self.who.user.name, "the history shows the same page again and again");
+                    tracing::warn!(user = %self.who.user.name, bot = %self.who.user.bot, "the history shows the same page again and again");
                     return Halt::Failed;
                 }
             }
@@ -119,7 +119,7 @@ impl<R: Rooms> Reader<R> {
     }
 
     fn unreadable(&self, error: &StoreError) -> Halt {
-        tracing::error!(user = %self.who.user.name, %error, "what is known of the history can't be read");
+        tracing::error!(user = %self.who.user.name, bot = %self.who.user.bot, %error, "what is known of the history can't be read");
         Halt::Failed
     }
 
@@ -166,7 +166,7 @@ impl<R: Rooms> Reader<R> {
 
     /// Waits before the next try, if one makes sense.
     async fn failed(&mut self, failure: &Failure) -> Retry {
-        tracing::debug!(user = %self.who.user.name, cause = %failure, "a page of the history was not read");
+        tracing::debug!(user = %self.who.user.name, bot = %self.who.user.bot, cause = %failure, "a page of the history was not read");
         match failure.kind {
             // A new token is asked for once.
             FailureKind::TokenRefused if self.grant.is_none() => {

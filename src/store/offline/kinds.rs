@@ -20,6 +20,7 @@ use super::super::{
 use crate::{
     letters::History,
     messages::{MessageNumber, MessageRecord},
+    trace::TraceContext,
 };
 
 /// A kind of record.
@@ -180,6 +181,12 @@ pub(super) static KINDS: &[Kind] = &[
         word: "idempotency",
         key: &[Part::U32("client"), Part::U32("user"), Part::Fingerprint("key")],
         form: record!(IdempotencyRecord),
+    },
+    Kind {
+        byte: keys::kind::TRACE,
+        word: "trace",
+        key: &[Part::U32("user"), Part::U64("id")],
+        form: record!(TraceContext),
     },
     Kind {
         byte: keys::kind::EVENT,

@@ -8,6 +8,7 @@ mod event;
 mod lane;
 mod letter;
 mod message;
+mod trace;
 mod user;
 
 pub(super) use event::{EventRecord, JournalRecord};

@@ -13,6 +13,7 @@ use crate::{
     config,
     letters::{AttemptEnd, FailedAttempt},
     retry::Backoff,
+    spans,
     store::{DeadLetter, StoreError},
     webhook::{AttemptResult, Outcome, gate::Recovery},
 };
@@ -99,10 +100,7 @@ impl Shared {
                 state.trouble = Trouble::Told;
                 tracing::warn!(webhook = %self.name, attempts, outcome = %result.summary(), "webhook fails; its events are kept and tried again");
             }
-            (Outcome::Delivered, Trouble::None) => {}
-            _ => {
-                tracing::debug!(webhook = %self.name, event = %job.event().id, attempts, outcome = %result.summary(), "delivery failed");
-            }
+            _ => {}
         }
     }
 
@@ -159,6 +157,7 @@ impl Shared {
 
     fn delivered(&self, state: &mut State, job: &Job, at: Timestamp) {
         state.counts.delivered += 1;
+        spans::delivery_ended(self.traced(job), at, None);
         self.delivery_seconds.observe(at.since(job.event().received_at));
         if let Some((started, record)) = state.lanes.finished(job.user, job.event().id.number) {
             self.store.save_lane(self.number, job.user, &record);
@@ -184,14 +183,15 @@ impl Shared {
         state.counts.dead += 1;
         let (event, attempts, reason) = (job.event(), job.attempt(), ended.reason(why));
         let Some((_, lane)) = state.lanes.finished(job.user, event.id.number) else { return };
-        tracing::warn!(webhook = %self.name, user = %event.user, event = %event.id, attempts, %reason, "event became a dead letter");
+        tracing::warn!(webhook = %self.name, user = %event.user, bot = %event.bot, event = %event.id, attempts, %reason, "event became a dead letter");
+        spans::delivery_ended(self.traced(job), ended.now.wall, Some(&reason));
         match self.letter(job, result.status, reason) {
             Ok(letter) => {
                 self.letters.note_attempt(job.user, letter.id(), ended.attempt());
                 self.letters.bury(&letter, event.frame.clone(), &lane);
             }
             Err(error) => {
-                tracing::error!(event = %event.id, %error, "a dead letter could not be kept; it is tried again after the next start");
+                tracing::error!(webhook = %self.name, user = %event.user, event = %event.id, %error, "a dead letter could not be kept; it is tried again after the next start");
             }
         }
     }

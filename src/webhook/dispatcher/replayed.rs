@@ -24,7 +24,7 @@ impl Shared {
         match result.outcome {
             Outcome::Delivered => {
                 state.counts.delivered += 1;
-                tracing::info!(webhook = %self.name, letter = %letter.id(), "a dead letter was delivered");
+                tracing::info!(webhook = %self.name, user = %job.event().user, bot = %job.event().bot, event = %job.event().id, letter = %letter.id(), "a dead letter was delivered");
                 self.letters.delivered(letter);
                 state.replays.ended(job.user);
             }
@@ -49,6 +49,7 @@ impl Shared {
 
     fn dead_again(&self, state: &mut State, ended: Ended<'_>, letter: &DeadLetter, why: &str) {
         state.counts.dead += 1;
+        let event = ended.job.event();
         let letter = DeadLetter {
             attempts: ended.job.attempt(),
             last_status: ended.result.status,
@@ -56,7 +57,7 @@ impl Shared {
             dead_at: Timestamp::now(),
             ..letter.clone()
         };
-        tracing::warn!(webhook = %self.name, letter = %letter.id(), attempts = letter.attempts, reason = %letter.reason, "a dead letter was replayed in vain");
+        tracing::warn!(webhook = %self.name, user = %event.user, bot = %event.bot, event = %event.id, letter = %letter.id(), attempts = letter.attempts, reason = %letter.reason, "a dead letter was replayed in vain");
         self.letters.died_again(&letter, ended.attempt());
         state.replays.ended(ended.job.user);
     }

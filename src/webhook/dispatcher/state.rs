@@ -211,7 +211,7 @@ impl State {
                         return None;
                     }
                     Err(error) => {
-                        tracing::error!(webhook = %shared.name, user = user.0, %error, "waiting events can't be read; this lane stands still");
+                        tracing::error!(webhook = %shared.name, user = shared.name_of(user), %error, "waiting events can't be read; this lane stands still");
                         self.lanes.loaded(user, Vec::new(), None);
                     }
                 },
@@ -227,7 +227,7 @@ impl State {
                 Ok(None) => self.replays.nothing_left(user),
                 Err(StoreError::Unavailable(_)) => self.replays.wait(user, now + STORE_PAUSE),
                 Err(error) => {
-                    tracing::error!(webhook = %shared.name, user = user.0, %error, "a dead letter can't be read; the user's replays stand still");
+                    tracing::error!(webhook = %shared.name, user = shared.name_of(user), %error, "a dead letter can't be read; the user's replays stand still");
                     self.replays.nothing_left(user);
                 }
             }
