@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
+    attachments::{FileBytes, FileName, Upload},
     clock::Timestamp,
     config::{Client, Scopes, Secret},
     events::Subscribers,
@@ -39,6 +40,16 @@ struct NoHistories;
 impl Histories for NoHistories {
     fn page(&self, _: Arc<User>, _: HistoryQuery) -> history::Answer<'_> {
         panic!("asked for a history")
+    }
+}
+
+/// No platform either.
+#[derive(Debug)]
+struct NoUploads;
+
+impl Uploads for NoUploads {
+    fn upload<'a>(&'a self, _: &'a Arc<User>, _: &'a FileName, _: &'a mut dyn FileBytes) -> Upload<'a> {
+        panic!("asked to upload a file")
     }
 }
 
@@ -83,6 +94,8 @@ pub(crate) fn state(clients: &BTreeMap<ClientName, Client>) -> ApiState {
         events,
         letters,
         histories: Arc::new(NoHistories),
+        uploads: Arc::new(NoUploads),
+        places: Arc::default(),
         draining: CancellationToken::new(),
     }
 }

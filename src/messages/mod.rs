@@ -14,6 +14,7 @@ mod load;
 mod own;
 mod queue;
 mod record;
+mod repeats;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ mod waiting;
 
 pub use content::BotInfo;
 pub use counters::MessageCounters;
-pub use draft::{DraftAndId, DraftError, DraftFault};
+pub use draft::{DraftAndId, DraftError, DraftFault, FilePart};
 pub use id::{ClientMessageId, InvalidId};
 pub use list::{MessagePage, Selection};
 pub use own::{Arrival, OwnMessage};
