@@ -27,6 +27,7 @@ const KINDS: [(FileKind, &[&str]); 3] = [
 
 /// A file's kind, as the platform tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
     /// A picture.
@@ -41,6 +42,7 @@ pub enum FileKind {
 
 /// A file's name: no path, nothing that changes how its neighbours are shown, 255 bytes at most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FileName(String);
 
 impl FileName {
@@ -99,6 +101,7 @@ fn shortened(name: &str) -> String {
 
 /// A file that the platform has, as a message names it in its `attachments`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// The platform's id of it.

@@ -70,6 +70,9 @@ impl From<AskError> for Problem {
 }
 
 #[cfg(test)]
+pub(super) mod described;
+
+#[cfg(test)]
 mod tests {
     use axum::http::header;
 

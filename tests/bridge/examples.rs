@@ -130,7 +130,10 @@ async fn the_program_for_files_sends_one() {
     let readme = include_bytes!("../../README.md");
     assert_eq!(world.control().uploads()[0].size, readme.len());
     let message = &world.control().messages("alice")[0].json()["message"];
-    assert_eq!((&message["body"], &message["attachments"][0]["fileName"]), (&"Größe".into(), &"README.md".into()));
+    assert_eq!(
+        (&message["body"], &message["attachments"][0]["fileName"]),
+        (&"Größe".into(), &"README.md".into())
+    );
 }
 
 /// The shell examples of the page, each with what it prints.

@@ -2,6 +2,8 @@
 //!
 //! Nothing is held but a chunk: the platform's pace goes through to the caller's socket.
 
+#[cfg(test)]
+pub(super) mod described;
 mod incoming;
 mod names;
 mod parts;
