@@ -29,7 +29,7 @@ pub use draft::{DraftAndId, DraftError, DraftFault, FilePart};
 pub use id::{ClientMessageId, InvalidId};
 pub use list::{MessagePage, Selection};
 pub use own::{Arrival, OwnMessage};
-pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty};
+pub use queue::{AcceptError, Accepted, IdempotencyKey, Interest, Messages, Novelty};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
 pub use turns::ReplyTurn;
 pub use view::MessageView;

@@ -141,7 +141,7 @@ pub(super) enum Commit {
 
 /// What a caller wants of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interest {
+pub enum Interest {
     /// That it is accepted.
     Acceptance,
     /// The bot's answer to it.

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    AcceptError, Accepted, ClientMessageId, Draft, IdempotencyKey, Messages, ReplyTurn, queue::Interest,
-};
+use super::{AcceptError, Accepted, ClientMessageId, Draft, IdempotencyKey, Interest, Messages, ReplyTurn};
 use crate::{
     store::{Standing, StoreError, UserNumber},
     users::User,
@@ -60,9 +58,8 @@ impl Messages {
         draft: &Draft,
         id: Option<ClientMessageId>,
         key: Option<IdempotencyKey>,
-        awaited: bool,
+        interest: Interest,
     ) -> Result<Option<(Accepted, Option<ReplyTurn>)>, AcceptError> {
-        let interest = if awaited { Interest::Answer } else { Interest::Acceptance };
         let key = key.map(|key| self.shared.idempotency(&key)).transpose()?;
         let (decision, turn) = {
             let mut state = self.shared.lock();

@@ -40,7 +40,7 @@ use super::{
 use crate::{
     asking::AskError,
     attachments::{Attachment, BrokenOff, FileBytes, FileName, MOST_BYTES, MOST_FILES, Piece, UploadError},
-    messages::{ClientMessageId, Draft, FilePart, IdempotencyKey, Until},
+    messages::{ClientMessageId, Draft, FilePart, IdempotencyKey, Interest, Until},
     suggest::quoted,
     users::{ConnectionState, User},
 };
@@ -156,13 +156,16 @@ pub(super) async fn send(
     let gathering = desk.gather(desk.parts(body, boundary), key.as_ref());
     let Gathered { draft, id, expected, place } = desk.unless_draining(gathering).await?;
     let messages = &state.messages;
-    let is_for_reply = wait.is_some_and(|wait| wait.until == Until::Reply);
+    let interest = match wait {
+        Some(Wait { until: Until::Reply, .. }) => Interest::Answer,
+        _ => Interest::Acceptance,
+    };
     // The turn is held for as long as this request is being answered.
-    let (accepted, _turn) = match (expected, is_for_reply) {
-        (Expected::New, false) => (messages.accept(user, draft, id, key).await?, None),
-        (Expected::New, true) => messages.accept_awaited(user, draft, id, key).await?,
+    let (accepted, _turn) = match (expected, interest) {
+        (Expected::New, Interest::Acceptance) => (messages.accept(user, draft, id, key).await?, None),
+        (Expected::New, Interest::Answer) => messages.accept_awaited(user, draft, id, key).await?,
         (Expected::Repeat, _) => {
-            messages.repeat(user, &draft, id, key, is_for_reply).await?.ok_or_else(forgotten)?
+            messages.repeat(user, &draft, id, key, interest).await?.ok_or_else(forgotten)?
         }
     };
     drop(place);

@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use bytes::Bytes;
 use futures_util::Stream;
@@ -113,7 +113,7 @@ pub(super) enum Part {
         /// Its name.
         name: FileName,
         /// Its bytes.
-        bytes: FileStream,
+        bytes: Box<FileStream>,
     },
 }
 
@@ -132,12 +132,12 @@ impl Parts {
             let Some(field) = self.multipart.next_field().await.map_err(problem)? else { return Ok(None) };
             self.head.found();
             check_head(field.headers())?;
-            let disposition = field.headers().get(header::CONTENT_DISPOSITION).map(|value| value.as_bytes());
+            let disposition = field.headers().get(header::CONTENT_DISPOSITION).map(HeaderValue::as_bytes);
             let filename = field.file_name().map(str::to_owned);
             let Some(filename) = filename.or_else(|| names::of_disposition(disposition?)) else {
                 return self.field(field).await.map(Some);
             };
-            let mut bytes = FileStream(field);
+            let mut bytes = Box::new(FileStream(field));
             if let Some(name) = FileName::cleaned(&filename) {
                 return Ok(Some(Part::File { name, bytes }));
             }
