@@ -34,9 +34,11 @@ use crate::{
     messages::Messages,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
     rtm::{
+        callers::Callers,
         histories::PlatformHistories,
         platform::{Platform, PlatformError},
         supervisor::{self, SessionPanicked, Supervisor},
+        uploads::PlatformUploads,
     },
     store::{OpenError, Standing, Store, StoreError, UserNumber},
     users::{ConnectionState, User, Users},
@@ -144,7 +146,7 @@ pub struct Daemon {
     draining: CancellationToken,
     /// Of the API's listener, if that speaks TLS.
     certificates: Option<Certificates>,
-    histories: Arc<PlatformHistories>,
+    callers: Arc<Callers>,
     servers: Vec<JoinHandle<()>>,
     api_address: SocketAddr,
     ops_address: SocketAddr,
@@ -223,14 +225,15 @@ impl Daemon {
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
-        let histories = Arc::new(PlatformHistories::new(config, platform.clone(), store.clone()));
+        let callers = Arc::new(Callers::new(config, platform.clone(), store.clone()));
         let api_state = ApiState::new(
             config,
             users.clone(),
             messages.clone(),
             events.clone(),
             letters.clone(),
-            histories.clone(),
+            Arc::new(PlatformHistories::new(callers.clone())),
+            Arc::new(PlatformUploads::new(callers.clone())),
             draining.clone(),
         );
         let webhook_count = webhooks.dispatchers.len();
@@ -291,7 +294,7 @@ impl Daemon {
             health,
             draining,
             certificates,
-            histories,
+            callers,
             servers,
             api_address,
             ops_address,

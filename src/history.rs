@@ -2,12 +2,12 @@
 //!
 //! Callers know nothing of the platform; whoever knows it implements [`Histories`].
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{clock::Timestamp, users::User};
+use crate::{asking::AskError, clock::Timestamp, users::User};
 
 /// Which of the platform's APIs is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,35 +85,8 @@ pub enum HistoryAuthor {
     Agent,
 }
 
-/// Why there is no history.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum HistoryError {
-    /// The platform refused, could not be reached, or answered nonsense.
-    #[error("{why}")]
-    Failed {
-        /// What happened, without secrets.
-        why: String,
-        /// When the platform said to come again.
-        retry_after: Option<Duration>,
-    },
-    /// The platform did not answer in time.
-    #[error("{0}")]
-    Silent(String),
-    /// The bot's share of requests is used up for the moment.
-    #[error(
-        "the requests that the platform allows the bot are needed for its connections at the moment (platform.request_rate)"
-    )]
-    Busy {
-        /// When it may be worth to come again.
-        retry_after: Duration,
-    },
-    /// What is remembered of the user can't be read.
-    #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
-}
-
 /// An answer on its way.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<HistoryPage, HistoryError>> + Send + 'a>>;
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<HistoryPage, AskError>> + Send + 'a>>;
 
 /// Who can ask the platform for histories.
 pub trait Histories: fmt::Debug + Send + Sync {

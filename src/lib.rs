@@ -21,6 +21,8 @@
 //! [`store`] knows sled, and [`sandbox`] shares nothing with the daemon but [`rtm::frame`].
 
 pub mod api;
+pub mod asking;
+pub mod attachments;
 pub mod cli;
 pub mod clock;
 pub mod config;

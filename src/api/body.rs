@@ -62,11 +62,13 @@ impl BodyFormat {
 }
 
 fn unsupported(what: &str) -> Problem {
-    let detail = format!("{what}; send application/json, application/x-www-form-urlencoded or text/plain");
+    let detail = format!(
+        "{what}; send application/json, application/x-www-form-urlencoded, text/plain, or multipart/form-data with files"
+    );
     Problem::new(Code::UnsupportedContentType, detail)
 }
 
-fn check_parameter(parameter: &str) -> Result<(), Problem> {
+pub(super) fn check_parameter(parameter: &str) -> Result<(), Problem> {
     let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
     let value = value.trim().trim_matches('"');
     if name.trim().eq_ignore_ascii_case("charset")
@@ -78,7 +80,7 @@ fn check_parameter(parameter: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     match headers.get_all(header::CONTENT_ENCODING).iter().find(|value| !identity(value)) {
         None => Ok(()),

@@ -14,7 +14,10 @@ use super::{
     problem::{Code, Problem},
     query::{Query, bad_value},
 };
-use crate::history::{HistoryError, HistoryQuery, HistorySource};
+use crate::{
+    asking::AskError,
+    history::{HistoryQuery, HistorySource},
+};
 
 const DEFAULT_LIMIT: usize = 20;
 const MOST_LIMIT: usize = 100;
@@ -46,22 +49,22 @@ pub(super) async fn show(
     }
 }
 
-impl From<HistoryError> for Problem {
-    fn from(error: HistoryError) -> Self {
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
         let detail = error.to_string();
         match error {
-            HistoryError::Failed { retry_after, .. } => {
+            AskError::Failed { retry_after, .. } => {
                 let problem = Self::new(Code::PlatformFailed, detail);
                 match retry_after {
                     Some(delay) => problem.retry_after(delay),
                     None => problem,
                 }
             }
-            HistoryError::Silent(_) => Self::new(Code::PlatformSilent, detail),
-            HistoryError::Busy { retry_after } => {
-                Self::new(Code::PlatformBusy, detail).retry_after(retry_after)
-            }
-            HistoryError::Store(error) => error.into(),
+            // Callers ask as users who may be connected all the same: it is the platform that fails them.
+            AskError::Unauthorized(_) => Self::new(Code::PlatformFailed, detail),
+            AskError::Silent(_) => Self::new(Code::PlatformSilent, detail),
+            AskError::Busy { retry_after } => Self::new(Code::PlatformBusy, detail).retry_after(retry_after),
+            AskError::Store(error) => error.into(),
         }
     }
 }
@@ -80,15 +83,15 @@ mod tests {
     fn the_platforms_failure_is_told_from_its_silence_and_from_our_own_restraint() {
         let (why, wait) = ("refused".to_owned(), Duration::from_secs(7));
         for (error, code, status, retry) in [
-            (HistoryError::Failed { why: why.clone(), retry_after: None }, Code::PlatformFailed, 502, None),
+            (AskError::Failed { why: why.clone(), retry_after: None }, Code::PlatformFailed, 502, None),
             (
-                HistoryError::Failed { why: why.clone(), retry_after: Some(wait) },
+                AskError::Failed { why: why.clone(), retry_after: Some(wait) },
                 Code::PlatformFailed,
                 502,
                 Some("7"),
             ),
-            (HistoryError::Silent(why), Code::PlatformSilent, 504, None),
-            (HistoryError::Busy { retry_after: wait }, Code::PlatformBusy, 503, Some("7")),
+            (AskError::Silent(why), Code::PlatformSilent, 504, None),
+            (AskError::Busy { retry_after: wait }, Code::PlatformBusy, 503, Some("7")),
             (StoreError::Unreadable("x".into()).into(), Code::InternalError, 500, None),
         ] {
             let problem = Problem::from(error);

@@ -12,7 +12,7 @@ use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
 
 use super::{
-    Admitted, ApiState,
+    Admitted, ApiState, attachments,
     auth::{Caller, Scope},
     body::{self, BodyFormat},
     problem::{Code, Problem},
@@ -34,8 +34,8 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// What a caller waits for, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wait {
-    until: Until,
+pub(super) struct Wait {
+    pub(super) until: Until,
     limit: Duration,
     /// How long to go on collecting replies after the first.
     collect: Duration,
@@ -91,6 +91,9 @@ pub(super) async fn send(
     let user = state.user(&caller, &name?.0)?;
     let wait = Wait::read(request.uri().query())?;
     let key = idempotency_key(request.headers(), &caller)?;
+    if let Some(boundary) = attachments::boundary(request.headers())? {
+        return attachments::send(&state, &user, wait, key, boundary, request).await;
+    }
     let format = BodyFormat::of(request.headers())?;
     let post = spans::Post::begin(request.headers());
     let settings = state.settings();
@@ -148,7 +151,7 @@ pub(super) async fn show(
 }
 
 /// Waits, and answers with the message's status then.
-async fn waited(
+pub(super) async fn waited(
     state: &ApiState,
     user: &Arc<User>,
     id: ClientMessageId,
@@ -223,7 +226,7 @@ fn unfinished(code: Code, what: &str, user: &User, id: ClientMessageId, record: 
         .with("message", message)
 }
 
-fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
+pub(super) fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
     let Accepted { id, record, novelty } = accepted;
     let mut response = match novelty {
         Novelty::New => {

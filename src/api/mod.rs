@@ -5,6 +5,7 @@
 //! headers, the body. Only when all of it holds is anything asked of the messages or the store, so
 //! that a refused request leaves no trace.
 
+mod attachments;
 pub mod auth;
 mod body;
 mod dead_letters;
@@ -42,6 +43,7 @@ use auth::{Caller, Gate};
 use problem::{Code, Problem};
 
 use crate::{
+    attachments::Uploads,
     config::Config,
     events::Events,
     history::Histories,
@@ -81,6 +83,8 @@ pub struct ApiState {
     events: Events,
     letters: DeadLetters,
     histories: Arc<dyn Histories>,
+    uploads: Arc<dyn Uploads>,
+    places: Arc<attachments::Places>,
     draining: CancellationToken,
 }
 
@@ -93,6 +97,7 @@ impl fmt::Debug for ApiState {
 impl ApiState {
     /// The state of an API over these parts. When `draining` is cancelled, requests that wait are
     /// answered with `503` instead of being cut off.
+    #[expect(clippy::too_many_arguments, reason = "the parts that the API is made over")]
     pub fn new(
         config: &Config,
         users: Arc<Users>,
@@ -100,10 +105,12 @@ impl ApiState {
         events: Events,
         letters: DeadLetters,
         histories: Arc<dyn Histories>,
+        uploads: Arc<dyn Uploads>,
         draining: CancellationToken,
     ) -> Self {
         let settings = Arc::new(RwLock::new(Arc::new(Settings::of(config))));
-        Self { settings, users, messages, events, letters, histories, draining }
+        let places = Arc::default();
+        Self { settings, users, messages, events, letters, histories, uploads, places, draining }
     }
 
     /// Goes by another configuration from the next request on.

@@ -59,6 +59,8 @@ pub enum Code {
     EventGone,
     /// The body is larger than `messages.max_body`.
     BodyTooLarge,
+    /// A file is larger than 25 MiB.
+    FileTooLarge,
     /// The content type can't be read.
     UnsupportedContentType,
     /// The charset is not UTF-8.
@@ -71,6 +73,16 @@ pub enum Code {
     WrongType,
     /// The message has neither text nor attachments.
     EmptyMessage,
+    /// There is no file to upload.
+    NoFile,
+    /// A file has no name that can be used.
+    UnnamedFile,
+    /// A file has no bytes.
+    EmptyFile,
+    /// There are more than ten files.
+    TooManyFiles,
+    /// The `clientMessageId` comes after a file.
+    IdAfterFile,
     /// The body is nested too deep.
     TooDeep,
     /// A frame has a `type`.
@@ -93,6 +105,10 @@ pub enum Code {
     StoreUnavailable,
     /// The user is not connected, and the frame is of a kind that doesn't wait.
     NotConnected,
+    /// The platform refuses the user's credentials.
+    UserUnauthorized,
+    /// Too many uploads are under way.
+    UploadsBusy,
     /// The bot's share of requests to the platform is used up for the moment.
     PlatformBusy,
     /// The bridge is shutting down.
@@ -107,7 +123,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 51] = [
         Self::MalformedQuery,
         Self::MalformedPath,
         Self::MalformedBody,
@@ -129,12 +145,18 @@ impl Code {
         Self::WebhookNotConfigured,
         Self::EventGone,
         Self::BodyTooLarge,
+        Self::FileTooLarge,
         Self::UnsupportedContentType,
         Self::UnsupportedCharset,
         Self::UnsupportedContentEncoding,
         Self::UnknownKey,
         Self::WrongType,
         Self::EmptyMessage,
+        Self::NoFile,
+        Self::UnnamedFile,
+        Self::EmptyFile,
+        Self::TooManyFiles,
+        Self::IdAfterFile,
         Self::TooDeep,
         Self::TypeRefused,
         Self::UnknownResource,
@@ -146,6 +168,8 @@ impl Code {
         Self::InternalError,
         Self::StoreUnavailable,
         Self::NotConnected,
+        Self::UserUnauthorized,
+        Self::UploadsBusy,
         Self::PlatformBusy,
         Self::ShuttingDown,
         Self::PlatformFailed,
@@ -178,6 +202,7 @@ impl Code {
             Self::WebhookNotConfigured => (S::CONFLICT, "webhook_not_configured", "Webhook not configured"),
             Self::EventGone => (S::GONE, "event_gone", "Event no longer kept"),
             Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::FileTooLarge => (S::PAYLOAD_TOO_LARGE, "file_too_large", "File too large"),
             Self::UnsupportedContentType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "Unsupported content type")
             }
@@ -190,6 +215,11 @@ impl Code {
             Self::UnknownKey => (S::UNPROCESSABLE_ENTITY, "unknown_key", "Unknown key"),
             Self::WrongType => (S::UNPROCESSABLE_ENTITY, "wrong_type", "Value of the wrong type"),
             Self::EmptyMessage => (S::UNPROCESSABLE_ENTITY, "empty_message", "Empty message"),
+            Self::NoFile => (S::UNPROCESSABLE_ENTITY, "no_file", "No file"),
+            Self::UnnamedFile => (S::UNPROCESSABLE_ENTITY, "unnamed_file", "File without a name"),
+            Self::EmptyFile => (S::UNPROCESSABLE_ENTITY, "empty_file", "Empty file"),
+            Self::TooManyFiles => (S::UNPROCESSABLE_ENTITY, "too_many_files", "Too many files"),
+            Self::IdAfterFile => (S::UNPROCESSABLE_ENTITY, "id_after_file", "clientMessageId after a file"),
             Self::TooDeep => (S::UNPROCESSABLE_ENTITY, "too_deep", "Nested too deep"),
             Self::TypeRefused => (S::UNPROCESSABLE_ENTITY, "type_refused", "Frame with a type"),
             Self::UnknownResource => (S::UNPROCESSABLE_ENTITY, "unknown_resource", "Unknown resourceid"),
@@ -207,6 +237,8 @@ impl Code {
             Self::InternalError => (S::INTERNAL_SERVER_ERROR, "internal_error", "Internal error"),
             Self::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable"),
             Self::NotConnected => (S::SERVICE_UNAVAILABLE, "not_connected", "User not connected"),
+            Self::UserUnauthorized => (S::SERVICE_UNAVAILABLE, "user_unauthorized", "User unauthorized"),
+            Self::UploadsBusy => (S::SERVICE_UNAVAILABLE, "uploads_busy", "Uploads under way"),
             Self::PlatformBusy => (S::SERVICE_UNAVAILABLE, "platform_busy", "Platform's pace reached"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting_down", "Shutting down"),
             Self::PlatformFailed => (S::BAD_GATEWAY, "platform_failed", "Platform failed"),
@@ -227,7 +259,7 @@ impl Code {
 
     /// Whether the connection is of no further use: the rest of the request was not read.
     const fn ends_connection(self) -> bool {
-        matches!(self, Self::BodyTimeout | Self::BodyTooLarge | Self::HeadTooLarge)
+        matches!(self, Self::BodyTimeout | Self::BodyTooLarge | Self::FileTooLarge | Self::HeadTooLarge)
     }
 }
 

@@ -6,7 +6,9 @@
 
 use axum::{Router, routing};
 
-use super::{ApiState, dead_letters, events, history, message_list, messages, openapi, users, webhooks};
+use super::{
+    ApiState, attachments, dead_letters, events, history, message_list, messages, openapi, users, webhooks,
+};
 
 /// A route, as `openapi.json` shows it.
 #[cfg(test)]
@@ -48,6 +50,7 @@ routes! {
         post "/users/{user}/messages" => messages::send,
         get "/users/{user}/messages" => message_list::list,
         get "/users/{user}/messages/{id}" => messages::show,
+        post "/users/{user}/attachments" => attachments::upload,
         get "/users/{user}/events" => events::inbox,
         get "/events" => events::tail,
         get "/users/{user}/history" => history::show,

@@ -14,6 +14,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
+    attachments::{FileBytes, FileName, Upload},
     clock::Timestamp,
     config::{Client, Scopes, Secret},
     events::Subscribers,
@@ -40,6 +41,16 @@ struct NoHistories;
 impl Histories for NoHistories {
     fn page(&self, _: Arc<User>, _: HistoryQuery) -> history::Answer<'_> {
         panic!("asked for a history")
+    }
+}
+
+/// No platform either.
+#[derive(Debug)]
+struct NoUploads;
+
+impl Uploads for NoUploads {
+    fn upload<'a>(&'a self, _: &'a Arc<User>, _: &'a FileName, _: &'a mut dyn FileBytes) -> Upload<'a> {
+        panic!("asked to upload a file")
     }
 }
 
@@ -84,6 +95,8 @@ pub(crate) fn state(clients: &BTreeMap<ClientName, Client>) -> ApiState {
         events,
         letters,
         histories: Arc::new(NoHistories),
+        uploads: Arc::new(NoUploads),
+        places: Arc::default(),
         draining: CancellationToken::new(),
     }
 }
@@ -281,7 +294,7 @@ async fn bad_headers_are_refused() {
         (vec![], 415, "unsupported_content_type"),
         (vec![("content-type", "")], 415, "unsupported_content_type"),
         (vec![("content-type", "application/xml")], 415, "unsupported_content_type"),
-        (vec![("content-type", "multipart/form-data; boundary=x")], 415, "unsupported_content_type"),
+        (vec![("content-type", "multipart/mixed; boundary=x")], 415, "unsupported_content_type"),
         (vec![("content-type", "text/html")], 415, "unsupported_content_type"),
         (vec![("content-type", "application/jsonx")], 415, "unsupported_content_type"),
         ([json[0], json[0]].to_vec(), 415, "unsupported_content_type"),

@@ -124,7 +124,7 @@ impl Daemon {
         if let Some(terms) = platform {
             self.platform.reload(terms);
         }
-        self.histories.reload(&config);
+        self.callers.reload(&config);
         self.supervisor.reconfigure(&config, &self.concerned(&old, &config, staying));
         self.connect(&config, moved, &anew).await;
         for webhook in &changes.webhooks.removed {

@@ -137,6 +137,17 @@ impl DraftError {
     }
 }
 
+/// A file that came with a form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePart {
+    /// Its name, as it goes to the platform.
+    pub name: String,
+    /// The SHA-256 of its bytes.
+    pub digest: [u8; 32],
+    /// What the message says of it: a JSON object of the platform's making.
+    pub attachment: String,
+}
+
 /// A draft, and the id its caller gave it, if any.
 pub type DraftAndId = (Draft, Option<ClientMessageId>);
 
@@ -148,15 +159,20 @@ impl Draft {
         match value.as_object() {
             None => Err(DraftError::NotAnObject(value.kind())),
             Some(members) if value.get(RESOURCE).is_some() => from_frame(&value, members),
-            Some(members) => from_simple(members),
+            Some(members) => from_simple(members, &[]),
         }
     }
 
     /// Reads `application/x-www-form-urlencoded`: the simple form, where `attachments`,
     /// `customData` and `metaTags` are JSON texts.
     pub fn from_form(body: &[u8]) -> Result<DraftAndId, DraftError> {
+        Self::from_fields(urlencoded::parse(body)?, &[])
+    }
+
+    /// Reads the fields of a form, with the files that came with it, which are added to the `attachments`.
+    pub fn from_fields(form: Vec<(String, String)>, files: &[FilePart]) -> Result<DraftAndId, DraftError> {
         let mut fields = Vec::new();
-        for (key, text) in urlencoded::parse(body)? {
+        for (key, text) in form {
             let Some(known) = SIMPLE_KEYS.into_iter().find(|known| *known == key) else {
                 return Err(unknown(&key));
             };
@@ -180,7 +196,12 @@ impl Draft {
                 Err(error) => Err(DraftError::of_json(error, Some(key))),
             })
             .collect::<Result<Vec<Member<'_>>, _>>()?;
-        from_simple(&members)
+        from_simple(&members, files)
+    }
+
+    /// Whether a form has such a field.
+    pub fn check_field(key: &str) -> Result<(), DraftError> {
+        if SIMPLE_KEYS.contains(&key) { Ok(()) } else { Err(unknown(key)) }
     }
 
     /// Reads `text/plain`: the text.
@@ -188,11 +209,11 @@ impl Draft {
         let text = std::str::from_utf8(body).map_err(|_| DraftError::NotUtf8)?;
         let quoted = json::quote(text);
         let value = json::parse(&quoted, 1).map_err(|error| DraftError::of_json(error, None))?;
-        from_simple(&[("text".into(), value)])
+        from_simple(&[("text".into(), value)], &[])
     }
 }
 
-fn from_simple(members: &[Member<'_>]) -> Result<DraftAndId, DraftError> {
+fn from_simple(members: &[Member<'_>], files: &[FilePart]) -> Result<DraftAndId, DraftError> {
     let mut id = None;
     let mut message = String::new();
     for (key, value) in members {
@@ -227,11 +248,45 @@ fn from_simple(members: &[Member<'_>]) -> Result<DraftAndId, DraftError> {
     }
     let member = |name: &str| members.iter().find(|(key, _)| key == name).map(|(_, value)| value);
     let text = member("text").and_then(Value::as_text).unwrap_or_default();
-    if !says_something(text, member("attachments")) {
+    if files.is_empty() && !says_something(text, member("attachments")) {
         return Err(DraftError::Empty);
     }
     let fields = format!(r#"{{"{RESOURCE}":"{BOT_MESSAGE}","message":{{{message}}}}}"#);
-    Ok((draft(fields, None, Expectation::Ack, text), id))
+    let draft = draft(fields, None, Expectation::Ack, text);
+    Ok((if files.is_empty() { draft } else { draft.with_files(members, files) }, id))
+}
+
+impl Draft {
+    /// The same message with files: as the platform has them in what it says, as the caller gave them in
+    /// its fingerprint, since the platform calls a file something else each time.
+    fn with_files(self, members: &[Member<'_>], files: &[FilePart]) -> Self {
+        let mut basis = self.fingerprint.0.to_vec();
+        for file in files {
+            // With its length, so that no two lists of files run together into the same bytes.
+            basis.extend((file.name.len() as u64).to_be_bytes());
+            basis.extend(file.name.as_bytes());
+            basis.extend(file.digest);
+        }
+        let given = members.iter().find(|(key, _)| key == "attachments").map(|(_, value)| value);
+        let given = given.into_iter().flat_map(|value| match &value.node {
+            Node::Array(items) => items.as_slice(),
+            _ => &[],
+        });
+        let all: Vec<&str> =
+            given.map(|item| item.raw).chain(files.iter().map(|file| &*file.attachment)).collect();
+        let mut message = String::new();
+        for (key, value) in members {
+            match &**key {
+                "text" => push_member(&mut message, "body", value.raw),
+                "attachments" | "clientMessageId" => {}
+                other => push_member(&mut message, other, value.raw),
+            }
+        }
+        push_member(&mut message, "attachments", &format!("[{}]", all.join(",")));
+        let fields = format!(r#"{{"{RESOURCE}":"{BOT_MESSAGE}","message":{{{message}}}}}"#);
+        let content = MessageContent { fields: Bytes::from(fields), ..self.content };
+        Self { content, fingerprint: Fingerprint::of(&basis), ..self }
+    }
 }
 
 fn from_frame(frame: &Value<'_>, members: &[Member<'_>]) -> Result<DraftAndId, DraftError> {
@@ -380,6 +435,57 @@ mod tests {
         let expected = json!({"resourceid": "/bot.message", "message": {"body": "hi", "nlMeta": {}}, "agentDesktopMeta": []});
         assert_eq!(fields(&draft), expected);
         assert_eq!(draft.content.bot_custom_data.unwrap(), r#"{"k":1.50}"#);
+    }
+
+    fn file(name: &str, digest: u8, attachment: &str) -> FilePart {
+        FilePart { name: name.to_owned(), digest: [digest; 32], attachment: attachment.to_owned() }
+    }
+
+    fn with_files(form: &[(&str, &str)], files: &[FilePart]) -> DraftAndId {
+        let form = form.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        Draft::from_fields(form, files).unwrap()
+    }
+
+    #[test]
+    fn files_join_the_attachments_that_were_given() {
+        let form = [
+            ("attachments", "[ {\"fileId\": 1.50} ]"),
+            ("text", "look"),
+            ("clientMessageId", "7"),
+            ("renderMsg", "Look!"),
+        ];
+        let (draft, id) =
+            with_files(&form, &[file("a", 1, r#"{"fileId":"f-1"}"#), file("b", 2, r#"{"fileId":"f-2"}"#)]);
+        assert_eq!(id, Some(ClientMessageId::new(7).unwrap()));
+        let message = json!({
+            "body": "look", "renderMsg": "Look!",
+            "attachments": [{"fileId": 1.50}, {"fileId": "f-1"}, {"fileId": "f-2"}],
+        });
+        assert_eq!(fields(&draft), json!({"resourceid": "/bot.message", "message": message}));
+        assert_eq!((draft.expectation, draft.text_fingerprint), (Expectation::Ack, Fingerprint::of(b"look")));
+        let (alone, _) = with_files(&[], &[file("a", 1, "{}")]);
+        assert_eq!(fields(&alone)["message"], json!({"attachments": [{}]}));
+    }
+
+    #[test]
+    fn files_are_the_same_by_name_and_bytes_whatever_the_platform_calls_them() {
+        let print = |form: &[(&str, &str)], files: &[FilePart]| with_files(form, files).0.fingerprint;
+        let (text, a, b) = ([("text", "x")], file("a", 1, r#"{"fileId":"f-1"}"#), file("b", 2, "{}"));
+        let same = print(&text, &[a.clone(), b.clone()]);
+        assert_eq!(same, print(&text, &[file("a", 1, r#"{"fileId":"f-9"}"#), b.clone()]));
+        for (what, other) in [
+            ("no files", print(&text, &[])),
+            ("fewer files", print(&text, std::slice::from_ref(&a))),
+            ("another order", print(&text, &[b.clone(), a.clone()])),
+            ("another name", print(&text, &[file("c", 1, "{}"), b.clone()])),
+            ("other bytes", print(&text, &[file("a", 3, "{}"), b.clone()])),
+            ("another text", print(&[("text", "y")], &[a.clone(), b.clone()])),
+            ("more attachments", print(&[("text", "x"), ("attachments", "[{}]")], &[a.clone(), b.clone()])),
+        ] {
+            assert_ne!(same, other, "{what}");
+        }
+        // Without files, a form is what it always was.
+        assert_eq!(print(&text, &[]), Draft::from_form(b"text=x").unwrap().0.fingerprint);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod load;
 mod own;
 mod queue;
 mod record;
+mod repeats;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,11 @@ mod waiting;
 
 pub use content::BotInfo;
 pub use counters::MessageCounters;
-pub use draft::{DraftAndId, DraftError, DraftFault};
+pub use draft::{DraftAndId, DraftError, DraftFault, FilePart};
 pub use id::{ClientMessageId, InvalidId};
 pub use list::{MessagePage, Selection};
 pub use own::{Arrival, OwnMessage};
-pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty};
+pub use queue::{AcceptError, Accepted, IdempotencyKey, Interest, Messages, Novelty};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
 pub use turns::ReplyTurn;
 pub use view::MessageView;

@@ -143,7 +143,7 @@ pub(super) enum Commit {
 
 /// What a caller wants of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interest {
+pub enum Interest {
     /// That it is accepted.
     Acceptance,
     /// The bot's answer to it.
@@ -151,7 +151,7 @@ enum Interest {
 }
 
 /// What `take` decided while it had the lock.
-enum Decision {
+pub(super) enum Decision {
     New(ClientMessageId, MessageRecord, oneshot::Receiver<Result<(), StoreError>>),
     RepeatInCommit(ClientMessageId, oneshot::Receiver<Result<(), StoreError>>),
     Repeat(ClientMessageId, MessageRecord),
@@ -196,7 +196,12 @@ impl Messages {
             return Err(StoreError::Unavailable("its disk is too slow for what comes in".to_owned()).into());
         };
         let (decision, turn) = self.shared.decide(user, draft, id, key, reserved?, interest)?;
-        let accepted = match decision {
+        Ok((self.settle(user, decision).await?, turn))
+    }
+
+    /// Waits for the commit that a decision depends on.
+    pub(super) async fn settle(&self, user: &User, decision: Decision) -> Result<Accepted, AcceptError> {
+        Ok(match decision {
             Decision::New(id, record, committed) => {
                 committed.await.unwrap_or_else(|_| Err(closed()))?;
                 Accepted { id, record, novelty: Novelty::New }
@@ -207,8 +212,7 @@ impl Messages {
                 Accepted { id, record, novelty: Novelty::Repeat }
             }
             Decision::Repeat(id, record) => Accepted { id, record, novelty: Novelty::Repeat },
-        };
-        Ok((accepted, turn))
+        })
     }
 
     /// What is remembered of a message.
@@ -368,7 +372,7 @@ impl Shared {
         self.store.trace(user, id).map(|context| tracing::field::display(context.trace))
     }
 
-    fn idempotency(&self, key: &IdempotencyKey) -> Result<Idempotency, StoreError> {
+    pub(super) fn idempotency(&self, key: &IdempotencyKey) -> Result<Idempotency, StoreError> {
         let client = match &key.client {
             Some(name) => self.store.client_number(name)?,
             None => ClientNumber(0),
@@ -396,15 +400,26 @@ impl Shared {
             Some(repeat) => repeat,
             None => self.decide_on_new(state, user, draft, id, key, reserved)?,
         };
-        let turn = match interest {
-            Interest::Acceptance => None,
-            Interest::Answer => self.begin_turn(state, user, decision.id())?,
-        };
+        let turn = self.turn_for(state, user, &decision, interest)?;
         Ok((decision, turn))
     }
 
+    /// The turn that a caller takes who wants this of a message.
+    pub(super) fn turn_for(
+        self: &Arc<Self>,
+        state: &mut State,
+        user: &Arc<User>,
+        decision: &Decision,
+        interest: Interest,
+    ) -> Result<Option<ReplyTurn>, StoreError> {
+        match interest {
+            Interest::Acceptance => Ok(None),
+            Interest::Answer => self.begin_turn(state, user, decision.id()),
+        }
+    }
+
     /// The message that a request repeats, if it does.
-    fn known(
+    pub(super) fn known(
         &self,
         state: &mut State,
         user: UserNumber,
@@ -535,7 +550,7 @@ impl Shared {
     }
 
     /// The message that a key stands for, and the fingerprint it was used with.
-    fn known_key(
+    pub(super) fn known_key(
         &self,
         state: &State,
         user: UserNumber,

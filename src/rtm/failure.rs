@@ -28,6 +28,12 @@ pub enum Step {
     History,
     /// BotKit's `getMessages`: the same, with the app's own token.
     BotkitHistory,
+    /// `attachment/file/token`: leave to upload one file.
+    FileToken,
+    /// `attachment/file`: a file, a chunk of one, or the word that all its chunks are there.
+    Upload,
+    /// `attachment/.../url`: where an uploaded file is served.
+    FileUrl,
 }
 
 /// The class of a failure.
@@ -77,6 +83,9 @@ impl fmt::Display for Failure {
             Step::Open => "opening the socket: ",
             Step::History => "reading the history (botmessages/rtm): ",
             Step::BotkitHistory => "reading the history (BotKit getMessages): ",
+            Step::FileToken => "asking for leave to upload a file (attachment/file/token): ",
+            Step::Upload => "uploading a file (attachment/file): ",
+            Step::FileUrl => "asking for an uploaded file's URL (attachment/v2/stream): ",
         })?;
         match self.kind {
             FailureKind::Unauthorized => f.write_str(

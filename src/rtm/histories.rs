@@ -1,96 +1,40 @@
 //! The platform's histories, for callers who ask for them.
-//!
-//! They go beside the sessions: a user's token is the one that its session remembers. Where that is
-//! none, or none any more, one is asked for and kept here, once for all who ask at the same time.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tokio::time::timeout;
 
 use super::{
-    failure::{Failure, FailureKind},
-    pace::{Pace, Turn},
-    platform::{Platform, RawPage},
+    callers::{Asking, Callers, PATIENCE},
+    platform::RawPage,
     recovery::{Direction, Record},
-    session::Grant,
 };
 use crate::{
-    clock::Timestamp,
-    config::{Bot, Config, Secret},
+    asking::AskError,
     history::{
-        Answer, Histories, HistoryAuthor, HistoryDirection, HistoryError, HistoryMessage, HistoryPage,
-        HistoryQuery, HistorySource,
+        Answer, Histories, HistoryAuthor, HistoryDirection, HistoryMessage, HistoryPage, HistoryQuery,
+        HistorySource,
     },
-    names::UserName,
-    store::{Access, Store, UserNumber},
     users::User,
 };
 
-/// How long a caller waits for leave to ask the platform.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A token is not used in its last minute.
-const LAST_MINUTE: Duration = Duration::from_secs(60);
-
 /// Asks the platform for histories.
 #[derive(Debug)]
-pub struct PlatformHistories {
-    platform: Arc<Platform>,
-    store: Arc<Store>,
-    people: RwLock<BTreeMap<UserName, Person>>,
-    logins: Mutex<HashMap<UserNumber, Arc<tokio::sync::Mutex<Login>>>>,
-}
-
-/// Who a user is for the platform.
-#[derive(Debug, Clone)]
-struct Person {
-    bot: Arc<Bot>,
-    identity: Arc<str>,
-    pace: Arc<Pace>,
-}
-
-/// What was learned of a user's sign-in, beside its session.
-#[derive(Debug, Default)]
-struct Login {
-    granted: Option<Grant>,
-    /// A token that the platform doesn't take.
-    refused: Option<Secret>,
-}
+pub struct PlatformHistories(Arc<Callers>);
 
 impl PlatformHistories {
-    /// For the users of a configuration.
-    pub fn new(config: &Config, platform: Arc<Platform>, store: Arc<Store>) -> Self {
-        let people = RwLock::new(people(config, &platform));
-        Self { platform, store, people, logins: Mutex::default() }
+    /// For these callers.
+    pub fn new(callers: Arc<Callers>) -> Self {
+        Self(callers)
     }
 
-    /// Goes by another configuration from the next request on.
-    pub fn reload(&self, config: &Config) {
-        let people = people(config, &self.platform);
-        *self.people.write().unwrap_or_else(PoisonError::into_inner) = people;
-    }
-
-    async fn read(&self, user: &User, query: HistoryQuery) -> Result<HistoryPage, HistoryError> {
-        let person = self.people.read().unwrap_or_else(PoisonError::into_inner).get(&user.name).cloned();
-        let person = person.ok_or_else(|| HistoryError::Failed {
-            why: "the user is no longer configured".to_owned(),
-            retry_after: None,
-        })?;
-        let asking = Asking { histories: self, user, person, query };
+    async fn read(&self, user: &User, query: HistoryQuery) -> Result<HistoryPage, AskError> {
+        let asking = self.0.asking(user, "history")?;
         let page = match query.source {
-            HistorySource::Rtm => asking.rtm().await?,
-            HistorySource::Botkit => asking.botkit().await?,
+            HistorySource::Rtm => rtm(&asking, query).await?,
+            HistorySource::Botkit => botkit(&asking, query).await?,
         };
         Ok(shaped(page, query))
-    }
-
-    fn login(&self, user: UserNumber) -> Arc<tokio::sync::Mutex<Login>> {
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        logins.entry(user).or_default().clone()
     }
 }
 
@@ -100,131 +44,19 @@ impl Histories for PlatformHistories {
     }
 }
 
-fn people(config: &Config, platform: &Platform) -> BTreeMap<UserName, Person> {
-    let bots: BTreeMap<_, _> =
-        config.bots.iter().map(|(name, bot)| (name, (Arc::new(bot.clone()), platform.pace(name)))).collect();
-    let person = |(name, user): (&UserName, &crate::config::User)| {
-        let (bot, pace) = bots.get(&user.bot)?.clone();
-        Some((name.clone(), Person { bot, identity: user.identity.as_str().into(), pace }))
-    };
-    config.users.iter().filter_map(person).collect()
+async fn rtm(asking: &Asking<'_>, query: HistoryQuery) -> Result<RawPage, AskError> {
+    let HistoryQuery { offset, limit, .. } = query;
+    let (platform, bot) = (&asking.callers.platform, &asking.person.bot);
+    let page = |token| async move { platform.raw_history(&token, bot, offset, limit).await };
+    asking.authorized(PATIENCE, page).await
 }
 
-/// One request of a caller.
-struct Asking<'a> {
-    histories: &'a PlatformHistories,
-    user: &'a User,
-    person: Person,
-    query: HistoryQuery,
-}
-
-impl Asking<'_> {
-    async fn rtm(&self) -> Result<RawPage, HistoryError> {
-        let HistoryQuery { offset, limit, .. } = self.query;
-        let Person { bot, .. } = &self.person;
-        let mut token = self.token(None).await?;
-        let mut is_second = false;
-        loop {
-            let turn = self.leave().await?;
-            let answer = self.histories.platform.raw_history(&token, bot, offset, limit).await;
-            drop(turn);
-            match answer {
-                Ok(page) => return Ok(page),
-                Err(failure) if failure.kind == FailureKind::TokenRefused && !is_second => {
-                    token = self.token(Some(token)).await?;
-                    is_second = true;
-                }
-                Err(failure) => return Err(self.failed(failure)),
-            }
-        }
-    }
-
-    async fn botkit(&self) -> Result<RawPage, HistoryError> {
-        let HistoryQuery { offset, limit, .. } = self.query;
-        let id = self.platform_user_id().await?;
-        let _turn = self.leave().await?;
-        let page = self.histories.platform.botkit_history(&self.person.bot, &id, offset, limit).await;
-        page.map_err(|failure| self.failed(failure))
-    }
-
-    /// An access token: what the session remembers, or what was granted here, but not the one that was
-    /// refused.
-    async fn token(&self, refused: Option<Secret>) -> Result<Secret, HistoryError> {
-        let login = self.histories.login(self.user.number);
-        let mut login = login.lock().await;
-        if refused.is_some() {
-            login.refused = refused;
-        }
-        let remembered = self.histories.store.user(self.user.number)?.access;
-        let granted = login.granted.as_ref().map(|grant| grant.access.clone());
-        let good = [remembered, granted]
-            .into_iter()
-            .flatten()
-            .find(|access| self.is_good(access) && login.refused.as_ref() != Some(&access.token));
-        if let Some(access) = good {
-            return Ok(access.token);
-        }
-        let grant = self.sign_in().await?;
-        Ok(login.granted.insert(grant).access.token.clone())
-    }
-
-    /// The platform's own id of the user, which its sign-in tells.
-    async fn platform_user_id(&self) -> Result<String, HistoryError> {
-        let remembered = self.histories.store.user(self.user.number)?;
-        let is_the_same = |access: &Access| access.granted_for == self.credentials();
-        if let Some(id) =
-            remembered.platform_user_id.filter(|_| remembered.access.as_ref().is_none_or(is_the_same))
-        {
-            return Ok(id);
-        }
-        let login = self.histories.login(self.user.number);
-        let mut login = login.lock().await;
-        let known = login.granted.as_ref().filter(|grant| is_the_same(&grant.access));
-        let id = match known.and_then(|grant| grant.platform_user_id.clone()) {
-            Some(id) => Some(id),
-            None => {
-                let grant = self.sign_in().await?;
-                login.granted.insert(grant).platform_user_id.clone()
-            }
-        };
-        id.ok_or_else(|| HistoryError::Failed {
-            why: "the platform's sign-in did not tell the user's id (userInfo.userId), which this API asks for; try source=rtm".to_owned(),
-            retry_after: None,
-        })
-    }
-
-    async fn sign_in(&self) -> Result<Grant, HistoryError> {
-        let _turn = self.leave().await?;
-        let Person { bot, identity, .. } = &self.person;
-        let granted = self.histories.platform.sign_in(bot, identity).await;
-        granted.map_err(|failure| self.failed(failure))
-    }
-
-    fn is_good(&self, access: &Access) -> bool {
-        access.granted_for == self.credentials() && access.expires_at > Timestamp::now().plus(LAST_MINUTE)
-    }
-
-    fn credentials(&self) -> [u8; 16] {
-        self.histories.platform.credentials(&self.person.bot, &self.person.identity)
-    }
-
-    /// Waits for leave to make one request.
-    async fn leave(&self) -> Result<Turn<'_>, HistoryError> {
-        let busy = |_| HistoryError::Busy { retry_after: PATIENCE };
-        timeout(PATIENCE, self.person.pace.wait_for_caller()).await.map_err(busy)
-    }
-
-    fn failed(&self, failure: Failure) -> HistoryError {
-        tracing::debug!(user = %self.user.name, bot = %self.user.bot, cause = %failure, "a caller's look into the history failed");
-        if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after) {
-            self.person.pace.hold(told);
-        }
-        let why = failure.to_string();
-        match failure.kind {
-            FailureKind::Timeout => HistoryError::Silent(why),
-            _ => HistoryError::Failed { why, retry_after: failure.retry_after },
-        }
-    }
+async fn botkit(asking: &Asking<'_>, query: HistoryQuery) -> Result<RawPage, AskError> {
+    let HistoryQuery { offset, limit, .. } = query;
+    let id = asking.platform_user_id().await?;
+    let _turn = asking.leave(PATIENCE).await?;
+    let page = asking.callers.platform.botkit_history(&asking.person.bot, &id, offset, limit).await;
+    page.map_err(|failure| asking.failed(failure))
 }
 
 /// The page in the one shape, newest message first.

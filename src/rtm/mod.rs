@@ -17,10 +17,11 @@
 //! - [`platform`]: the HTTP endpoints. [`token`]: assertions. [`pace`]: how fast a bot may ask.
 //!   `socket_url`: which URLs may be opened. [`failure`]: what can go wrong, in classes.
 //! - [`recovery`]: what was missed, from the platform's history to events.
-//! - [`histories`]: the same history, for callers who ask for it.
+//! - [`callers`]: what callers ask of the platform goes beside the sessions: [`histories`], and [`uploads`] of files.
 //! - [`supervisor`]: who runs, and how it ends. [`counters`]: what is counted for metrics.
 //! - [`frame`]: what is read of a frame.
 
+pub mod callers;
 mod confirmations;
 mod connection;
 pub mod counters;
@@ -39,3 +40,4 @@ pub mod supervisor;
 #[cfg(test)]
 mod testing;
 pub mod token;
+pub mod uploads;

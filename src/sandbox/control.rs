@@ -15,6 +15,7 @@ use super::{
     room::{DoorState, Room},
     settings::Settings,
     state::{Log, RequestRecord, Route, State, User},
+    uploads::UploadedFile,
     wire::FrameKind,
 };
 use crate::clock::Timestamp;
@@ -203,6 +204,12 @@ impl SandboxControl {
     /// The history of a user, oldest first; at most the latest that is kept.
     pub fn history(&self, user: &str) -> Vec<HistoryItem> {
         self.look(user, |user| user.history.items().map(|item| (**item).clone()).collect::<Vec<_>>()).concat()
+    }
+
+    /// The files that were uploaded, oldest first; at most the latest 256 MiB.
+    pub fn uploads(&self) -> Vec<UploadedFile> {
+        let ours = |file: &&UploadedFile| self.bot_id.as_ref().is_none_or(|bot_id| **bot_id == *file.bot);
+        self.room.read(|state| state.uploads.files().filter(ours).cloned().collect())
     }
 
     /// The requests of one kind, oldest first; at most the latest that are kept.

@@ -23,6 +23,7 @@ use super::{
     room::Room,
     settings::Settings,
     state::RequestRecord,
+    uploads::UploadedFile,
 };
 
 /// What there is, for whoever looks.
@@ -30,6 +31,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /sandbox/connections?user=", "open connections"),
     ("GET /sandbox/frames?user=", "received frames"),
     ("GET /sandbox/history?user=", "a user's history"),
+    ("GET /sandbox/uploads?user=", "uploaded files"),
     ("GET /sandbox/requests?user=", "counts and times of the platform's requests"),
     ("POST /sandbox/users/{identity}/push?record=&live=", "an event: a whole frame, or {\"text\"}"),
     ("POST /sandbox/users/{identity}/drop", "close its TCP connections without a close frame"),
@@ -49,6 +51,7 @@ pub(super) fn router() -> Router<Arc<Room>> {
         .route("/sandbox/connections", get(connections))
         .route("/sandbox/frames", get(frames))
         .route("/sandbox/history", get(history))
+        .route("/sandbox/uploads", get(uploads))
         .route("/sandbox/requests", get(requests))
         .route("/sandbox/users/{identity}/push", post(push))
         .route("/sandbox/users/{identity}/{action}", post(act))
@@ -135,6 +138,12 @@ async fn history(Shared(room): Shared<Arc<Room>>, Query(whose): Query<Whose>) ->
     Ok(Json(whose.control(&room).history(whose.user()?)).into_response())
 }
 
+async fn uploads(Shared(room): Shared<Arc<Room>>, Query(whose): Query<Whose>) -> Json<Vec<UploadedFile>> {
+    let mut uploads = whose.control(&room).uploads();
+    uploads.retain(|file| whose.user.as_ref().is_none_or(|user| *user == file.user));
+    Json(uploads)
+}
+
 #[derive(Serialize)]
 struct Requests {
     count: u64,
@@ -146,8 +155,6 @@ async fn requests(
     Query(whose): Query<Whose>,
 ) -> Json<BTreeMap<Endpoint, Requests>> {
     let control = whose.control(&room);
-    let all =
-        [Endpoint::Jwtgrant, Endpoint::RtmStart, Endpoint::Upgrade, Endpoint::History, Endpoint::GetMessages];
     let of = |endpoint| {
         let requests = match &whose.user {
             None => Requests { count: control.request_count(endpoint), latest: control.requests(endpoint) },
@@ -158,7 +165,7 @@ async fn requests(
         };
         (endpoint, requests)
     };
-    Json(all.into_iter().map(of).collect())
+    Json(Endpoint::ALL.into_iter().map(of).collect())
 }
 
 #[derive(Debug, Default, Deserialize)]

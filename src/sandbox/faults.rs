@@ -172,6 +172,37 @@ pub enum Endpoint {
     History,
     /// `GET botsdk/stream/{streamId}/getMessages`.
     GetMessages,
+    /// `POST attachment/file/token`.
+    FileToken,
+    /// `POST attachment/file`: a file in one request.
+    FileUpload,
+    /// `POST attachment/file/{fileToken}/chunk`.
+    FileChunk,
+    /// `PUT attachment/file/{fileToken}`: all chunks are there.
+    FileCommit,
+    /// `GET attachment/v2/stream/{botId}/file/{fileId}/url`.
+    FileUrl,
+}
+
+impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Self; 10] = [
+        Self::Jwtgrant,
+        Self::RtmStart,
+        Self::Upgrade,
+        Self::History,
+        Self::GetMessages,
+        Self::FileToken,
+        Self::FileUpload,
+        Self::FileChunk,
+        Self::FileCommit,
+        Self::FileUrl,
+    ];
+
+    /// Whether it is for who has an access token.
+    pub(super) fn takes_access_tokens(self) -> bool {
+        !matches!(self, Self::Jwtgrant | Self::Upgrade | Self::GetMessages)
+    }
 }
 
 /// How the platform's side of a connection ends.

@@ -27,7 +27,7 @@ use super::{
     ids,
     room::Room,
     socket::{self, Handshake},
-    wire,
+    uploads_http, wire,
 };
 use crate::clock::Timestamp;
 
@@ -47,12 +47,14 @@ pub(super) fn router(room: Arc<Room>) -> Router {
             .route(&at("/rtm/start"), post(rtm_start))
             .route(&at("/botmessages/rtm"), get(rtm_history))
             .route(&at("/botsdk/stream/{stream}/getMessages"), get(botkit_history))
-            .route(&at("/botmeta/{stream}"), get(bot_meta));
+            .route(&at("/botmeta/{stream}"), get(bot_meta))
+            .merge(uploads_http::routes(prefix));
     }
     router
         .route("/sandbox/sts", post(sts))
         .route("/rtm/bot", get(open_socket))
         .merge(control_http::router())
+        .merge(uploads_http::files())
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "not found"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(room.clone(), dress))
@@ -156,7 +158,7 @@ async fn admit(room: &Room, endpoint: Endpoint, user: Option<&str>) -> Result<()
         Some(FaultKind::Refuse { status, retry_after, .. }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let refusal = match (status, endpoint) {
-                (StatusCode::UNAUTHORIZED, Endpoint::RtmStart | Endpoint::History) => {
+                (StatusCode::UNAUTHORIZED, endpoint) if endpoint.takes_access_tokens() => {
                     Failure::token_expired()
                 }
                 _ => Failure::new(status, "refused on demand"),
@@ -249,7 +251,11 @@ fn bearer(headers: &HeaderMap) -> &str {
 }
 
 /// Counts a request and finds out whose it is.
-async fn authorize(room: &Room, endpoint: Endpoint, headers: &HeaderMap) -> Result<AccessToken, Failure> {
+pub(super) async fn authorize(
+    room: &Room,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+) -> Result<AccessToken, Failure> {
     let token = bearer(headers);
     let user = match room.check_token(token) {
         Bearer::Good(token) => Some(token.user),

@@ -7,6 +7,7 @@
 //! plan      what happens for a frame        history   what was said
 //! state     users, connections, sessions    faults    what goes wrong
 //! room      the state behind its lock       control   watching and meddling
+//! uploads   files for messages
 //! ```
 //!
 //! It runs as a command of its own and inside tests and the demo:
@@ -41,6 +42,8 @@ mod server;
 mod settings;
 mod socket;
 mod state;
+mod uploads;
+mod uploads_http;
 mod wire;
 
 #[cfg(test)]
@@ -55,6 +58,7 @@ pub use history::{Direction, HistoryItem};
 pub use server::{Sandbox, SandboxOptions, StartError};
 pub use settings::{BotScript, PageOrder, Settings, SubprotocolChoice};
 pub use state::RequestRecord;
+pub use uploads::UploadedFile;
 pub use wire::FrameKind;
 
 /// The account that everything in the sandbox belongs to.

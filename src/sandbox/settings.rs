@@ -19,6 +19,9 @@ pub struct Settings {
     /// How long the URL of an rtm/start is good for, in milliseconds.
     #[serde(rename = "sidLifetimeMs", with = "millis")]
     pub sid_lifetime: Duration,
+    /// How long leave to upload a file is good for, in milliseconds.
+    #[serde(rename = "fileTokenLifetimeMs", with = "millis")]
+    pub file_token_lifetime: Duration,
     /// How far the platform's clock is ahead of this machine's, in milliseconds; negative: behind.
     pub clock_skew_ms: i64,
     /// The order of the items within a page of the RTM history.
@@ -47,6 +50,7 @@ impl Default for Settings {
             welcome: Some("Welcome to the sandbox.".into()),
             token_lifetime: Duration::from_secs(120 * 24 * 3600),
             sid_lifetime: Duration::from_secs(30),
+            file_token_lifetime: Duration::from_secs(600),
             clock_skew_ms: 0,
             page_order: PageOrder::OldestFirst,
             botkit_page_order: PageOrder::NewestFirst,

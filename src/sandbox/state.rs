@@ -23,6 +23,7 @@ use super::{
     history::{Direction, History, HistoryItem},
     ids,
     settings::{BotScript, Settings},
+    uploads::Uploads,
     wire::{ClientFrame, Context},
 };
 use crate::clock::Timestamp;
@@ -95,6 +96,7 @@ pub(super) struct State {
     pub(super) grants: Grants,
     pub(super) users: HashMap<UserKey, User>,
     pub(super) requests: BTreeMap<Endpoint, Log<RequestRecord>>,
+    pub(super) uploads: Uploads,
     pub(super) next_connection: u64,
 }
 
@@ -117,6 +119,7 @@ impl State {
             grants: Grants::default(),
             users: HashMap::new(),
             requests: BTreeMap::new(),
+            uploads: Uploads::default(),
             next_connection: 1,
         }
     }

@@ -84,6 +84,7 @@ fn the_documentation_shows_the_programs_as_they_are() {
         ("python", include_str!("../../examples/ask.py")),
         ("js", include_str!("../../examples/ask.mjs")),
         ("php", include_str!("../../examples/ask.php")),
+        ("python", include_str!("../../examples/send_file.py")),
     ] {
         assert!(HTTP_API.contains(&format!("```{language}\n{program}```\n")), "{language}");
         assert!(program.lines().count() <= 50, "{language}");
@@ -118,6 +119,21 @@ async fn the_programs_print_the_bots_answer() {
             _ => assert_eq!(printed, format!("echo: {text}\n"), "{program}"),
         }
     }
+}
+
+#[tokio::test]
+async fn the_program_for_files_sends_one() {
+    let world = World::start().await;
+    let arguments = ["examples/send_file.py", "alice", "Größe", "README.md"];
+    let Some(printed) = run(&world, "python3", &arguments, None).await else { return };
+    assert_eq!(printed, "acked\n");
+    let readme = include_bytes!("../../README.md");
+    assert_eq!(world.control().uploads()[0].size, readme.len());
+    let message = &world.control().messages("alice")[0].json()["message"];
+    assert_eq!(
+        (&message["body"], &message["attachments"][0]["fileName"]),
+        (&"Größe".into(), &"README.md".into())
+    );
 }
 
 /// The shell examples of the page, each with what it prints.

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
 mod api;
+mod attachments;
 mod bad_input;
+mod bad_uploads;
 mod breaker;
 mod conversation;
 mod dead_letters;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
+mod attachments;
 mod bridge;
 mod check;
 mod dead_letters;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{
+        attachments::described::{FILE_CODES, MessageWithFiles},
         auth::Scope,
         openapi::{Operation, duration_parameter},
         problem::Code,
@@ -226,6 +227,7 @@ pub(in crate::api) fn send() -> Operation {
     .takes::<JsonBody>("application/json", simple.clone())
     .takes::<MessageForm>("application/x-www-form-urlencoded", form)
     .takes::<Text>("text/plain", "Where is my order?".into())
+    .takes::<MessageWithFiles>("multipart/form-data", json!({ "text": "The list", "file": ["..."] }))
     .answers::<Accepted>(202, "It is on stable storage, and will be sent.", queued)
     .with_header("Location", "Where its status can be asked for.")
     .answers::<MessageView<'_>>(200, "A repeat, or what was waited for: how the message is now.", acked())
@@ -248,7 +250,9 @@ pub(in crate::api) fn send() -> Operation {
         Code::IdempotencyKeyReused,
         Code::QueueFull,
         Code::NotConnected,
+        Code::IdAfterFile,
     ])
+    .fails(&FILE_CODES)
 }
 
 pub(in crate::api) fn show() -> Operation {

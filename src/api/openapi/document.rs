@@ -55,6 +55,9 @@ struct ProblemView {
     /// With `queue_full`: how many of the user's messages wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     queued: Option<usize>,
+    /// With `file_too_large`: how many bytes there may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
     /// With `wait_timeout` and `shutting_down`, where a message was waited for: its status so far.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<crate::messages::MessageView<'static>>,

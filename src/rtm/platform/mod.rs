@@ -6,6 +6,7 @@
 mod answer;
 mod history;
 mod tls;
+mod upload;
 
 use std::{
     path::PathBuf,
@@ -23,7 +24,11 @@ use tokio::time::Instant;
 use url::Url;
 
 use self::answer::{Answer, MOST_BODY};
-pub(super) use self::{answer::retry_after, history::RawPage};
+pub(super) use self::{
+    answer::retry_after,
+    history::RawPage,
+    upload::{Chunk, FileToken, Whole},
+};
 use super::{
     failure::{Failure, FailureKind, Step},
     pace::{Pace, Paces},
@@ -64,6 +69,7 @@ pub struct Terms {
     jwt_lifetime: Duration,
     request_rate: f64,
     request_burst: u32,
+    request_timeout: Duration,
 }
 
 /// Why there can be no client for the platform.
@@ -121,6 +127,7 @@ impl Terms {
             jwt_lifetime: settings.jwt_lifetime,
             request_rate: settings.request_rate,
             request_burst: settings.request_burst,
+            request_timeout: settings.request_timeout,
         })
     }
 

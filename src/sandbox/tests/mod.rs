@@ -5,3 +5,4 @@ mod conversation;
 mod faults;
 mod official;
 mod sign_in;
+mod uploads;
