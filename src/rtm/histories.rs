@@ -13,18 +13,19 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, Step},
     pace::{Pace, Turn},
-    platform::{Platform, RawPage},
+    platform::{HistoryFrom, Platform, RawPage},
     recovery::{Direction, Record},
     session::Grant,
+    subject::Subject,
 };
 use crate::{
     clock::Timestamp,
-    config::{Bot, Config, Secret},
+    config::{Bot, Config, Identity, Secret},
     history::{
         Answer, Histories, HistoryAuthor, HistoryDirection, HistoryError, HistoryMessage, HistoryPage,
-        HistoryQuery, HistorySource,
+        HistoryPosition, HistoryQuery, HistorySide, HistorySource,
     },
     names::UserName,
     store::{Access, Store, UserNumber},
@@ -49,8 +50,9 @@ pub struct PlatformHistories {
 #[derive(Debug, Clone)]
 struct Person {
     bot: Arc<Bot>,
-    identity: Arc<str>,
+    identity: Identity,
     pace: Arc<Pace>,
+    conversation_pace: Arc<Pace>,
 }
 
 /// What was learned of a user's sign-in, beside its session.
@@ -80,12 +82,14 @@ impl PlatformHistories {
             why: "the user is no longer configured".to_owned(),
             retry_after: None,
         })?;
-        let asking = Asking { histories: self, user, person, query };
+        let subject = Subject::of(&person.identity, user.number, &self.store)?;
+        let asking = Asking { histories: self, user, person, subject, query: &query };
         let page = match query.source {
             HistorySource::Rtm => asking.rtm().await?,
             HistorySource::Botkit => asking.botkit().await?,
+            HistorySource::Conversations => asking.conversations().await?,
         };
-        Ok(shaped(page, query))
+        Ok(shaped(page, &query))
     }
 
     fn login(&self, user: UserNumber) -> Arc<tokio::sync::Mutex<Login>> {
@@ -101,11 +105,11 @@ impl Histories for PlatformHistories {
 }
 
 fn people(config: &Config, platform: &Platform) -> BTreeMap<UserName, Person> {
-    let bots: BTreeMap<_, _> =
-        config.bots.iter().map(|(name, bot)| (name, (Arc::new(bot.clone()), platform.pace(name)))).collect();
+    let bots: BTreeMap<_, _> = config.bots.iter().map(|(name, bot)| (name, Arc::new(bot.clone()))).collect();
     let person = |(name, user): (&UserName, &crate::config::User)| {
-        let (bot, pace) = bots.get(&user.bot)?.clone();
-        Some((name.clone(), Person { bot, identity: user.identity.as_str().into(), pace }))
+        let (bot, identity) = (bots.get(&user.bot)?.clone(), user.identity.clone());
+        let (pace, conversation_pace) = (platform.pace(&user.bot), platform.conversation_pace(&user.bot));
+        Some((name.clone(), Person { bot, identity, pace, conversation_pace }))
     };
     config.users.iter().filter_map(person).collect()
 }
@@ -115,12 +119,13 @@ struct Asking<'a> {
     histories: &'a PlatformHistories,
     user: &'a User,
     person: Person,
-    query: HistoryQuery,
+    subject: Subject,
+    query: &'a HistoryQuery,
 }
 
 impl Asking<'_> {
     async fn rtm(&self) -> Result<RawPage, HistoryError> {
-        let HistoryQuery { offset, limit, .. } = self.query;
+        let (offset, limit) = (self.offset()?, self.query.limit);
         let Person { bot, .. } = &self.person;
         let mut token = self.token(None).await?;
         let mut is_second = false;
@@ -140,11 +145,43 @@ impl Asking<'_> {
     }
 
     async fn botkit(&self) -> Result<RawPage, HistoryError> {
-        let HistoryQuery { offset, limit, .. } = self.query;
+        let (offset, limit) = (self.offset()?, self.query.limit);
         let id = self.platform_user_id().await?;
         let _turn = self.leave().await?;
         let page = self.histories.platform.botkit_history(&self.person.bot, &id, offset, limit).await;
         page.map_err(|failure| self.failed(failure))
+    }
+
+    async fn conversations(&self) -> Result<RawPage, HistoryError> {
+        let from = match &self.query.from {
+            HistoryPosition::Offset(offset) => HistoryFrom::Offset(*offset),
+            HistoryPosition::Message { id, side: HistorySide::Older } => HistoryFrom::Older(id),
+            HistoryPosition::Message { id, side: HistorySide::Newer } => HistoryFrom::Newer(id),
+        };
+        let user = self.platform_user_id().await?;
+        let Person { bot, conversation_pace, .. } = &self.person;
+        let _leave = patiently(conversation_pace).await?;
+        let _turn = self.leave().await?;
+        let page = self.histories.platform.conversations(bot, &user, from, self.query.limit).await;
+        page.map_err(|failure| match (failure.kind, failure.retry_after) {
+            // That API's own limit: the bot's other requests may go on.
+            (FailureKind::RateLimited, Some(told)) => {
+                conversation_pace.hold(told);
+                HistoryError::Failed { why: failure.to_string(), retry_after: Some(told) }
+            }
+            _ => self.failed(failure),
+        })
+    }
+
+    /// Where the page begins, for an API that knows no other places.
+    fn offset(&self) -> Result<usize, HistoryError> {
+        match self.query.from {
+            HistoryPosition::Offset(offset) => Ok(offset),
+            HistoryPosition::Message { .. } => Err(HistoryError::Failed {
+                why: "this history can't be read from a message on; use source=conversations".to_owned(),
+                retry_after: None,
+            }),
+        }
     }
 
     /// An access token: what the session remembers, or what was granted here, but not the one that was
@@ -195,8 +232,7 @@ impl Asking<'_> {
 
     async fn sign_in(&self) -> Result<Grant, HistoryError> {
         let _turn = self.leave().await?;
-        let Person { bot, identity, .. } = &self.person;
-        let granted = self.histories.platform.sign_in(bot, identity).await;
+        let granted = self.histories.platform.sign_in(&self.person.bot, &self.subject).await;
         granted.map_err(|failure| self.failed(failure))
     }
 
@@ -205,18 +241,19 @@ impl Asking<'_> {
     }
 
     fn credentials(&self) -> [u8; 16] {
-        self.histories.platform.credentials(&self.person.bot, &self.person.identity)
+        self.histories.platform.credentials(&self.person.bot, &self.subject)
     }
 
     /// Waits for leave to make one request.
     async fn leave(&self) -> Result<Turn<'_>, HistoryError> {
-        let busy = |_| HistoryError::Busy { retry_after: PATIENCE };
-        timeout(PATIENCE, self.person.pace.wait_for_caller()).await.map_err(busy)
+        patiently(&self.person.pace).await
     }
 
     fn failed(&self, failure: Failure) -> HistoryError {
         tracing::debug!(user = %self.user.name, cause = %failure, "a caller's look into the history failed");
-        if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after) {
+        if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after)
+            && failure.step != Step::TokenService
+        {
             self.person.pace.hold(told);
         }
         let why = failure.to_string();
@@ -227,13 +264,19 @@ impl Asking<'_> {
     }
 }
 
+/// Leave for a caller's request, unless that takes too long.
+async fn patiently(pace: &Pace) -> Result<Turn<'_>, HistoryError> {
+    let busy = |_| HistoryError::Busy { retry_after: PATIENCE };
+    timeout(PATIENCE, pace.wait_for_caller()).await.map_err(busy)
+}
+
 /// The page in the one shape, newest message first.
-fn shaped(page: RawPage, query: HistoryQuery) -> HistoryPage {
+fn shaped(page: RawPage, query: &HistoryQuery) -> HistoryPage {
     let RawPage { total, more_available, messages } = page;
     let total = total.as_u64().or_else(|| total.as_str()?.parse().ok());
-    let more_available = more_available.unwrap_or_else(|| match total {
-        Some(total) => ((query.offset + messages.len()) as u64) < total,
-        None => messages.len() >= query.limit,
+    let more_available = more_available.unwrap_or_else(|| match (total, &query.from) {
+        (Some(total), HistoryPosition::Offset(offset)) => ((offset + messages.len()) as u64) < total,
+        _ => messages.len() >= query.limit,
     });
     let mut messages: Vec<_> = messages.into_iter().map(message).collect();
     // The sort is stable: what has no time comes last, in the platform's order.
@@ -266,11 +309,12 @@ mod tests {
 
     use super::*;
 
-    const QUERY: HistoryQuery = HistoryQuery { source: HistorySource::Rtm, limit: 2, offset: 0 };
+    const QUERY: HistoryQuery =
+        HistoryQuery { source: HistorySource::Rtm, limit: 2, from: HistoryPosition::Offset(0) };
 
     fn page(json: &Value) -> Value {
         let page: RawPage = serde_json::from_str(&json.to_string()).unwrap();
-        serde_json::to_value(shaped(page, QUERY)).unwrap()
+        serde_json::to_value(shaped(page, &QUERY)).unwrap()
     }
 
     fn documented(name: &str) -> Value {

@@ -35,6 +35,7 @@ mod rooms;
 pub mod session;
 mod socket;
 mod socket_url;
+pub mod subject;
 pub mod supervisor;
 #[cfg(test)]
 mod testing;

@@ -172,6 +172,10 @@ pub enum Endpoint {
     History,
     /// `GET botsdk/stream/{streamId}/getMessages`.
     GetMessages,
+    /// `GET` and `POST public/bot/{botId}/getMessages`.
+    Conversations,
+    /// `POST /sandbox/sts`.
+    Sts,
 }
 
 /// How the platform's side of a connection ends.

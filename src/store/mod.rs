@@ -24,6 +24,7 @@ mod database;
 mod dead_letters;
 mod durability;
 mod events;
+mod identities;
 mod keys;
 mod messages;
 mod names;
@@ -69,6 +70,7 @@ use tokio::sync::{oneshot, watch};
 use self::{
     commit::{Committer, Transaction, Write},
     database::Database,
+    identities::Identities,
     names::Directory,
     payload::{PayloadId, Payloads},
     records::{UserRecordV1, decode, encode},
@@ -115,6 +117,7 @@ pub struct Store {
     db: Arc<Database>,
     payloads: Arc<Payloads>,
     names: Directory,
+    identities: Identities,
     nonce: u32,
     past: LastRun,
     /// Held until the store is dropped; declared last, so that it is released last.
@@ -163,7 +166,8 @@ impl Store {
         let committer =
             Committer::start(|shared| Worker::new(shared, readers, disk), next_event).map_err(io)?;
         let path = config.path.clone();
-        let store = Self { committer, path, db, payloads, names, nonce, past, _lock: lock };
+        let identities = Identities::default();
+        let store = Self { committer, path, db, payloads, names, identities, nonce, past, _lock: lock };
         let reopened = vec![Write::Remove(keys::meta(CLOSED))];
         store
             .committer

@@ -6,6 +6,7 @@ mod api;
 mod bad_input;
 mod breaker;
 mod conversation;
+mod conversations;
 mod dead_letters;
 mod delivery;
 mod events;
