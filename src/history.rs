@@ -47,6 +47,7 @@ pub enum HistorySide {
 
 /// A page of a history, newest message first.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryPage {
     /// How many there are in all, where the platform tells.
@@ -59,6 +60,7 @@ pub struct HistoryPage {
 
 /// One message of a history. What can't be told of an odd record is null; `raw` has all of it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryMessage {
     /// The platform's id, which is the `messageId` of the event, for what the bot said.
@@ -77,6 +79,7 @@ pub struct HistoryMessage {
 
 /// Which way a message went, seen from the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryDirection {
     /// To the bot.
@@ -87,6 +90,7 @@ pub enum HistoryDirection {
 
 /// Who said something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryAuthor {
     /// The user.

@@ -93,6 +93,9 @@ impl From<HistoryError> for Problem {
 }
 
 #[cfg(test)]
+pub(super) mod described;
+
+#[cfg(test)]
 mod tests {
     use axum::http::header;
 
