@@ -107,7 +107,8 @@ async fn its_documented_limit_is_kept_and_costs_nobody_anything() {
     let began = Instant::now();
     let path = format!("/v1/users/{ALICE}/history?source=conversations");
     let answers = join_all((0..40).map(|_| world.get(&path))).await;
-    let busy = answers.iter().filter(|(status, body)| *status == 503 && body["code"] == "platform_busy").count();
+    let busy =
+        answers.iter().filter(|(status, body)| *status == 503 && body["code"] == "platform_busy").count();
     let answered = answers.iter().filter(|(status, _)| *status == 200).count();
     assert_eq!(answered + busy, 40);
     assert!(busy > 0 && answered >= 14, "half of what may be asked at once is the callers': {answered}");

@@ -280,7 +280,7 @@ async fn a_token_service_is_told_who_and_shown_what_it_wants() {
     assert_eq!(got.expose(), jwt);
     let request = responder.request();
     assert!(request.starts_with("POST /jwt?tenant=1 HTTP/1.1\r\n"), "{request}");
-    for header in ["authorization: bearer bearer-of-ours\r\n", "x-tenant: header-of-ours\r\n"] {
+    for header in ["authorization: Bearer bearer-of-ours\r\n", "x-tenant: header-of-ours\r\n"] {
         assert!(request.contains(header), "{request}");
     }
     let body: serde_json::Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::{Terms, answer::Answer, bearer};
+use super::{Terms, answer::Answer};
 use crate::{
     clock::Timestamp,
     config::{Bot, Secret, TokenService, TokenServiceBody},
@@ -29,7 +29,7 @@ impl Terms {
         now: Timestamp,
     ) -> Result<Secret, Failure> {
         let mut request = self.http.post(service.url.clone());
-        if let Some(header) = service.bearer.as_ref().and_then(bearer) {
+        if let Some(header) = service.bearer.as_ref().and_then(authorization) {
             request = request.header(AUTHORIZATION, header);
         }
         for (name, value) in &service.headers {
@@ -74,6 +74,13 @@ impl Terms {
         fields.insert("isAnonymous".into(), subject.is_anonymous().into());
         fields
     }
+}
+
+/// The header for the bridge's own token. The platform writes the scheme small; others know it as it is here.
+fn authorization(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn as_form(fields: &BTreeMap<String, Value>) -> Vec<(&str, String)> {

@@ -228,7 +228,7 @@ impl<R: Rooms> Reader<R> {
     /// So whatever is wrong with them, nothing is lost, and nobody waits.
     fn fall_back(&mut self, failure: &Failure) {
         let (user, bot) = (&self.who.user.name, &self.who.user.bot);
-        tracing::warn!(%user, %bot, cause = %failure, "the history that the bot's `history` names can't be read; reading botmessages/rtm instead");
+        tracing::warn!(%user, %bot, cause = %failure, "the bot's history can't be read; reading botmessages/rtm instead");
         self.source = HistorySource::Rtm;
         self.gathered = Gathered::default();
     }
