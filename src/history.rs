@@ -9,24 +9,40 @@ use serde_json::value::RawValue;
 
 use crate::{asking::AskError, clock::Timestamp, users::User};
 
-/// Which of the platform's APIs is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HistorySource {
-    /// `botmessages/rtm`, with the user's access token.
-    Rtm,
-    /// BotKit's `getMessages`, with the app's own token.
-    Botkit,
-}
+pub use crate::config::HistorySource;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryQuery {
     /// Which API.
     pub source: HistorySource,
     /// How many messages; the platform may give fewer.
     pub limit: usize,
-    /// From the one on that has so many newer ones.
-    pub offset: usize,
+    /// From where on.
+    pub from: HistoryPosition,
+}
+
+/// A place in a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HistoryPosition {
+    /// The message that has so many newer ones.
+    Offset(usize),
+    /// Behind the message of this id, which only the Conversation History API knows to find.
+    Message {
+        /// Its id.
+        id: String,
+        /// Which of its neighbours.
+        side: HistorySide,
+    },
+}
+
+/// The neighbours of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistorySide {
+    /// Those before it.
+    Older,
+    /// Those after it.
+    Newer,
 }
 
 /// A page of a history, newest message first.

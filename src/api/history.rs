@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     asking::AskError,
-    history::{HistoryQuery, HistorySource},
+    history::{HistoryPosition, HistoryQuery, HistorySide, HistorySource},
 };
 
 const DEFAULT_LIMIT: usize = 20;
@@ -31,14 +31,15 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     caller.require(Scope::Read)?;
     let user = state.user(&caller, &name?.0)?;
-    let query = Query::read(query.as_deref(), &["source", "limit", "offset"])?;
+    let query = Query::read(query.as_deref(), &["source", "limit", "offset", "msgId", "direction"])?;
     let source = match query.get("source") {
         None | Some("rtm") => HistorySource::Rtm,
         Some("botkit") => HistorySource::Botkit,
-        Some(other) => return Err(bad_value("source", other, "rtm or botkit")),
+        Some("conversations") => HistorySource::Conversations,
+        Some(other) => return Err(bad_value("source", other, "rtm, botkit or conversations")),
     };
-    let query =
-        HistoryQuery { source, limit: query.limit(DEFAULT_LIMIT, MOST_LIMIT)?, offset: query.offset()? };
+    let from = position(&query, source)?;
+    let query = HistoryQuery { source, limit: query.limit(DEFAULT_LIMIT, MOST_LIMIT)?, from };
     tokio::select! {
         biased;
         page = state.histories.page(user, query) => Ok(Json(page?).into_response()),
@@ -47,6 +48,31 @@ pub(super) async fn show(
             Err(Problem::new(Code::ShuttingDown, detail).retry_after(Duration::from_secs(5)))
         }
     }
+}
+
+/// `offset`, or `msgId` and `direction`.
+fn position(query: &Query, source: HistorySource) -> Result<HistoryPosition, Problem> {
+    let Some(id) = query.get("msgId") else {
+        return match query.get("direction") {
+            None => query.offset().map(HistoryPosition::Offset),
+            Some(side) => Err(bad_value("direction", side, "left out without msgId")),
+        };
+    };
+    if source != HistorySource::Conversations {
+        return Err(bad_value("msgId", id, "left out but with source=conversations"));
+    }
+    if let Some(offset) = query.get("offset") {
+        return Err(bad_value("offset", offset, "left out with msgId"));
+    }
+    if id.is_empty() {
+        return Err(bad_value("msgId", id, "the id of a message of the history"));
+    }
+    let side = match query.get("direction") {
+        None | Some("older") => HistorySide::Older,
+        Some("newer") => HistorySide::Newer,
+        Some(other) => return Err(bad_value("direction", other, "older or newer")),
+    };
+    Ok(HistoryPosition::Message { id: id.to_owned(), side })
 }
 
 impl From<AskError> for Problem {

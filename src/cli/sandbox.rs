@@ -115,7 +115,7 @@ fn is_loopback(address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, ProcessEnvironment};
+    use crate::config::{Config, Credentials, ProcessEnvironment};
 
     #[test]
     fn what_it_prints_can_be_pasted() {
@@ -126,7 +126,7 @@ mod tests {
             let loaded = Config::load(&file, &ProcessEnvironment);
             let (config, _) = loaded.unwrap_or_else(|errors| panic!("{address}: {errors}"));
             let bot = config.bots.values().next().unwrap();
-            assert_eq!(bot.client_secret.expose(), App::default().client_secret);
+            assert_eq!(bot.credentials, Credentials::client_secret(App::default().client_secret));
             assert_eq!(config.users.len(), 1);
         }
     }

@@ -36,6 +36,7 @@ impl Default for Platform {
             audience: "https://idproxy.kore.com/authorize".into(),
             jwt_lifetime: 5 * MINUTE,
             reconnect_query: ReconnectQuery::IsReconnect,
+            secure_handshake: false,
             websocket_url: None,
             delivery_acks: false,
             ca: None,

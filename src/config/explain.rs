@@ -5,7 +5,8 @@ use std::fmt;
 use url::Url;
 
 use super::{
-    BodyFormat, Client, Config, Durability, EventFilter, Http, Messages, Platform, Store, Streaming, Warning,
+    BodyFormat, Bot, Client, Config, Credentials, Durability, EventFilter, HistorySource, HmacAlgorithm,
+    Http, Identity, Messages, Platform, RsaAlgorithm, Store, Streaming, TokenServiceBody, Warning,
     WarningKind, Webhook, WebhookAuth,
     plain::{Plain, plain_path},
     values::{duration_in_words, show_rate},
@@ -34,14 +35,16 @@ impl fmt::Display for Explanation<'_> {
         keeps(f, store)?;
         sends(f, messages)?;
         list(f, "bot", bots.iter(), |f, (name, bot)| {
-            line(f, format_args!("{name}: {:?}, id {}, client {}", bot.name, bot.id, bot.client_id))
+            line(f, format_args!("{name}: {:?}, id {}, client {}", bot.name, bot.id, bot.client_id))?;
+            explain_sign_in(f, bot)
         })?;
         list(f, "user", users.iter(), |f, (name, user)| {
             let webhooks = match user.webhooks.as_slice() {
                 [] => "no webhook (inbox and live tail only)".to_owned(),
                 names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             };
-            line(f, format_args!("{name}: {:?} on {}, events to {webhooks}", user.identity, user.bot))
+            let who = identity(&user.identity);
+            line(f, format_args!("{name}: {who} on {}, events to {webhooks}", user.bot))
         })?;
         list(f, "webhook", webhooks.iter(), |f, (name, webhook)| explain_webhook(f, name.as_str(), webhook))?;
         if clients.is_empty() {
@@ -80,6 +83,46 @@ impl Explanation<'_> {
     }
 }
 
+/// What is out of the ordinary about how a bot's users sign in, and what is asked for what they missed.
+fn explain_sign_in(f: &mut fmt::Formatter<'_>, bot: &Bot) -> fmt::Result {
+    match &bot.credentials {
+        Credentials::ClientSecret { algorithm: HmacAlgorithm::Hs256, .. } => {}
+        Credentials::ClientSecret { algorithm: HmacAlgorithm::Hs512, .. } => {
+            detail(f, format_args!("JWTs signed with its client secret (HS512)"))?;
+        }
+        Credentials::PrivateKey { key, algorithm } => {
+            let algorithm = match algorithm {
+                RsaAlgorithm::Rs256 => "RS256",
+                RsaAlgorithm::Rs512 => "RS512",
+            };
+            let bits = key.bits();
+            detail(f, format_args!("JWTs signed with its private key ({algorithm}, {bits} bits)"))?;
+        }
+        Credentials::TokenService(service) => {
+            let body = match service.body {
+                TokenServiceBody::Json => "JSON",
+                TokenServiceBody::Form => "a form",
+            };
+            detail(f, format_args!("JWTs from {} (asked with {body})", SafeUrl(&service.url)))?;
+        }
+    }
+    match bot.history {
+        HistorySource::Rtm => Ok(()),
+        HistorySource::Botkit => detail(f, format_args!("what was missed is read with BotKit's getMessages")),
+        HistorySource::Conversations => {
+            detail(f, format_args!("what was missed is read with the Conversation History API"))
+        }
+    }
+}
+
+fn identity(identity: &Identity) -> String {
+    match identity {
+        Identity::Known(name) => format!("{name:?}"),
+        Identity::Anonymous(Some(name)) => format!("{name:?} (anonymous)"),
+        Identity::Anonymous(None) => "anonymous (the bridge makes its identity)".to_owned(),
+    }
+}
+
 fn listeners(f: &mut fmt::Formatter<'_>, http: &Http) -> fmt::Result {
     let scheme = if http.tls.is_some() { "https" } else { "http" };
     writeln!(f, "API:       {scheme}://{} (send messages, ask what became of them)", http.api)?;
@@ -90,6 +133,9 @@ fn talks_to(f: &mut fmt::Formatter<'_>, platform: &Platform) -> fmt::Result {
     write!(f, "Platform:  {}", SafeUrl(&platform.url))?;
     if let Some(url) = &platform.websocket_url {
         write!(f, ", sockets to {}", SafeUrl(url))?;
+    }
+    if platform.secure_handshake {
+        f.write_str(", with the secure handshake")?;
     }
     let (rate, burst) = (platform.request_rate, platform.request_burst);
     writeln!(f, ", at most {rate} requests a second and bot (bursts of {burst})")

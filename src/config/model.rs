@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use url::Url;
 
-use super::Secret;
+use super::{PrivateKey, Secret};
 use crate::names::{BotName, ClientName, UserName, WebhookName};
 
 /// A whole, valid configuration.
@@ -66,6 +66,8 @@ pub struct Platform {
     pub jwt_lifetime: Duration,
     /// What every connect after a user's first ever appends to the URL's query.
     pub reconnect_query: ReconnectQuery,
+    /// Whether sockets are opened with the secure handshake: the JWT and the platform's nonce in it.
+    pub secure_handshake: bool,
     /// Replaces scheme, host and port of the URLs that rtm/start returns.
     pub websocket_url: Option<Url>,
     /// Whether bot responses are confirmed with a delivery ack frame.
@@ -223,15 +225,43 @@ pub struct Bot {
     pub id: String,
     /// The SDK app's client id, `cs-...`.
     pub client_id: String,
-    /// The SDK app's client secret.
-    pub client_secret: Secret,
-    /// Which HMAC signs the JWT.
-    pub algorithm: JwtAlgorithm,
+    /// What its users' assertions (JWTs) are signed with, and where.
+    pub credentials: Credentials,
+    /// Which of the platform's histories is asked for what was missed.
+    pub history: HistorySource,
+}
+
+/// Where a bot's assertions (JWTs) come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// `client_secret`: the bridge signs them with the app's secret.
+    ClientSecret {
+        /// The SDK app's client secret.
+        secret: Secret,
+        /// How.
+        algorithm: HmacAlgorithm,
+    },
+    /// `private_key`: the bridge signs them with a key whose public half the platform has.
+    PrivateKey {
+        /// The key.
+        key: PrivateKey,
+        /// How.
+        algorithm: RsaAlgorithm,
+    },
+    /// `sts`: a service of the customer's own makes them.
+    TokenService(TokenService),
+}
+
+impl Credentials {
+    /// A client secret, used as the platform expects it unless told otherwise.
+    pub fn client_secret(secret: impl Into<String>) -> Self {
+        Self::ClientSecret { secret: Secret::new(secret), algorithm: HmacAlgorithm::default() }
+    }
 }
 
 /// Which HMAC signs a JWT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum JwtAlgorithm {
+pub enum HmacAlgorithm {
     /// HMAC with SHA-256; the platform's default.
     #[default]
     Hs256,
@@ -239,15 +269,81 @@ pub enum JwtAlgorithm {
     Hs512,
 }
 
+/// Which RSA signature (PKCS #1 v1.5) a JWT has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RsaAlgorithm {
+    /// With SHA-256.
+    #[default]
+    Rs256,
+    /// With SHA-512.
+    Rs512,
+}
+
+/// A token service (STS): asked for an assertion with a POST, answers with one in a JSON object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenService {
+    /// Where it is.
+    pub url: Url,
+    /// `Authorization: Bearer`.
+    pub bearer: Option<Secret>,
+    /// Further headers, by lower-case name.
+    pub headers: Vec<(String, Secret)>,
+    /// How the request's fields are written.
+    pub body: TokenServiceBody,
+    /// Further fields of the request, beside those that the bridge sets.
+    pub fields: Vec<(String, Secret)>,
+    /// The answer's field that holds the JWT.
+    pub jwt_field: String,
+}
+
+/// How a request to a token service is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenServiceBody {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+}
+
+/// Which of the platform's histories is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HistorySource {
+    /// `botmessages/rtm`, with the user's access token.
+    #[default]
+    Rtm,
+    /// BotKit's `getMessages`, with the app's own token.
+    Botkit,
+    /// The public Conversation History API, with the app's own token.
+    Conversations,
+}
+
 /// `[users.NAME]`: one RTM connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The bot it talks to.
     pub bot: BotName,
-    /// The JWT's `sub`.
-    pub identity: String,
+    /// Who it is for the platform.
+    pub identity: Identity,
     /// Where its events go.
     pub webhooks: Vec<WebhookName>,
+}
+
+/// Who a user is for the platform: the JWT's `sub`, and its `isAnonymous`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Somebody whom the platform knows by this.
+    Known(String),
+    /// `anonymous`: nobody whom the platform keeps. Without a `sub` in the file, the bridge makes one and
+    /// remembers it.
+    Anonymous(Option<String>),
+}
+
+impl From<&str> for Identity {
+    /// Somebody known.
+    fn from(subject: &str) -> Self {
+        Self::Known(subject.to_owned())
+    }
 }
 
 /// `[webhooks.NAME]`: one receiver of events.

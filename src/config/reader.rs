@@ -327,6 +327,11 @@ impl<'r> TableReader<'r> {
         self.table.is_some()
     }
 
+    /// Whether a knob is in the file, asked for or not.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.get(key).is_some())
+    }
+
     /// Asks for a knob, and hands it to `read`.
     fn with<T>(&mut self, key: &'static str, read: impl FnOnce(Item<'_>) -> Option<T>) -> Asked<T> {
         #[cfg(test)]

@@ -373,10 +373,10 @@ mod tests {
             name: "Support".into(),
             id: "st-1".into(),
             client_id: "cs-1".into(),
-            client_secret: config::Secret::new("old"),
-            algorithm: config::JwtAlgorithm::Hs256,
+            credentials: config::Credentials::client_secret("old"),
+            history: config::HistorySource::Rtm,
         };
-        let rotated = config::Bot { client_secret: config::Secret::new("new"), ..bot.clone() };
+        let rotated = config::Bot { credentials: config::Credentials::client_secret("new"), ..bot.clone() };
         assert!(!is_another_bot(&bot, &rotated));
         assert!(is_another_bot(&bot, &config::Bot { id: "st-2".into(), ..bot.clone() }));
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::scratch::Scratch;
 use crate::{
     clock::Timestamp,
-    config::{self, Config, JwtAlgorithm, Secret},
+    config::{self, Config},
     daemon::{self, Daemon, Failure},
     names::{BotName, UserName, WebhookName},
     receiver::{Receiver, ReceiverOptions},
@@ -293,8 +293,7 @@ fn configuration(
         history: config::History::default(),
         log: config::Log::default(),
         bots: [(bot.clone(), bot_of(app))].into(),
-        users: [(user, config::User { bot, identity: IDENTITY.to_owned(), webhooks: vec![crm.clone()] })]
-            .into(),
+        users: [(user, config::User { bot, identity: IDENTITY.into(), webhooks: vec![crm.clone()] })].into(),
         webhooks: [(crm, webhook)].into(),
         clients: [].into(),
     }
@@ -305,7 +304,7 @@ fn bot_of(app: &App) -> config::Bot {
         name: app.bot_name.clone(),
         id: app.bot_id.clone(),
         client_id: app.client_id.clone(),
-        client_secret: Secret::new(app.client_secret.as_str()),
-        algorithm: JwtAlgorithm::default(),
+        credentials: config::Credentials::client_secret(app.client_secret.as_str()),
+        history: config::HistorySource::Rtm,
     }
 }

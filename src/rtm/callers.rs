@@ -12,15 +12,16 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, Step},
     pace::{Pace, Turn},
     platform::Platform,
     session::Grant,
+    subject::Subject,
 };
 use crate::{
     asking::AskError,
     clock::Timestamp,
-    config::{Bot, Config, Secret},
+    config::{Bot, Config, Identity, Secret},
     names::UserName,
     store::{Access, Store, UserNumber},
     users::User,
@@ -44,8 +45,9 @@ pub struct Callers {
 #[derive(Debug, Clone)]
 pub(super) struct Person {
     pub(super) bot: Arc<Bot>,
-    identity: Arc<str>,
+    identity: Identity,
     pace: Arc<Pace>,
+    pub(super) conversation_pace: Arc<Pace>,
 }
 
 /// What was learned of a user's sign-in, beside its session.
@@ -91,7 +93,8 @@ impl Callers {
             why: "the user is no longer configured".to_owned(),
             retry_after: None,
         })?;
-        Ok(Asking { callers: self, user, what, person })
+        let subject = Subject::of(&person.identity, user.number, &self.store)?;
+        Ok(Asking { callers: self, user, what, person, subject })
     }
 
     fn login(&self, user: UserNumber) -> Arc<tokio::sync::Mutex<Login>> {
@@ -101,11 +104,11 @@ impl Callers {
 }
 
 fn people(config: &Config, platform: &Platform) -> BTreeMap<UserName, Person> {
-    let bots: BTreeMap<_, _> =
-        config.bots.iter().map(|(name, bot)| (name, (Arc::new(bot.clone()), platform.pace(name)))).collect();
+    let bots: BTreeMap<_, _> = config.bots.iter().map(|(name, bot)| (name, Arc::new(bot.clone()))).collect();
     let person = |(name, user): (&UserName, &crate::config::User)| {
-        let (bot, pace) = bots.get(&user.bot)?.clone();
-        Some((name.clone(), Person { bot, identity: user.identity.as_str().into(), pace }))
+        let (bot, identity) = (bots.get(&user.bot)?.clone(), user.identity.clone());
+        let (pace, conversation_pace) = (platform.pace(&user.bot), platform.conversation_pace(&user.bot));
+        Some((name.clone(), Person { bot, identity, pace, conversation_pace }))
     };
     config.users.iter().filter_map(person).collect()
 }
@@ -117,6 +120,7 @@ pub(super) struct Asking<'a> {
     /// For the log.
     what: &'static str,
     pub(super) person: Person,
+    subject: Subject,
 }
 
 impl Asking<'_> {
@@ -171,8 +175,7 @@ impl Asking<'_> {
 
     async fn sign_in(&self) -> Result<Grant, AskError> {
         let _turn = self.leave(PATIENCE).await?;
-        let Person { bot, identity, .. } = &self.person;
-        let granted = self.callers.platform.sign_in(bot, identity).await;
+        let granted = self.callers.platform.sign_in(&self.person.bot, &self.subject).await;
         granted.map_err(|failure| self.failed(failure))
     }
 
@@ -181,13 +184,12 @@ impl Asking<'_> {
     }
 
     fn credentials(&self) -> [u8; 16] {
-        self.callers.platform.credentials(&self.person.bot, &self.person.identity)
+        self.callers.platform.credentials(&self.person.bot, &self.subject)
     }
 
     /// Waits for leave to make one request.
     pub(super) async fn leave(&self, patience: Duration) -> Result<Turn<'_>, AskError> {
-        let busy = |_| AskError::Busy { retry_after: PATIENCE };
-        timeout(patience, self.person.pace.wait_for_caller()).await.map_err(busy)
+        patiently(&self.person.pace, patience).await
     }
 
     /// Makes a request with an access token, when there is leave for it; again with another token, if the
@@ -219,7 +221,9 @@ impl Asking<'_> {
     /// What a failure is to a caller.
     pub(super) fn failed(&self, failure: Failure) -> AskError {
         tracing::debug!(user = %self.user.name, bot = %self.user.bot, what = self.what, cause = %failure, "what a caller asked for failed");
-        if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after) {
+        if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after)
+            && failure.step != Step::TokenService
+        {
             self.person.pace.hold(told);
         }
         let why = failure.to_string();
@@ -229,4 +233,10 @@ impl Asking<'_> {
             _ => AskError::Failed { why, retry_after: failure.retry_after },
         }
     }
+}
+
+/// Leave for a caller's request, unless that takes too long.
+pub(super) async fn patiently(pace: &Pace, patience: Duration) -> Result<Turn<'_>, AskError> {
+    let busy = |_| AskError::Busy { retry_after: PATIENCE };
+    timeout(patience, pace.wait_for_caller()).await.map_err(busy)
 }

@@ -33,7 +33,7 @@ use reading::Incoming;
 use super::{
     confirmations::Confirmations,
     counters::RtmCounters,
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, Step},
     outgoing,
     pace::Pace,
     platform::Platform,
@@ -41,6 +41,7 @@ use super::{
     rooms::Rooms,
     session::{Action, CloseCause, Input, Line, NotSent, Session, SessionSettings, SocketUrl},
     socket::{Socket, SocketLimits, WriteError},
+    subject::Subject,
 };
 use crate::{
     clock::{Now, Timestamp},
@@ -91,8 +92,7 @@ pub(super) enum DeliveryAcks {
 pub(super) struct Identity {
     pub(super) user: Arc<User>,
     pub(super) bot: Arc<Bot>,
-    /// The JWT's `sub`.
-    pub(super) subject: String,
+    pub(super) subject: Subject,
     pub(super) pace: Arc<Pace>,
 }
 
@@ -302,7 +302,7 @@ impl<R: Rooms> Connection<R> {
             Action::RequestToken => self.request_token(),
             Action::RequestUrl { token } => self.request_url(token),
             Action::DropRequest => self.request = None,
-            Action::Open { line, url, query, by } => self.open(line, &url, query, by),
+            Action::Open { line, url, query, by } => self.open(line, url, query, by),
             Action::Send { number, id } => return self.send(number, id).await,
             Action::SendWsPing(line) => return self.write(line, Message::Ping(Bytes::new())).await,
             Action::SendJsonPing { id } => {
@@ -388,7 +388,7 @@ impl<R: Rooms> Connection<R> {
                 tracing::warn!(%user, %bot, ?state, cause, "not connected; trying again later");
             }
             ConnectionState::Unauthorized => {
-                tracing::error!(%user, %bot, ?state, cause, "the platform refuses the credentials; trying again slowly");
+                tracing::error!(%user, %bot, ?state, cause, "the credentials are refused; trying again slowly");
             }
         }
     }
@@ -417,7 +417,7 @@ impl<R: Rooms> Connection<R> {
         }));
     }
 
-    fn open(&mut self, line: Line, url: &SocketUrl, query: Option<ReconnectQuery>, by: Instant) {
+    fn open(&mut self, line: Line, issued: SocketUrl, query: Option<ReconnectQuery>, by: Instant) {
         if line == Line::Beside {
             self.overlap = Some(Box::default());
         }
@@ -428,14 +428,18 @@ impl<R: Rooms> Connection<R> {
             memory.begin(self.platform_time(Timestamp::now()));
             self.shared.rooms.save_user(self.who.user.number, &memory)
         });
-        let (shared, who, url) = (self.shared.clone(), self.who.clone(), url.with(query));
+        let (shared, who) = (self.shared.clone(), self.who.clone());
         let limits = self.terms.limits;
         self.request = Some(Box::pin(async move {
             if let Some(announced) = announced {
                 // While the store can't be written this waits with it; one that fails ends the daemon.
                 let _ = announced.await;
             }
-            match Socket::open(&url, &shared.platform.tls(), limits, by).await {
+            let opened = async {
+                let offer = shared.platform.subprotocols(&issued, &who.bot, &who.subject).await?;
+                Socket::open(&issued.with(query), offer, &shared.platform.tls(), limits, by).await
+            };
+            match opened.await {
                 Ok(socket) => Reply::Opened(line, socket),
                 Err(failure) => Reply::NotOpened(noted(failure, &who, &shared.counters)),
             }
@@ -580,7 +584,10 @@ fn stalled_since(began: Instant) -> Option<Input<'static>> {
 /// Counts a failure, and passes what it says of everyone's pace on.
 fn noted(failure: Failure, who: &Identity, counters: &RtmCounters) -> Failure {
     counters.connects.failed(&failure);
-    if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after) {
+    // A token service speaks for itself: the platform may be asked.
+    if let (FailureKind::RateLimited, Some(told)) = (failure.kind, failure.retry_after)
+        && failure.step != Step::TokenService
+    {
         who.pace.hold(told);
     }
     failure

@@ -46,7 +46,7 @@ impl Connects {
         match failure.kind {
             FailureKind::Unauthorized | FailureKind::TokenRefused => &self.unauthorized,
             FailureKind::RateLimited => &self.rate_limited,
-            FailureKind::Refused { .. } | FailureKind::Malformed => &self.refused,
+            FailureKind::Refused { .. } | FailureKind::Malformed | FailureKind::Impossible => &self.refused,
             FailureKind::Server { .. } | FailureKind::Network | FailureKind::Timeout => &self.failed,
         }
         .add_one();

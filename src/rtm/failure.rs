@@ -34,6 +34,10 @@ pub enum Step {
     Upload,
     /// `attachment/.../url`: where an uploaded file is served.
     FileUrl,
+    /// The public Conversation History API: the same, with the app's own token.
+    Conversations,
+    /// The customer's own token service (STS): an assertion.
+    TokenService,
 }
 
 /// The class of a failure.
@@ -61,6 +65,23 @@ pub enum FailureKind {
     Timeout,
     /// An answer that makes no sense, or one that must not be followed.
     Malformed,
+    /// It can't work with this configuration, however often it is tried.
+    Impossible,
+}
+
+impl Step {
+    /// What may be wrong when the credentials are refused.
+    const fn what_to_check(self) -> &'static str {
+        match self {
+            Self::TokenService => "check bearer, headers and fields of the bot's sts",
+            Self::Conversations => {
+                "grant the app the API scope \"Chat History\", and check the bot's client_id, client_secret and id"
+            }
+            _ => {
+                "check the bot's client_id, client_secret, private_key or sts, its name and id, and this machine's clock"
+            }
+        }
+    }
 }
 
 impl Failure {
@@ -86,18 +107,22 @@ impl fmt::Display for Failure {
             Step::FileToken => "asking for leave to upload a file (attachment/file/token): ",
             Step::Upload => "uploading a file (attachment/file): ",
             Step::FileUrl => "asking for an uploaded file's URL (attachment/v2/stream): ",
+            Step::Conversations => "reading the history (Conversation History API): ",
+            Step::TokenService => "asking the token service (sts) for a JWT: ",
         })?;
+        let whom = if self.step == Step::TokenService { "the token service" } else { "the platform" };
         match self.kind {
-            FailureKind::Unauthorized => f.write_str(
-                "the platform refused the credentials (check the bot's client_id, client_secret, name and id, and this machine's clock)",
-            )?,
+            FailureKind::Unauthorized => {
+                write!(f, "{whom} refused the credentials ({})", self.step.what_to_check())?
+            }
             FailureKind::TokenRefused => f.write_str("the platform refused the access token")?,
             FailureKind::RateLimited => f.write_str("too many requests (429)")?,
-            FailureKind::Refused { status } => write!(f, "the platform refused the request ({status})")?,
-            FailureKind::Server { status } => write!(f, "the platform is in trouble ({status})")?,
-            FailureKind::Network => f.write_str("the platform can't be reached")?,
+            FailureKind::Refused { status } => write!(f, "{whom} refused the request ({status})")?,
+            FailureKind::Server { status } => write!(f, "{whom} is in trouble ({status})")?,
+            FailureKind::Network => write!(f, "{whom} can't be reached")?,
             FailureKind::Timeout => f.write_str("no answer in time")?,
             FailureKind::Malformed => f.write_str("the answer can't be used")?,
+            FailureKind::Impossible => f.write_str("not possible as configured")?,
         }
         if let Some(wait) = self.retry_after {
             write!(f, ", to be tried again in {} s", wait.as_secs())?;

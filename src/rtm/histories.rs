@@ -5,15 +5,16 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::{
-    callers::{Asking, Callers, PATIENCE},
-    platform::RawPage,
+    callers::{Asking, Callers, PATIENCE, patiently},
+    failure::FailureKind,
+    platform::{HistoryFrom, RawPage},
     recovery::{Direction, Record},
 };
 use crate::{
     asking::AskError,
     history::{
-        Answer, Histories, HistoryAuthor, HistoryDirection, HistoryMessage, HistoryPage, HistoryQuery,
-        HistorySource,
+        Answer, Histories, HistoryAuthor, HistoryDirection, HistoryMessage, HistoryPage, HistoryPosition,
+        HistoryQuery, HistorySide, HistorySource,
     },
     users::User,
 };
@@ -31,10 +32,11 @@ impl PlatformHistories {
     async fn read(&self, user: &User, query: HistoryQuery) -> Result<HistoryPage, AskError> {
         let asking = self.0.asking(user, "history")?;
         let page = match query.source {
-            HistorySource::Rtm => rtm(&asking, query).await?,
-            HistorySource::Botkit => botkit(&asking, query).await?,
+            HistorySource::Rtm => rtm(&asking, &query).await?,
+            HistorySource::Botkit => botkit(&asking, &query).await?,
+            HistorySource::Conversations => conversations(&asking, &query).await?,
         };
-        Ok(shaped(page, query))
+        Ok(shaped(page, &query))
     }
 }
 
@@ -44,28 +46,60 @@ impl Histories for PlatformHistories {
     }
 }
 
-async fn rtm(asking: &Asking<'_>, query: HistoryQuery) -> Result<RawPage, AskError> {
-    let HistoryQuery { offset, limit, .. } = query;
+async fn rtm(asking: &Asking<'_>, query: &HistoryQuery) -> Result<RawPage, AskError> {
+    let (offset, limit) = (offset(query)?, query.limit);
     let (platform, bot) = (&asking.callers.platform, &asking.person.bot);
     let page = |token| async move { platform.raw_history(&token, bot, offset, limit).await };
     asking.authorized(PATIENCE, page).await
 }
 
-async fn botkit(asking: &Asking<'_>, query: HistoryQuery) -> Result<RawPage, AskError> {
-    let HistoryQuery { offset, limit, .. } = query;
+async fn botkit(asking: &Asking<'_>, query: &HistoryQuery) -> Result<RawPage, AskError> {
+    let (offset, limit) = (offset(query)?, query.limit);
     let id = asking.platform_user_id().await?;
     let _turn = asking.leave(PATIENCE).await?;
     let page = asking.callers.platform.botkit_history(&asking.person.bot, &id, offset, limit).await;
     page.map_err(|failure| asking.failed(failure))
 }
 
+async fn conversations(asking: &Asking<'_>, query: &HistoryQuery) -> Result<RawPage, AskError> {
+    let from = match &query.from {
+        HistoryPosition::Offset(offset) => HistoryFrom::Offset(*offset),
+        HistoryPosition::Message { id, side: HistorySide::Older } => HistoryFrom::Older(id),
+        HistoryPosition::Message { id, side: HistorySide::Newer } => HistoryFrom::Newer(id),
+    };
+    let user = asking.platform_user_id().await?;
+    let pace = &asking.person.conversation_pace;
+    let _leave = patiently(pace, PATIENCE).await?;
+    let _turn = asking.leave(PATIENCE).await?;
+    let page = asking.callers.platform.conversations(&asking.person.bot, &user, from, query.limit).await;
+    page.map_err(|failure| match (failure.kind, failure.retry_after) {
+        // That API's own limit: the bot's other requests may go on.
+        (FailureKind::RateLimited, Some(told)) => {
+            pace.hold(told);
+            AskError::Failed { why: failure.to_string(), retry_after: Some(told) }
+        }
+        _ => asking.failed(failure),
+    })
+}
+
+/// Where the page begins, for an API that knows no other places.
+fn offset(query: &HistoryQuery) -> Result<usize, AskError> {
+    match query.from {
+        HistoryPosition::Offset(offset) => Ok(offset),
+        HistoryPosition::Message { .. } => Err(AskError::Failed {
+            why: "this history can't be read from a message on; use source=conversations".to_owned(),
+            retry_after: None,
+        }),
+    }
+}
+
 /// The page in the one shape, newest message first.
-fn shaped(page: RawPage, query: HistoryQuery) -> HistoryPage {
+fn shaped(page: RawPage, query: &HistoryQuery) -> HistoryPage {
     let RawPage { total, more_available, messages } = page;
     let total = total.as_u64().or_else(|| total.as_str()?.parse().ok());
-    let more_available = more_available.unwrap_or_else(|| match total {
-        Some(total) => ((query.offset + messages.len()) as u64) < total,
-        None => messages.len() >= query.limit,
+    let more_available = more_available.unwrap_or_else(|| match (total, &query.from) {
+        (Some(total), HistoryPosition::Offset(offset)) => ((offset + messages.len()) as u64) < total,
+        _ => messages.len() >= query.limit,
     });
     let mut messages: Vec<_> = messages.into_iter().map(message).collect();
     // The sort is stable: what has no time comes last, in the platform's order.
@@ -98,11 +132,12 @@ mod tests {
 
     use super::*;
 
-    const QUERY: HistoryQuery = HistoryQuery { source: HistorySource::Rtm, limit: 2, offset: 0 };
+    const QUERY: HistoryQuery =
+        HistoryQuery { source: HistorySource::Rtm, limit: 2, from: HistoryPosition::Offset(0) };
 
     fn page(json: &Value) -> Value {
         let page: RawPage = serde_json::from_str(&json.to_string()).unwrap();
-        serde_json::to_value(shaped(page, QUERY)).unwrap()
+        serde_json::to_value(shaped(page, &QUERY)).unwrap()
     }
 
     fn documented(name: &str) -> Value {

@@ -36,6 +36,7 @@ mod rooms;
 pub mod session;
 mod socket;
 mod socket_url;
+pub mod subject;
 pub mod supervisor;
 #[cfg(test)]
 mod testing;

@@ -16,8 +16,11 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message,
         client::IntoClientRequest,
-        error::CapacityError,
-        http::{HeaderValue, header::USER_AGENT},
+        error::{CapacityError, ProtocolError, SubProtocolError},
+        http::{
+            HeaderValue,
+            header::{SEC_WEBSOCKET_PROTOCOL, USER_AGENT},
+        },
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
@@ -106,9 +109,10 @@ const MOST_LATE: usize = 16;
 
 impl Socket {
     /// Opens a socket: TCP, TLS and handshake within the connect timeout and before the URL is too
-    /// old (`by`).
+    /// old (`by`). Of `subprotocols` the platform has to choose one.
     pub(super) async fn open(
         url: &Url,
+        subprotocols: Option<HeaderValue>,
         tls: &Arc<rustls::ClientConfig>,
         limits: SocketLimits,
         by: Instant,
@@ -119,6 +123,9 @@ impl Socket {
             .into_client_request()
             .map_err(|_| failed(FailureKind::Malformed, "the URL can't be requested"))?;
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(platform::USER_AGENT));
+        if let Some(offer) = subprotocols {
+            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offer);
+        }
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -238,6 +245,10 @@ fn open_failure(error: &Error) -> Failure {
                 _ => FailureKind::Refused { status },
             };
             (kind, platform::retry_after(response.headers(), Timestamp::now()))
+        }
+        Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(SubProtocolError::NoSubProtocol)) => {
+            let words = "the platform chose none of the subprotocols, so it does not know the secure handshake: set platform.secure_handshake = false, or upgrade the platform";
+            return Failure::new(Step::Open, FailureKind::Impossible, words);
         }
         Error::Protocol(_) | Error::Capacity(_) | Error::HttpFormat(_) | Error::Utf8(_) => {
             (FailureKind::Malformed, None)

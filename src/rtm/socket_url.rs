@@ -36,7 +36,7 @@ impl SocketPolicy {
     }
 
     /// Checks a URL, or puts it where sockets are said to be.
-    pub(super) fn admit(&self, text: &str) -> Result<SocketUrl, Refusal> {
+    pub(super) fn admit(&self, text: &str) -> Result<Url, Refusal> {
         let mut url = Url::parse(text).map_err(|_| Refusal::NotAUrl)?;
         if !matches!(url.scheme(), "ws" | "wss") {
             return Err(Refusal::NoWebSocket(url.scheme().to_owned()));
@@ -46,7 +46,7 @@ impl SocketPolicy {
             Some(replacement) => replace_origin(&mut url, replacement)?,
             None => self.check(&url)?,
         }
-        Ok(SocketUrl(url))
+        Ok(url)
     }
 
     fn check(&self, url: &Url) -> Result<(), Refusal> {
@@ -101,7 +101,7 @@ fn site(host: &str) -> Option<&str> {
 impl SocketUrl {
     /// The URL with what says that this is a reconnect.
     pub(super) fn with(&self, query: Option<ReconnectQuery>) -> Url {
-        let mut url = self.0.clone();
+        let mut url = self.url.clone();
         if let Some(query) = query {
             let (name, value) = query.pair();
             url.query_pairs_mut().append_pair(name, value);
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn admit(platform: &str, url: &str) -> Result<String, Refusal> {
-        SocketPolicy::new(&platform.parse().unwrap(), None).admit(url).map(|url| url.0.to_string())
+        SocketPolicy::new(&platform.parse().unwrap(), None).admit(url).map(|url| url.to_string())
     }
 
     #[test]
@@ -160,14 +160,14 @@ mod tests {
         let policy = |to: &str| {
             SocketPolicy::new(&"https://bots.kore.ai".parse().unwrap(), Some(&to.parse().unwrap()))
         };
-        let moved = |to: &str| policy(to).admit("wss://inner.example:9443/rtm/bot?sid=a%2Bb").unwrap().0;
+        let moved = |to: &str| policy(to).admit("wss://inner.example:9443/rtm/bot?sid=a%2Bb").unwrap();
         assert_eq!(moved("ws://127.0.0.1:8000").as_str(), "ws://127.0.0.1:8000/rtm/bot?sid=a%2Bb");
         assert_eq!(moved("wss://proxy.example").as_str(), "wss://proxy.example/rtm/bot?sid=a%2Bb");
     }
 
     #[test]
     fn a_reconnect_says_so_and_leaves_the_sid_alone() {
-        let url = SocketUrl("wss://h/rtm/bot?sid=a+b%2Fc==".parse().unwrap());
+        let url = SocketUrl { url: "wss://h/rtm/bot?sid=a+b%2Fc==".parse().unwrap(), nonce: None };
         assert_eq!(url.with(None).as_str(), "wss://h/rtm/bot?sid=a+b%2Fc==");
         assert_eq!(
             url.with(Some(ReconnectQuery::IsReconnect)).as_str(),

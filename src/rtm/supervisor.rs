@@ -18,6 +18,7 @@ use super::{
     rooms::DaemonRooms,
     session::{Beginnings, Session, SessionSettings},
     socket::SocketLimits,
+    subject::Subject,
 };
 use crate::{
     clock::Now,
@@ -97,8 +98,9 @@ impl Supervisor {
             return Ok(());
         };
         let DaemonRooms { store, messages, .. } = &self.shared.rooms;
-        let memory =
-            store.user(user.number).map_err(|error| StartError::Store { user: user.name.clone(), error })?;
+        let unreadable = |error| StartError::Store { user: user.name.clone(), error };
+        let memory = store.user(user.number).map_err(unreadable)?;
+        let subject = Subject::of(&entry.identity, user.number, store).map_err(unreadable)?;
         // What waits in the mailbox is pending already; whatever comes from here on is new.
         while user.mailbox.try_take().is_some() {}
         let now = Now::read();
@@ -108,13 +110,13 @@ impl Supervisor {
             unanswered_for: messages.unanswered_for(user.number, now.wall),
             awaited: messages.awaited(user.number),
             memory,
-            credentials: self.shared.platform.credentials(bot, &entry.identity),
+            credentials: self.shared.platform.credentials(bot, &subject),
             seed: fastrand::u64(..),
         };
         let who = Identity {
             user: user.clone(),
             bot: Arc::clone(bot),
-            subject: entry.identity.clone(),
+            subject,
             pace: self.shared.platform.pace(&user.bot),
         };
         let session = Session::new(terms.session.clone(), beginnings, now);

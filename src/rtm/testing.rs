@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
-use crate::config::{Bot, JwtAlgorithm, Platform, ReconnectQuery, Secret};
+use crate::config::{Bot, Credentials, HistorySource, Platform, ReconnectQuery};
 
 /// A bot.
 pub(super) fn bot() -> Bot {
@@ -12,8 +12,8 @@ pub(super) fn bot() -> Bot {
         name: "Support".into(),
         id: "st-1".into(),
         client_id: "cs-1".into(),
-        client_secret: Secret::new("top secret"),
-        algorithm: JwtAlgorithm::Hs256,
+        credentials: Credentials::client_secret("top secret"),
+        history: HistorySource::Rtm,
     }
 }
 
@@ -34,6 +34,7 @@ pub(super) fn platform_settings(url: &str) -> Platform {
         audience: "https://idproxy.kore.com/authorize".into(),
         jwt_lifetime: Duration::from_secs(300),
         reconnect_query: ReconnectQuery::IsReconnect,
+        secure_handshake: false,
         websocket_url: None,
         delivery_acks: false,
         ca: None,

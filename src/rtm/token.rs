@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::subject::Subject;
 use crate::{
     clock::Timestamp,
-    config::{Bot, JwtAlgorithm, Secret},
+    config::{Bot, Credentials, HmacAlgorithm, PrivateKey, RsaAlgorithm, Secret},
     messages::Fingerprint,
 };
 
@@ -28,13 +31,15 @@ struct Claims<'a> {
     iat: u64,
     exp: u64,
     jti: String,
+    #[serde(rename = "isAnonymous", skip_serializing_if = "std::ops::Not::not")]
+    is_anonymous: bool,
 }
 
 /// The claims that don't come from the bot.
 #[derive(Debug, Clone, Copy)]
 pub struct Assertion<'a> {
-    /// The user's identity.
-    pub subject: &'a str,
+    /// Who signs in.
+    pub subject: &'a Subject,
     /// The configured audience.
     pub audience: &'a str,
     /// How long it is good for.
@@ -44,18 +49,23 @@ pub struct Assertion<'a> {
 }
 
 impl Assertion<'_> {
-    /// Signs the assertion with the bot's secret. Every call gives another one (`jti`): the platform
-    /// may take each only once.
+    /// Signs the assertion with the bot's secret or key. Every call gives another one (`jti`): the
+    /// platform may take each only once.
     pub fn sign(&self, bot: &Bot) -> Result<Secret, CannotSign> {
         let claims = Claims {
             iss: &bot.client_id,
-            sub: self.subject,
+            sub: &self.subject.name,
             aud: self.audience,
             iat: self.now.minus(BACKDATED).as_secs(),
             exp: self.now.plus(self.lifetime).as_secs(),
             jti: random_id()?,
+            is_anonymous: self.subject.is_anonymous(),
         };
-        sign(bot, &claims)
+        match &bot.credentials {
+            Credentials::ClientSecret { secret, algorithm } => sign_with_secret(secret, *algorithm, &claims),
+            Credentials::PrivateKey { key, algorithm } => sign_with_key(key, *algorithm, &claims),
+            Credentials::TokenService(_) => Err(CannotSign::Elsewhere),
+        }
     }
 }
 
@@ -69,46 +79,166 @@ struct AppClaims<'a> {
     exp: u64,
 }
 
-/// Signs the token with which an app asks the platform's BotKit API; `now` is the platform's time.
+/// Signs the token with which an app asks the platform's BotKit and public APIs, which take nothing but the
+/// client secret's signature; `now` is the platform's time.
 pub fn sign_app_token(bot: &Bot, subject: &str, now: Timestamp) -> Result<Secret, CannotSign> {
+    let Credentials::ClientSecret { secret, algorithm } = &bot.credentials else {
+        return Err(CannotSign::NoClientSecret);
+    };
     let claims = AppClaims {
         app_id: &bot.client_id,
         sub: subject,
         iat: now.minus(BACKDATED).as_secs(),
         exp: now.plus(APP_TOKEN_LIFETIME).as_secs(),
     };
-    sign(bot, &claims)
+    sign_with_secret(secret, *algorithm, &claims)
 }
 
-fn sign(bot: &Bot, claims: &impl Serialize) -> Result<Secret, CannotSign> {
-    let algorithm = match bot.algorithm {
-        JwtAlgorithm::Hs256 => Algorithm::HS256,
-        JwtAlgorithm::Hs512 => Algorithm::HS512,
+fn sign_with_secret(
+    secret: &Secret,
+    algorithm: HmacAlgorithm,
+    claims: &impl Serialize,
+) -> Result<Secret, CannotSign> {
+    let algorithm = match algorithm {
+        HmacAlgorithm::Hs256 => Algorithm::HS256,
+        HmacAlgorithm::Hs512 => Algorithm::HS512,
     };
-    let key = EncodingKey::from_secret(bot.client_secret.expose().as_bytes());
-    jsonwebtoken::encode(&Header::new(algorithm), claims, &key).map(Secret::new).map_err(|_| CannotSign)
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    jsonwebtoken::encode(&Header::new(algorithm), claims, &key)
+        .map(Secret::new)
+        .map_err(|_| CannotSign::NotOnThisMachine)
 }
 
-/// The machine has no randomness, or the library refused.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the assertion (JWT) can't be signed on this machine")]
-pub struct CannotSign;
+/// The JWT library reads RSA keys anew for each signature, and most forms of them not at all. So what it does
+/// around a signature is done here (RFC 7515, compact serialization).
+fn sign_with_key(
+    key: &PrivateKey,
+    algorithm: RsaAlgorithm,
+    claims: &impl Serialize,
+) -> Result<Secret, CannotSign> {
+    let header = match algorithm {
+        RsaAlgorithm::Rs256 => r#"{"typ":"JWT","alg":"RS256"}"#,
+        RsaAlgorithm::Rs512 => r#"{"typ":"JWT","alg":"RS512"}"#,
+    };
+    let claims = serde_json::to_vec(claims).map_err(|_| CannotSign::NotOnThisMachine)?;
+    let mut jwt = URL_SAFE_NO_PAD.encode(header);
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(claims, &mut jwt);
+    let signature = key.sign(algorithm, jwt.as_bytes()).ok_or(CannotSign::NotOnThisMachine)?;
+    jwt.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
+    Ok(Secret::new(jwt))
+}
+
+/// Why the bridge can't sign a JWT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CannotSign {
+    /// The machine has no randomness, or the library refused.
+    #[error("the JWT can't be signed on this machine")]
+    NotOnThisMachine,
+    /// A token service makes the bot's assertions.
+    #[error("this bot's JWTs are made by its token service (sts)")]
+    Elsewhere,
+    /// The app's own APIs want the client secret.
+    #[error(
+        "this API takes JWTs that are signed with the app's client_secret, which this bot doesn't have; use source=rtm, or give the bot its client_secret"
+    )]
+    NoClientSecret,
+}
 
 fn random_id() -> Result<String, CannotSign> {
     let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| CannotSign)?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| CannotSign::NotOnThisMachine)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Why an assertion that somebody else made can't be used. It shows nothing of it but what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitAssertion {
+    /// It is none.
+    #[error("it is not a JWT")]
+    NoJwt,
+    /// It is over.
+    #[error(
+        "the JWT had expired already when it came (exp); check the service's clock, and that it makes a new one each time"
+    )]
+    Expired,
+    /// It is for another app.
+    #[error("the JWT is not for the bot's client_id (iss)")]
+    AnotherApp,
+    /// It is somebody else's.
+    #[error("the JWT is not for the user's identity (sub)")]
+    AnotherUser,
+}
+
+/// Looks whether an assertion that somebody else made can be the one that was asked for; `now` is the
+/// platform's time. Its signature is the platform's to check, and an encrypted one (JWE) can't be read.
+pub fn check_assertion(
+    jwt: &str,
+    bot: &Bot,
+    subject: &Subject,
+    now: Timestamp,
+) -> Result<(), UnfitAssertion> {
+    /// The `kore_` twins are for identity providers that set the plain ones.
+    #[derive(Deserialize)]
+    #[serde(default)]
+    #[derive(Default)]
+    struct Theirs {
+        iss: Value,
+        kore_iss: Value,
+        sub: Value,
+        kore_sub: Value,
+        exp: Value,
+    }
+    let is_plain =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let parts: Vec<_> = jwt.split('.').collect();
+    if !parts.iter().all(|part| is_plain(part)) {
+        return Err(UnfitAssertion::NoJwt);
+    }
+    let claims = match parts[..] {
+        [_, claims, _] => claims,
+        [_, _, _, _, _] => return Ok(()),
+        _ => return Err(UnfitAssertion::NoJwt),
+    };
+    let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| UnfitAssertion::NoJwt)?;
+    let theirs: Theirs = serde_json::from_slice(&claims).map_err(|_| UnfitAssertion::NoJwt)?;
+    let is_told = |told: [&Value; 2], wanted: &str| told.iter().any(|value| value.as_str() == Some(wanted));
+    if !is_told([&theirs.iss, &theirs.kore_iss], &bot.client_id) {
+        return Err(UnfitAssertion::AnotherApp);
+    }
+    if !is_told([&theirs.sub, &theirs.kore_sub], &subject.name) {
+        return Err(UnfitAssertion::AnotherUser);
+    }
+    match theirs.exp.as_f64() {
+        Some(expires) if expires * 1000.0 <= now.as_millis() as f64 => Err(UnfitAssertion::Expired),
+        _ => Ok(()),
+    }
 }
 
 /// What an access token is granted for: a token is no good for other credentials, another user or
 /// another platform.
-pub fn credentials_fingerprint(platform: &url::Url, bot: &Bot, identity: &str) -> [u8; 16] {
-    let parts = [platform.as_str(), &bot.name, &bot.id, &bot.client_id, bot.client_secret.expose(), identity];
+pub fn credentials_fingerprint(platform: &url::Url, bot: &Bot, subject: &Subject) -> [u8; 16] {
+    let mut parts: Vec<&[u8]> = vec![
+        platform.as_str().as_bytes(),
+        bot.name.as_bytes(),
+        bot.id.as_bytes(),
+        bot.client_id.as_bytes(),
+        match &bot.credentials {
+            Credentials::ClientSecret { secret, .. } => secret.expose().as_bytes(),
+            Credentials::PrivateKey { key, .. } => key.public_key(),
+            // What it is asked with may change without making its users others.
+            Credentials::TokenService(service) => service.url.as_str().as_bytes(),
+        },
+        subject.name.as_bytes(),
+    ];
+    // Only where it is so: tokens of earlier versions stay good.
+    parts.extend(subject.is_anonymous().then_some(b"anonymous".as_slice()));
     let mut bytes = Vec::new();
     for part in parts {
         // With lengths, so that no two lists of parts run together into the same bytes.
         bytes.extend((part.len() as u64).to_be_bytes());
-        bytes.extend(part.as_bytes());
+        bytes.extend(part);
     }
     Fingerprint::of(&bytes).0
 }
@@ -144,77 +274,155 @@ impl Skew {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{DecodingKey, Validation, decode};
-    use serde_json::Value;
+    use serde_json::json;
 
     use super::*;
-    use crate::rtm::testing::bot;
+    use crate::{
+        config::TokenService,
+        rtm::{subject::Standing, testing::bot},
+    };
 
-    fn claims_of(jwt: &Secret, algorithm: Algorithm) -> Value {
+    const AUDIENCE: &str = "https://idproxy.kore.com/authorize";
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_999);
+
+    fn claims_of(jwt: &Secret, algorithm: Algorithm, key: &DecodingKey) -> Value {
         let mut validation = Validation::new(algorithm);
-        validation.set_audience(&["https://idproxy.kore.com/authorize"]);
+        validation.set_audience(&[AUDIENCE]);
         validation.validate_exp = false;
-        let key = DecodingKey::from_secret(bot().client_secret.expose().as_bytes());
-        decode::<Value>(jwt.expose(), &key, &validation).unwrap().claims
+        decode::<Value>(jwt.expose(), key, &validation).unwrap().claims
     }
 
-    fn assertion() -> Assertion<'static> {
-        Assertion {
-            subject: "alice@example.com",
-            audience: "https://idproxy.kore.com/authorize",
-            lifetime: Duration::from_secs(300),
-            now: Timestamp::from_millis(1_800_000_000_999),
-        }
+    fn secret_key() -> DecodingKey {
+        DecodingKey::from_secret(b"top secret")
+    }
+
+    fn sign(bot: &Bot, subject: &Subject) -> Result<Secret, CannotSign> {
+        let lifetime = Duration::from_secs(300);
+        Assertion { subject, audience: AUDIENCE, lifetime, now: NOW }.sign(bot)
+    }
+
+    fn with(credentials: Credentials) -> Bot {
+        Bot { credentials, ..bot() }
+    }
+
+    fn private_key() -> PrivateKey {
+        PrivateKey::from_pem(include_str!("../config/fixtures/signing-pkcs8.pem")).unwrap()
+    }
+
+    fn service() -> Credentials {
+        Credentials::TokenService(TokenService {
+            url: "https://sts.example/jwt".parse().unwrap(),
+            bearer: None,
+            headers: Vec::new(),
+            body: crate::config::TokenServiceBody::Json,
+            fields: Vec::new(),
+            jwt_field: "jwt".into(),
+        })
     }
 
     #[test]
     fn says_who_for_whom_and_for_how_long() {
-        for (choice, algorithm) in
-            [(JwtAlgorithm::Hs256, Algorithm::HS256), (JwtAlgorithm::Hs512, Algorithm::HS512)]
-        {
-            let jwt = assertion().sign(&Bot { algorithm: choice, ..bot() }).unwrap();
-            let claims = claims_of(&jwt, algorithm);
+        let secret = |algorithm| Credentials::ClientSecret { secret: Secret::new("top secret"), algorithm };
+        let key = |algorithm| Credentials::PrivateKey { key: private_key(), algorithm };
+        let public_key = || DecodingKey::from_rsa_der(private_key().public_key());
+        for (credentials, algorithm, decoding_key) in [
+            (secret(HmacAlgorithm::Hs256), Algorithm::HS256, secret_key()),
+            (secret(HmacAlgorithm::Hs512), Algorithm::HS512, secret_key()),
+            (key(RsaAlgorithm::Rs256), Algorithm::RS256, public_key()),
+            (key(RsaAlgorithm::Rs512), Algorithm::RS512, public_key()),
+        ] {
+            let jwt = sign(&with(credentials), &"alice@example.com".into()).unwrap();
+            let claims = claims_of(&jwt, algorithm, &decoding_key);
             assert_eq!(claims["iss"], "cs-1");
             assert_eq!(claims["sub"], "alice@example.com");
             assert_eq!(claims["iat"], 1_799_999_995);
             assert_eq!(claims["exp"], 1_800_000_300);
+            assert_eq!(claims.get("isAnonymous"), None);
+            assert_eq!(check_assertion(jwt.expose(), &bot(), &"alice@example.com".into(), NOW), Ok(()));
+        }
+        assert_eq!(sign(&with(service()), &"alice".into()), Err(CannotSign::Elsewhere));
+    }
+
+    #[test]
+    fn nobody_in_particular_is_said_to_be_so() {
+        let visitor = Subject { standing: Standing::Anonymous, .."visitor".into() };
+        let jwt = sign(&bot(), &visitor).unwrap();
+        let claims = claims_of(&jwt, Algorithm::HS256, &secret_key());
+        assert_eq!((&claims["sub"], &claims["isAnonymous"]), (&json!("visitor"), &json!(true)));
+    }
+
+    #[test]
+    fn an_apps_own_token_names_the_app_and_is_signed_with_its_secret() {
+        let token = sign_app_token(&bot(), "u-7", NOW).unwrap();
+        let mut validation = Validation::new(Algorithm::HS256);
+        (validation.validate_exp, validation.validate_aud) = (false, false);
+        let claims = decode::<Value>(token.expose(), &secret_key(), &validation).unwrap().claims;
+        let expected = json!({"appId": "cs-1", "sub": "u-7", "iat": 1_799_999_995, "exp": 1_800_000_060});
+        assert_eq!(claims, expected);
+        let key = Credentials::PrivateKey { key: private_key(), algorithm: RsaAlgorithm::Rs256 };
+        for other in [service(), key] {
+            assert_eq!(sign_app_token(&with(other), "u-7", NOW), Err(CannotSign::NoClientSecret));
         }
     }
 
     #[test]
-    fn an_apps_own_token_names_the_app() {
-        let now = Timestamp::from_millis(1_800_000_000_999);
-        let token = sign_app_token(&bot(), "u-7", now).unwrap();
-        let mut validation = Validation::new(Algorithm::HS256);
-        (validation.validate_exp, validation.validate_aud) = (false, false);
-        let key = DecodingKey::from_secret(bot().client_secret.expose().as_bytes());
-        let claims = decode::<Value>(token.expose(), &key, &validation).unwrap().claims;
-        let expected =
-            serde_json::json!({"appId": "cs-1", "sub": "u-7", "iat": 1_799_999_995, "exp": 1_800_000_060});
-        assert_eq!(claims, expected);
-    }
-
-    #[test]
     fn no_two_are_the_same() {
-        let jti = || claims_of(&assertion().sign(&bot()).unwrap(), Algorithm::HS256)["jti"].clone();
+        let jti = || {
+            let jwt = sign(&bot(), &"alice".into()).unwrap();
+            claims_of(&jwt, Algorithm::HS256, &secret_key())["jti"].clone()
+        };
         let (first, second) = (jti(), jti());
         assert_eq!(first.as_str().unwrap().len(), 32);
         assert_ne!(first, second);
     }
 
     #[test]
+    fn an_assertion_of_others_is_looked_at_as_far_as_it_can_be() {
+        let jwt = |claims: Value| {
+            let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            format!("{}.{}.{}", part("{}"), part(&claims.to_string()), part("signature"))
+        };
+        let good = json!({"iss": "cs-1", "sub": "alice", "exp": 1_800_000_060.5});
+        let changed = |key: &str, value: Value| {
+            let mut claims = good.clone();
+            claims[key] = value;
+            jwt(claims)
+        };
+        for (jwt, expected) in [
+            (jwt(good.clone()), Ok(())),
+            (jwt(json!({"kore_iss": "cs-1", "iss": "idp", "kore_sub": "alice"})), Ok(())),
+            ("a.b.c.d.e".to_owned(), Ok(())),
+            (changed("exp", json!(1_800_000_000)), Err(UnfitAssertion::Expired)),
+            (changed("iss", json!("cs-2")), Err(UnfitAssertion::AnotherApp)),
+            (changed("sub", json!("bob")), Err(UnfitAssertion::AnotherUser)),
+            (changed("sub", json!(7)), Err(UnfitAssertion::AnotherUser)),
+            ("a.b.c".to_owned(), Err(UnfitAssertion::NoJwt)),
+            ("a, nonce|x.b.c.d.e".to_owned(), Err(UnfitAssertion::NoJwt)),
+            (String::new(), Err(UnfitAssertion::NoJwt)),
+        ] {
+            assert_eq!(check_assertion(&jwt, &bot(), &"alice".into(), NOW), expected, "{jwt}");
+        }
+    }
+
+    #[test]
     fn every_credential_counts() {
         let platform = url::Url::parse("https://bots.example").unwrap();
-        let base = credentials_fingerprint(&platform, &bot(), "alice");
-        assert_eq!(base, credentials_fingerprint(&platform, &bot(), "alice"));
+        let alice = Subject::from("alice");
+        let base = credentials_fingerprint(&platform, &bot(), &alice);
+        assert_eq!(base, credentials_fingerprint(&platform, &bot(), &alice));
         let other = url::Url::parse("https://other.example").unwrap();
-        assert_ne!(base, credentials_fingerprint(&other, &bot(), "alice"));
-        assert_ne!(base, credentials_fingerprint(&platform, &bot(), "bob"));
+        assert_ne!(base, credentials_fingerprint(&other, &bot(), &alice));
+        assert_ne!(base, credentials_fingerprint(&platform, &bot(), &"bob".into()));
+        let nobody = Subject { standing: Standing::Anonymous, ..alice.clone() };
+        assert_ne!(base, credentials_fingerprint(&platform, &bot(), &nobody));
         for changed in [
-            Bot { client_secret: Secret::new("other"), ..bot() },
+            with(Credentials::client_secret("other")),
+            with(Credentials::PrivateKey { key: private_key(), algorithm: RsaAlgorithm::Rs256 }),
+            with(service()),
             Bot { id: "st-2".into(), ..bot() },
             Bot { client_id: "cs-1x".into(), ..bot() },
         ] {
-            assert_ne!(base, credentials_fingerprint(&platform, &changed, "alice"));
+            assert_ne!(base, credentials_fingerprint(&platform, &changed, &alice));
         }
     }
 

@@ -90,6 +90,8 @@ pub(super) enum JwtError {
 pub(super) struct Assertion {
     pub(super) client_id: String,
     pub(super) identity: String,
+    /// `isAnonymous`.
+    pub(super) anonymous: bool,
     jti: Option<String>,
     /// Seconds since the epoch, possibly fractional.
     expires: f64,
@@ -114,24 +116,55 @@ pub(super) fn unverified_subject(jwt: &str) -> Option<String> {
     claim(&claims, "sub").map(str::to_owned)
 }
 
-/// Reads a JWT whose signature `secret_of(claims)` made, whatever its times.
+/// The public keys that apps have given the platform, by client id: DER.
+pub(super) type PublicKeys = HashMap<String, Vec<u8>>;
+
+/// What an app's JWTs may be signed with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys<'a> {
+    secret: &'a str,
+    public: Option<&'a [u8]>,
+}
+
+/// The apps, as far as JWTs are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Issuers<'a> {
+    pub(super) apps: &'a [App],
+    pub(super) public_keys: &'a PublicKeys,
+}
+
+impl<'a> Issuers<'a> {
+    fn keys(self, client_id: &str) -> Option<Keys<'a>> {
+        let app = self.apps.iter().find(|app| app.client_id == client_id)?;
+        Some(Keys { secret: &app.client_secret, public: self.public_keys.get(client_id).map(Vec::as_slice) })
+    }
+
+    /// The same without the public keys: for APIs that take the secret's signature only.
+    fn with_secret(self, client_id: &str) -> Option<Keys<'a>> {
+        self.keys(client_id).map(|keys| Keys { public: None, ..keys })
+    }
+}
+
+/// Reads a JWT that one of `keys_of(claims)` signed, whatever its times.
 fn signed_claims<'a>(
     jwt: &str,
-    secret_of: impl FnOnce(&Claims) -> Option<&'a str>,
+    keys_of: impl FnOnce(&Claims) -> Option<Keys<'a>>,
 ) -> Result<Claims, JwtError> {
     let header = jsonwebtoken::decode_header(jwt).map_err(|_| JwtError::Malformed)?;
-    if !matches!(header.alg, Algorithm::HS256 | Algorithm::HS512) {
-        return Err(JwtError::Algorithm);
-    }
     let claims: Claims =
         jsonwebtoken::dangerous::insecure_decode_claims(jwt).map_err(|_| JwtError::Malformed)?;
-    let secret = secret_of(&claims).ok_or(JwtError::Issuer)?;
+    let keys = keys_of(&claims).ok_or(JwtError::Issuer)?;
+    let key = match (header.alg, keys.public) {
+        (Algorithm::HS256 | Algorithm::HS512, _) => DecodingKey::from_secret(keys.secret.as_bytes()),
+        (Algorithm::RS256 | Algorithm::RS512, Some(key)) => DecodingKey::from_rsa_der(key),
+        _ => return Err(JwtError::Algorithm),
+    };
     let mut validation = Validation::new(header.alg);
     // Times are checked by hand: this library reads them as whole seconds of its own clock.
     validation.validate_exp = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
-    jsonwebtoken::decode::<Claims>(jwt, &DecodingKey::from_secret(secret.as_bytes()), &validation)
+    jsonwebtoken::decode::<Claims>(jwt, &key, &validation)
         .map(|data| data.claims)
         .map_err(|_| JwtError::Signature)
 }
@@ -148,8 +181,12 @@ fn check_times(claims: &Claims, now: Timestamp) -> Result<Option<f64>, JwtError>
 }
 
 /// Checks the assertion of a jwtgrant. The audience is not checked: the documentation has two.
-pub(super) fn verify_assertion(apps: &[App], jwt: &str, now: Timestamp) -> Result<Assertion, JwtError> {
-    let claims = signed_claims(jwt, |claims| secret_of(apps, claim(claims, "iss")?))?;
+pub(super) fn verify_assertion(
+    issuers: Issuers<'_>,
+    jwt: &str,
+    now: Timestamp,
+) -> Result<Assertion, JwtError> {
+    let claims = signed_claims(jwt, |claims| issuers.keys(claim(claims, "iss")?))?;
     let expires = check_times(&claims, now)?.ok_or(JwtError::NoExpiry)?;
     let identity = claim(&claims, "sub").filter(|sub| !sub.is_empty()).ok_or(JwtError::NoSubject)?;
     let jti = claim(&claims, "jti").map(str::to_owned);
@@ -157,26 +194,32 @@ pub(super) fn verify_assertion(apps: &[App], jwt: &str, now: Timestamp) -> Resul
         return Err(JwtError::JtiTooLong);
     }
     let client_id = claim(&claims, "iss").unwrap_or_default().to_owned();
-    Ok(Assertion { client_id, identity: identity.to_owned(), jti, expires })
+    let anonymous = claims.get("isAnonymous").and_then(Value::as_bool).unwrap_or_default();
+    Ok(Assertion { client_id, identity: identity.to_owned(), anonymous, jti, expires })
 }
 
-/// Checks an assertion that a socket's handshake repeats: it may have expired meanwhile.
-pub(super) fn verify_repeated(apps: &[App], jwt: &str, identity: &str) -> Result<(), JwtError> {
-    let claims = signed_claims(jwt, |claims| secret_of(apps, claim(claims, "iss")?))?;
+/// Checks an assertion that a socket's handshake repeats: it may have expired meanwhile, unless `now` says that
+/// it must not.
+pub(super) fn verify_repeated(
+    issuers: Issuers<'_>,
+    jwt: &str,
+    identity: &str,
+    now: Option<Timestamp>,
+) -> Result<(), JwtError> {
+    let claims = signed_claims(jwt, |claims| issuers.keys(claim(claims, "iss")?))?;
+    if let Some(now) = now {
+        check_times(&claims, now)?;
+    }
     if claim(&claims, "sub") == Some(identity) { Ok(()) } else { Err(JwtError::NoSubject) }
 }
 
-/// Checks the `auth` header of the BotKit API and says whose app it is. Its `exp`, if any, may be
-/// fractional.
-pub(super) fn verify_app(apps: &[App], jwt: &str, now: Timestamp) -> Result<String, JwtError> {
+/// Checks the `auth` header of the BotKit and public APIs and says whose app it is. Its `exp`, if any, may
+/// be fractional.
+pub(super) fn verify_app(issuers: Issuers<'_>, jwt: &str, now: Timestamp) -> Result<String, JwtError> {
     let app_id = |claims: &Claims| claims.get("appId").and_then(Value::as_str).map(str::to_owned);
-    let claims = signed_claims(jwt, |claims| secret_of(apps, &app_id(claims)?))?;
+    let claims = signed_claims(jwt, |claims| issuers.with_secret(&app_id(claims)?))?;
     check_times(&claims, now)?;
     app_id(&claims).ok_or(JwtError::Issuer)
-}
-
-fn secret_of<'a>(apps: &'a [App], client_id: &str) -> Option<&'a str> {
-    apps.iter().find(|app| app.client_id == client_id).map(|app| &*app.client_secret)
 }
 
 /// Makes a user's assertion, good for five minutes and one jwtgrant: the customer's part of the
@@ -328,7 +371,10 @@ impl Grants {
 mod tests {
     use std::time::Duration;
 
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
+    use crate::config::{PrivateKey, RsaAlgorithm};
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_500);
 
@@ -341,12 +387,15 @@ mod tests {
         json!({"iss": App::default().client_id, "sub": "alice", "exp": 1_800_000_060, "aud": ""})
     }
 
+    /// Calls a check with these apps and no public keys.
+    fn by<T>(apps: &[App], check: impl FnOnce(Issuers<'_>) -> T) -> T {
+        check(Issuers { apps, public_keys: &PublicKeys::new() })
+    }
+
     fn verify(claims: &Value) -> Result<Assertion, JwtError> {
-        verify_assertion(
-            &[App::default()],
-            &sign_as(Algorithm::HS256, &App::default().client_secret, claims),
-            NOW,
-        )
+        by(&[App::default()], |issuers| {
+            verify_assertion(issuers, &sign_as(Algorithm::HS256, &App::default().client_secret, claims), NOW)
+        })
     }
 
     fn with(key: &str, value: Value) -> Value {
@@ -364,7 +413,8 @@ mod tests {
             &app.client_secret,
             &json!({"kore_iss": app.client_id, "kore_sub": "bob", "exp": 1_800_000_001.25}),
         );
-        let assertion = verify_assertion(std::slice::from_ref(&app), &jwt, NOW).unwrap();
+        let assertion =
+            by(std::slice::from_ref(&app), |issuers| verify_assertion(issuers, &jwt, NOW)).unwrap();
         assert_eq!((assertion.identity, assertion.client_id), ("bob".into(), app.client_id));
     }
 
@@ -382,10 +432,40 @@ mod tests {
         }
         let apps = [App::default()];
         let foreign = sign_as(Algorithm::HS256, "another secret", &claims());
-        assert_eq!(verify_assertion(&apps, &foreign, NOW), Err(JwtError::Signature));
+        let verify = |jwt: &str| by(&apps, |issuers| verify_assertion(issuers, jwt, NOW));
+        assert_eq!(verify(&foreign), Err(JwtError::Signature));
         let unusual = sign_as(Algorithm::HS384, &apps[0].client_secret, &claims());
-        assert_eq!(verify_assertion(&apps, &unusual, NOW), Err(JwtError::Algorithm));
-        assert_eq!(verify_assertion(&apps, "a.b", NOW), Err(JwtError::Malformed));
+        assert_eq!(verify(&unusual), Err(JwtError::Algorithm));
+        assert_eq!(verify("a.b"), Err(JwtError::Malformed));
+    }
+
+    #[test]
+    fn a_public_key_is_as_good_as_the_secret_for_assertions_and_no_good_for_the_apps_own_apis() {
+        let key = PrivateKey::from_pem(include_str!("../config/fixtures/signing-pkcs8.pem")).unwrap();
+        let (apps, app) = ([App::default()], App::default());
+        let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let sign = |claims: Value| {
+            let text = format!("{}.{}", part(json!({"alg": "RS512", "typ": "JWT"})), part(claims));
+            let signature = key.sign(RsaAlgorithm::Rs512, text.as_bytes()).unwrap();
+            format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+        };
+        let jwt = sign(claims());
+        assert_eq!(by(&apps, |issuers| verify_assertion(issuers, &jwt, NOW)), Err(JwtError::Algorithm));
+        let public_keys = PublicKeys::from([(app.client_id.clone(), key.public_key().to_vec())]);
+        let issuers = Issuers { apps: &apps, public_keys: &public_keys };
+        assert_eq!(verify_assertion(issuers, &jwt, NOW).unwrap().identity, "alice");
+        let (text, signature) = jwt.rsplit_once('.').unwrap();
+        let forged = format!("{}.{signature}", text.replacen('.', ".e30", 1));
+        assert!(verify_assertion(issuers, &forged, NOW).is_err());
+        let apps_own = sign(json!({"appId": app.client_id}));
+        assert_eq!(verify_app(issuers, &apps_own, NOW), Err(JwtError::Algorithm));
+        // The public key is no secret to sign with.
+        let confused = jsonwebtoken::encode(
+            &Header::new(Algorithm::HS256),
+            &claims(),
+            &EncodingKey::from_secret(key.public_key()),
+        );
+        assert_eq!(verify_assertion(issuers, &confused.unwrap(), NOW), Err(JwtError::Signature));
     }
 
     #[test]
@@ -437,15 +517,13 @@ mod tests {
         let apps = [App::default()];
         let sign = |claims: &Value| sign_as(Algorithm::HS256, &apps[0].client_secret, claims);
         let app_id = &apps[0].client_id;
+        let verify = |jwt: &str| by(&apps, |issuers| verify_app(issuers, jwt, NOW));
         for good in [json!({"appId": app_id, "exp": 1_800_000_060.123}), json!({"appId": app_id, "sub": "x"})]
         {
-            assert_eq!(verify_app(&apps, &sign(&good), NOW).as_deref(), Ok(&**app_id));
+            assert_eq!(verify(&sign(&good)).as_deref(), Ok(&**app_id));
         }
-        assert_eq!(
-            verify_app(&apps, &sign(&json!({"appId": app_id, "exp": 1.5})), NOW),
-            Err(JwtError::Expired)
-        );
-        assert_eq!(verify_app(&apps, &sign(&json!({"appid": app_id})), NOW), Err(JwtError::Issuer));
+        assert_eq!(verify(&sign(&json!({"appId": app_id, "exp": 1.5}))), Err(JwtError::Expired));
+        assert_eq!(verify(&sign(&json!({"appid": app_id}))), Err(JwtError::Issuer));
     }
 
     #[test]
@@ -453,8 +531,14 @@ mod tests {
         let app = App::default();
         let jwt = mint(&app, "käthe@example.com", false, NOW);
         assert_eq!(unverified_subject(&jwt).as_deref(), Some("käthe@example.com"));
-        assert!(verify_repeated(std::slice::from_ref(&app), &jwt, "käthe@example.com").is_ok());
-        assert!(verify_repeated(std::slice::from_ref(&app), &jwt, "bob").is_err());
+        let repeat = |identity: &str, now: Option<Timestamp>| {
+            by(std::slice::from_ref(&app), |issuers| verify_repeated(issuers, &jwt, identity, now))
+        };
+        let later = NOW.plus(Duration::from_secs(300));
+        assert_eq!(repeat("käthe@example.com", None), Ok(()));
+        assert_eq!(repeat("käthe@example.com", Some(NOW)), Ok(()));
+        assert_eq!(repeat("käthe@example.com", Some(later)), Err(JwtError::Expired));
+        assert!(repeat("bob", None).is_err());
         assert_eq!(user_id("cs", "alice"), user_id("cs", "alice"));
         assert_ne!(user_id("cs", "alice"), user_id("cs", "bob"));
         assert!(user_id("cs", "alice").starts_with("u-"));

@@ -287,6 +287,26 @@ impl SandboxControl {
         })
     }
 
+    /// Gives the platform an app's public key (DER: `RSAPublicKey` or `SubjectPublicKeyInfo`): from now on it takes
+    /// JWTs that are signed with the private one, too.
+    pub fn trust_public_key(&self, client_id: &str, der: impl Into<Vec<u8>>) {
+        let der = der.into();
+        self.room.change(|state, _| state.public_keys.insert(client_id.to_owned(), der));
+    }
+
+    /// Whether the latest assertion of a user said that it is anonymous.
+    pub fn is_anonymous(&self, user: &str) -> bool {
+        self.look(user, |user| user.anonymous).contains(&true)
+    }
+
+    /// The identities of all users that ever signed in, in order.
+    pub fn identities(&self) -> Vec<String> {
+        let identities = |state: &State| state.users.keys().map(|key| key.identity.to_string()).collect();
+        let mut identities: Vec<String> = self.room.read(identities);
+        identities.sort();
+        identities
+    }
+
     /// Revokes a user's access tokens; answers how many were good. Open sockets stay.
     pub fn revoke(&self, user: &str) -> usize {
         let keys = self.keys(user);

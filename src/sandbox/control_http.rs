@@ -8,8 +8,9 @@ use axum::{
     extract::{Path, Query, State as Shared},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
+use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
@@ -41,6 +42,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST /sandbox/users/{identity}/revoke", "revoke its access tokens"),
     ("GET, POST, DELETE /sandbox/faults", "faults: a JSON list (or one)"),
     ("GET, PATCH /sandbox/settings", "settings"),
+    (
+        "PUT /sandbox/apps/{clientId}/public-key",
+        "PEM: from now on its JWTs may be signed with RS256 or RS512",
+    ),
     ("POST /sandbox/sts", "{clientId, clientSecret, identity} -> {jwt}"),
     ("POST /sandbox/reset", "forget everything"),
 ];
@@ -55,6 +60,7 @@ pub(super) fn router() -> Router<Arc<Room>> {
         .route("/sandbox/requests", get(requests))
         .route("/sandbox/users/{identity}/push", post(push))
         .route("/sandbox/users/{identity}/{action}", post(act))
+        .route("/sandbox/apps/{client_id}/public-key", put(trust_public_key))
         .route("/sandbox/faults", get(list_faults).post(add_faults).delete(clear_faults))
         .route("/sandbox/settings", get(show_settings).patch(change_settings))
         .route("/sandbox/reset", post(reset))
@@ -98,6 +104,20 @@ async fn overview(Shared(room): Shared<Arc<Room>>) -> Json<Value> {
         "routes": pairs(ROUTES),
         "botCommands": pairs(COMMANDS),
     }))
+}
+
+async fn trust_public_key(
+    Shared(room): Shared<Arc<Room>>,
+    Path(client_id): Path<String>,
+    pem: Bytes,
+) -> Result<StatusCode, Failure> {
+    if !room.apps.iter().any(|app| app.client_id == client_id) {
+        return Err(Failure::new(StatusCode::NOT_FOUND, "no such app"));
+    }
+    let key = SubjectPublicKeyInfoDer::from_pem_slice(&pem)
+        .map_err(|_| Failure::bad_request("expected a public key as PEM: -----BEGIN PUBLIC KEY-----"))?;
+    control(&room, None).trust_public_key(&client_id, key.as_ref());
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn connections(

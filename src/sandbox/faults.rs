@@ -182,11 +182,15 @@ pub enum Endpoint {
     FileCommit,
     /// `GET attachment/v2/stream/{botId}/file/{fileId}/url`.
     FileUrl,
+    /// `GET` and `POST public/bot/{botId}/getMessages`.
+    Conversations,
+    /// `POST /sandbox/sts`.
+    Sts,
 }
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Jwtgrant,
         Self::RtmStart,
         Self::Upgrade,
@@ -197,11 +201,13 @@ impl Endpoint {
         Self::FileChunk,
         Self::FileCommit,
         Self::FileUrl,
+        Self::Conversations,
+        Self::Sts,
     ];
 
     /// Whether it is for who has an access token.
     pub(super) fn takes_access_tokens(self) -> bool {
-        !matches!(self, Self::Jwtgrant | Self::Upgrade | Self::GetMessages)
+        !matches!(self, Self::Jwtgrant | Self::Upgrade | Self::GetMessages | Self::Conversations | Self::Sts)
     }
 }
 

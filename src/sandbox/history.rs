@@ -59,6 +59,8 @@ pub(super) struct PageQuery {
     /// Counts back from the newest (or from the cursor).
     pub(super) offset: usize,
     pub(super) cursor: Option<Cursor>,
+    /// Whether the cursor's own item belongs to the page.
+    pub(super) inclusive: bool,
 }
 
 /// A known item's id, and on which side of it to go on.
@@ -66,6 +68,15 @@ pub(super) struct PageQuery {
 pub(super) enum Cursor {
     OlderThan(String),
     NewerThan(String),
+    /// Both ways.
+    Around(String),
+}
+
+impl Cursor {
+    fn id(&self) -> &str {
+        let (Self::OlderThan(id) | Self::NewerThan(id) | Self::Around(id)) = self;
+        id
+    }
 }
 
 /// A page, oldest item first.
@@ -121,14 +132,21 @@ impl History {
 
     pub(super) fn page(&self, query: &PageQuery) -> Page<'_> {
         let len = self.items.len();
+        let found = query.cursor.as_ref().and_then(|cursor| self.find(cursor.id()));
+        let own = usize::from(query.inclusive);
         // The half-open range of what may be shown, and whether its oldest or newest come first.
         let (start, end) = match &query.cursor {
             None => (0, len.saturating_sub(query.offset)),
-            Some(Cursor::OlderThan(id)) => (0, self.find(id).unwrap_or(0).saturating_sub(query.offset)),
-            Some(Cursor::NewerThan(id)) => {
-                let start = self.find(id).map_or(len, |at| at + 1);
+            Some(Cursor::OlderThan(_)) => (0, found.map_or(0, |at| at + own).saturating_sub(query.offset)),
+            Some(Cursor::NewerThan(_)) => {
+                let start = found.map_or(len, |at| at + 1 - own);
                 let end = len.min(start + query.limit);
                 return self.slice(start, end, end < len);
+            }
+            Some(Cursor::Around(_)) => {
+                let start = found.map_or(len, |at| at.saturating_sub(query.limit / 2));
+                let end = len.min(start + query.limit);
+                return self.slice(start, end, start > 0 || end < len);
             }
         };
         let from = end.saturating_sub(query.limit).max(start);
@@ -155,7 +173,7 @@ impl Page<'_> {
         json!({"total": self.total, "moreAvailable": self.more_available, "icon": "", "messages": messages})
     }
 
-    /// The answer of BotKit's `getMessages`.
+    /// The answer of BotKit's `getMessages`, and of the public one.
     pub(super) fn to_botkit(&self, owner: Owner<'_>, order: PageOrder, user_msg_ids: bool) -> Value {
         let messages = self.records(owner, order, user_msg_ids);
         json!({"total": self.total, "moreAvailable": self.more_available, "messages": messages})
@@ -258,21 +276,34 @@ mod tests {
             (ids(&page), page.more_available, page.total),
             (vec!["ms-3".into(), "ms-4".into()], true, 5)
         );
-        let page = history.page(&PageQuery { limit: 2, offset: 4, cursor: None });
+        let page = history.page(&PageQuery { limit: 2, offset: 4, ..PageQuery::default() });
         assert_eq!((ids(&page), page.more_available), (vec!["ms-0".into()], false));
-        assert!(history.page(&PageQuery { limit: 2, offset: 9, cursor: None }).items.is_empty());
+        assert!(history.page(&PageQuery { limit: 2, offset: 9, ..PageQuery::default() }).items.is_empty());
     }
 
     #[test]
     fn a_cursor_goes_either_way() {
         let history = history(5);
-        let older = PageQuery { limit: 2, offset: 0, cursor: Some(Cursor::OlderThan("ms-3".into())) };
+        let at = |cursor: Cursor| PageQuery { limit: 2, cursor: Some(cursor), ..PageQuery::default() };
+        let older = at(Cursor::OlderThan("ms-3".into()));
         assert_eq!(ids(&history.page(&older)), ["ms-1", "ms-2"]);
-        let newer = PageQuery { limit: 2, offset: 10, cursor: Some(Cursor::NewerThan("ms-1".into())) };
+        let newer = PageQuery { offset: 10, ..at(Cursor::NewerThan("ms-1".into())) };
         let page = history.page(&newer);
         assert_eq!((ids(&page), page.more_available), (vec!["ms-2".into(), "ms-3".into()], true));
-        let unknown = PageQuery { limit: 2, offset: 0, cursor: Some(Cursor::NewerThan("ms-x".into())) };
-        assert!(history.page(&unknown).items.is_empty());
+        assert_eq!(ids(&history.page(&at(Cursor::Around("ms-2".into())))), ["ms-1", "ms-2"]);
+        for (cursor, expected) in [
+            (Cursor::OlderThan("ms-3".into()), ["ms-2", "ms-3"]),
+            (Cursor::NewerThan("ms-1".into()), ["ms-1", "ms-2"]),
+        ] {
+            assert_eq!(ids(&history.page(&PageQuery { inclusive: true, ..at(cursor) })), expected);
+        }
+        for unknown in [
+            Cursor::NewerThan("ms-x".into()),
+            Cursor::OlderThan("ms-x".into()),
+            Cursor::Around("ms-x".into()),
+        ] {
+            assert!(history.page(&at(unknown)).items.is_empty());
+        }
     }
 
     #[test]
@@ -339,7 +370,7 @@ mod tests {
             let history = history(n);
             let (mut seen, mut offset) = (Vec::new(), 0);
             loop {
-                let page = history.page(&PageQuery { limit, offset, cursor: None });
+                let page = history.page(&PageQuery { limit, offset, ..PageQuery::default() });
                 let mut part = ids(&page);
                 part.append(&mut seen);
                 seen = part;

@@ -26,6 +26,7 @@ use super::{
     history::{Cursor, Owner, PageQuery},
     ids,
     room::Room,
+    settings::{PageOrder, Settings},
     socket::{self, Handshake},
     uploads_http, wire,
 };
@@ -33,6 +34,9 @@ use crate::clock::Timestamp;
 
 /// Items of a page when the client names no limit.
 const DEFAULT_PAGE: usize = 20;
+
+/// The most items that a page of the Conversation History API may have.
+const MAX_CONVERSATION_PAGE: usize = 100;
 
 /// The largest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -51,6 +55,7 @@ pub(super) fn router(room: Arc<Room>) -> Router {
             .merge(uploads_http::routes(prefix));
     }
     router
+        .route("/api/public/bot/{bot}/getMessages", get(conversations_by_query).post(conversations_by_body))
         .route("/sandbox/sts", post(sts))
         .route("/rtm/bot", get(open_socket))
         .merge(control_http::router())
@@ -212,11 +217,13 @@ async fn jwtgrant(
     }
     let apps = room.apps.clone();
     room.change(|state, now| {
-        let assertion = auth::verify_assertion(&apps, jwt, now)?;
+        let assertion = auth::verify_assertion(state.issuers(), jwt, now)?;
         let app = find_app(&apps, &assertion.client_id, &body["botInfo"])?;
         state.grants.use_assertion(&assertion, now)?;
         let key = UserKey { bot_id: (*app.bot_id).into(), identity: (*assertion.identity).into() };
-        let user_id = state.user(&key).user_id.clone();
+        let user = state.user(&key);
+        user.anonymous = assertion.anonymous;
+        let user_id = user.user_id.clone();
         let expires = now.plus(state.settings.token_lifetime);
         let token = state.grants.grant_token(key, assertion.client_id, expires);
         Ok(axum::Json(json!({
@@ -322,9 +329,14 @@ async fn open_socket(
     let ticket = room
         .change(|state, _| state.grants.use_ticket(&asked.sid, Instant::now()))
         .ok_or_else(|| Failure::unauthorized("the sid is unknown, used or older than 30 seconds"))?;
-    handshake
-        .check(&ticket, |jwt| auth::verify_repeated(&room.apps, jwt, &ticket.user.identity).is_ok())
-        .map_err(Failure::unauthorized)?;
+    let now = room.now();
+    room.read(|state| {
+        let fresh_at = state.settings.fresh_handshake_jwt.then_some(now);
+        let verify =
+            |jwt: &str| auth::verify_repeated(state.issuers(), jwt, &ticket.user.identity, fresh_at).is_ok();
+        handshake.check(&ticket, verify)
+    })
+    .map_err(Failure::unauthorized)?;
     let mode = ConnectionMode::of(asked.mode.as_deref(), asked.is_reconnect.as_deref());
     let answer = handshake.answer(room.read(|state| state.settings.subprotocol));
     socket::serve(&room, request, Arrival { user: ticket.user, sid: asked.sid, query, mode });
@@ -355,6 +367,7 @@ impl HistoryQuery {
             limit: self.limit.unwrap_or(DEFAULT_PAGE).min(max_page),
             offset: self.offset.or(self.skip).unwrap_or(0),
             cursor,
+            inclusive: false,
         }
     }
 }
@@ -394,7 +407,8 @@ async fn botkit_history(
     });
     admit(&room, Endpoint::GetMessages, identity.as_deref()).await?;
     let jwt = headers.get("auth").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let app_id = auth::verify_app(&room.apps, jwt, room.now())?;
+    let now = room.now();
+    let app_id = room.read(|state| auth::verify_app(state.issuers(), jwt, now))?;
     if !room.apps.iter().any(|app| app.client_id == app_id && app.bot_id == stream) {
         return Err(Failure::new(StatusCode::FORBIDDEN, "the app has no such bot"));
     }
@@ -408,6 +422,111 @@ async fn botkit_history(
         let (order, ids) = (settings.botkit_page_order, settings.user_msg_ids);
         user.history.page(&query.page(settings.max_page)).to_botkit(owner, order, ids)
     })))
+}
+
+/// What the Conversation History API is asked, in a query or a body.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ConversationQuery {
+    user_id: Option<String>,
+    limit: Option<usize>,
+    offset: Option<usize>,
+    skip: Option<usize>,
+    date_from: Option<String>,
+    date_to: Option<String>,
+    msg_id: Option<String>,
+    direction: Option<i64>,
+    forward: Option<bool>,
+}
+
+impl ConversationQuery {
+    fn page(&self, settings: &Settings) -> Result<PageQuery, Failure> {
+        let limit = self.limit.unwrap_or(DEFAULT_PAGE);
+        if !(1..=MAX_CONVERSATION_PAGE).contains(&limit) {
+            return Err(Failure::bad_request("limit must be between 1 and 100"));
+        }
+        if self.msg_id.is_some() && (self.date_from.is_some() || self.date_to.is_some()) {
+            return Err(Failure::bad_request("msgId can't be combined with dateFrom and dateTo"));
+        }
+        let cursor = self.msg_id.clone().map(|id| match self.direction.unwrap_or(0) {
+            ..0 => Cursor::OlderThan(id),
+            0 => Cursor::Around(id),
+            1.. => Cursor::NewerThan(id),
+        });
+        Ok(PageQuery {
+            limit: limit.min(settings.max_page),
+            offset: self.offset.or(self.skip).unwrap_or(0),
+            cursor,
+            inclusive: settings.cursor_inclusive,
+        })
+    }
+
+    fn order(&self, settings: &Settings) -> PageOrder {
+        match self.forward {
+            Some(true) => PageOrder::OldestFirst,
+            Some(false) => PageOrder::NewestFirst,
+            None => settings.conversation_page_order,
+        }
+    }
+}
+
+async fn conversations_by_query(
+    room: Shared<Arc<Room>>,
+    bot: Path<String>,
+    Query(query): Query<ConversationQuery>,
+    headers: HeaderMap,
+) -> Result<axum::Json<Value>, Failure> {
+    // Only the body may say from which message on.
+    let query = ConversationQuery { msg_id: None, direction: None, forward: None, ..query };
+    conversations(room, bot, query, headers).await
+}
+
+async fn conversations_by_body(
+    room: Shared<Arc<Room>>,
+    bot: Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<axum::Json<Value>, Failure> {
+    let query = serde_json::from_slice(&body)
+        .map_err(|error| Failure::bad_request(format!("the body can't be read: {error}")))?;
+    conversations(room, bot, query, headers).await
+}
+
+async fn conversations(
+    Shared(room): Shared<Arc<Room>>,
+    Path(bot): Path<String>,
+    query: ConversationQuery,
+    headers: HeaderMap,
+) -> Result<axum::Json<Value>, Failure> {
+    let wanted = query.user_id.as_deref().unwrap_or_default();
+    let identity = room.read(|state| {
+        let known = state.users.iter().find(|(key, user)| *key.bot_id == *bot && user.user_id == wanted);
+        known.map(|(key, _)| key.identity.clone())
+    });
+    admit(&room, Endpoint::Conversations, identity.as_deref()).await?;
+    let jwt = headers.get("auth").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let now = room.now();
+    let app_id = room.read(|state| auth::verify_app(state.issuers(), jwt, now))?;
+    if !room.apps.iter().any(|app| app.client_id == app_id && app.bot_id == bot) {
+        return Err(Failure::new(StatusCode::FORBIDDEN, "the app has no such bot"));
+    }
+    if !room.read(|state| state.settings.chat_history_scope) {
+        return Err(Failure::new(StatusCode::FORBIDDEN, "the app lacks the scope Chat History"));
+    }
+    if wanted.is_empty() {
+        return Err(Failure::bad_request("userId is missing"));
+    }
+    room.read(|state| {
+        let settings = &state.settings;
+        let page = query.page(settings)?;
+        let Some(identity) = identity else {
+            return Ok(axum::Json(json!({"total": 0, "moreAvailable": false, "icon": "", "messages": []})));
+        };
+        let user = &state.users[&UserKey { bot_id: (*bot).into(), identity }];
+        let owner = Owner { user_id: &user.user_id, bot_id: &bot };
+        let page = user.history.page(&page);
+        Ok(axum::Json(page.to_rtm(owner, query.order(settings), settings.user_msg_ids)))
+    })
 }
 
 async fn bot_meta(
@@ -428,6 +547,7 @@ async fn sts(
 ) -> Result<axum::Json<Value>, Failure> {
     let body = read_body(&headers, &body)?;
     let text = |key: &str| body[key].as_str().unwrap_or_default();
+    admit(&room, Endpoint::Sts, Some(text("identity")).filter(|identity| !identity.is_empty())).await?;
     let app = room
         .apps
         .iter()

@@ -28,6 +28,13 @@ pub struct Settings {
     pub page_order: PageOrder,
     /// The same of BotKit's history, which the documentation calls reverse chronological.
     pub botkit_page_order: PageOrder,
+    /// The same of the Conversation History API where a request doesn't say which it wants (`forward`): its
+    /// documentation says the one and shows the other.
+    pub conversation_page_order: PageOrder,
+    /// Whether a page of that API that starts from a message (`msgId`) has that message in it.
+    pub cursor_inclusive: bool,
+    /// Whether the apps have the API scope that it takes, "Chat History".
+    pub chat_history_scope: bool,
     /// The most items that a page of a history has, whatever `limit` asks for.
     pub max_page: usize,
     /// Whether incoming items of the history carry the client's id as `userMsgId`.
@@ -36,6 +43,8 @@ pub struct Settings {
     pub max_frame: usize,
     /// Whether a client that asks for it (`x-rtm-v: 1`) gets a nonce, and so the secure handshake.
     pub secure_handshake: bool,
+    /// Whether the JWT that the secure handshake repeats must not have expired meanwhile.
+    pub fresh_handshake_jwt: bool,
     /// Which of the subprotocols that a client offers is chosen.
     pub subprotocol: SubprotocolChoice,
     /// Replaces scheme, host and port of the URLs that rtm/start returns, such as
@@ -54,10 +63,14 @@ impl Default for Settings {
             clock_skew_ms: 0,
             page_order: PageOrder::OldestFirst,
             botkit_page_order: PageOrder::NewestFirst,
+            conversation_page_order: PageOrder::NewestFirst,
+            cursor_inclusive: false,
+            chat_history_scope: true,
             max_page: 100,
             user_msg_ids: true,
             max_frame: 1024 * 1024,
             secure_handshake: true,
+            fresh_handshake_jwt: false,
             subprotocol: SubprotocolChoice::Version,
             socket_base: None,
         }

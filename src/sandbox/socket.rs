@@ -76,15 +76,17 @@ impl Handshake {
         self.offered.iter().find_map(|offer| offer.strip_prefix(name)?.strip_prefix('|'))
     }
 
-    /// Checks what the secure handshake repeats. A client without subprotocols is let in: older
-    /// ones know none.
+    /// Checks what the secure handshake repeats. A client that did not ask for it has nothing to repeat.
     pub(super) fn check(
         &self,
         ticket: &Ticket,
         verify_jwt: impl FnOnce(&str) -> bool,
     ) -> Result<(), &'static str> {
         if self.offered.is_empty() {
-            return Ok(());
+            return match ticket.nonce {
+                None => Ok(()),
+                Some(_) => Err("the nonce that rtm/start gave is not repeated"),
+            };
         }
         if self.offer("nonce") != ticket.nonce.as_deref() {
             return Err("the nonce is not the one that rtm/start gave");

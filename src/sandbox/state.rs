@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
-    auth::{self, App, Grants, UserKey},
+    auth::{self, App, Grants, Issuers, PublicKeys, UserKey},
     bot::{self, Act, Partner, Speech},
     connection::{Arrival, Connection, ConnectionId, ConnectionMode, Fate, ReceivedFrame},
     faults::{Endpoint, FaultBook, FaultKind, SocketEnd},
@@ -73,6 +73,8 @@ impl<T> Log<T> {
 #[derive(Debug)]
 pub(super) struct User {
     pub(super) user_id: String,
+    /// What the latest assertion said.
+    pub(super) anonymous: bool,
     pub(super) connections: Vec<Arc<Connection>>,
     /// Sockets that stay open with nobody there.
     half_open: Vec<Arc<Connection>>,
@@ -94,6 +96,7 @@ pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) faults: FaultBook,
     pub(super) grants: Grants,
+    pub(super) public_keys: PublicKeys,
     pub(super) users: HashMap<UserKey, User>,
     pub(super) requests: BTreeMap<Endpoint, Log<RequestRecord>>,
     pub(super) uploads: Uploads,
@@ -117,6 +120,7 @@ impl State {
             settings,
             faults: FaultBook::default(),
             grants: Grants::default(),
+            public_keys: PublicKeys::new(),
             users: HashMap::new(),
             requests: BTreeMap::new(),
             uploads: Uploads::default(),
@@ -124,10 +128,16 @@ impl State {
         }
     }
 
+    /// Whose JWTs are taken.
+    pub(super) fn issuers(&self) -> Issuers<'_> {
+        Issuers { apps: &self.apps, public_keys: &self.public_keys }
+    }
+
     pub(super) fn user(&mut self, key: &UserKey) -> &mut User {
         let (apps, kept) = (&self.apps, self.kept);
         self.users.entry(key.clone()).or_insert_with(|| User {
             user_id: auth::user_id(&app_of(apps, key).client_id, &key.identity),
+            anonymous: false,
             connections: Vec::new(),
             half_open: Vec::new(),
             connects: 0,

@@ -18,6 +18,8 @@ pub(super) mod kind {
     pub const USER: u8 = 0x10;
     /// A webhook.
     pub const WEBHOOK: u8 = 0x11;
+    /// The identity that was made for a user.
+    pub const IDENTITY: u8 = 0x12;
     /// A message's status.
     pub const MESSAGE: u8 = 0x20;
     /// A message that is not final, with its content.
@@ -86,6 +88,10 @@ pub(super) fn user(user: UserNumber) -> IVec {
 
 pub(super) fn webhook(webhook: WebhookNumber) -> IVec {
     join([&[kind::WEBHOOK], &webhook.0.to_be_bytes()])
+}
+
+pub(super) fn identity(user: UserNumber) -> IVec {
+    join([&[kind::IDENTITY], &user.0.to_be_bytes()])
 }
 
 pub(super) fn message(user: UserNumber, id: ClientMessageId) -> IVec {

@@ -24,6 +24,7 @@ mod database;
 mod dead_letters;
 mod durability;
 mod events;
+mod identities;
 mod keys;
 mod messages;
 mod names;
@@ -75,6 +76,7 @@ use tokio::sync::{oneshot, watch};
 use self::{
     commit::{Committer, Transaction, Write},
     database::Database,
+    identities::Identities,
     names::Directory,
     payload::{PayloadId, Payloads},
     records::{UserRecordV1, decode, encode},
@@ -121,6 +123,7 @@ pub struct Store {
     db: Arc<Database>,
     payloads: Arc<Payloads>,
     names: Directory,
+    identities: Identities,
     nonce: u32,
     past: LastRun,
     /// Whether any message may have a trace.
@@ -172,7 +175,9 @@ impl Store {
             Committer::start(|shared| Worker::new(shared, readers, disk, log), next_event).map_err(io)?;
         let path = config.path.clone();
         let traces = AtomicBool::new(has_traces);
-        let store = Self { committer, path, db, payloads, names, nonce, past, traces, _lock: lock };
+        let identities = Identities::default();
+        let store =
+            Self { committer, path, db, payloads, names, identities, nonce, past, traces, _lock: lock };
         let reopened = vec![Write::Remove(keys::meta(CLOSED))];
         store
             .committer

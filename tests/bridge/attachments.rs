@@ -308,7 +308,10 @@ fn with_stranger(config: &mut Config) {
     add_user(config, BOB);
     config.platform.unauthorized_retry = Duration::from_secs(600);
     let bot = BotName::new("support").unwrap();
-    let wrong = rtm_bridge::config::Bot { client_secret: Secret::new("wrong"), ..config.bots[&bot].clone() };
+    let wrong = rtm_bridge::config::Bot {
+        credentials: rtm_bridge::config::Credentials::client_secret("wrong"),
+        ..config.bots[&bot].clone()
+    };
     let other = BotName::new("other").unwrap();
     config.bots.insert(other.clone(), wrong);
     config.users.get_mut(BOB).unwrap().bot = other;

@@ -1,9 +1,9 @@
-//! The platform's history through the API: both of its sources in one shape.
+//! The platform's history through the API: its three sources in one shape.
 
 use std::time::Duration;
 
 use rtm_bridge::{
-    config::{Config, Secret},
+    config::{Config, Credentials, PrivateKey, RsaAlgorithm},
     names::BotName,
     sandbox::{App, Endpoint, Fault, FaultKind, PageOrder, Push, Settings},
 };
@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 
 use crate::support::{ALICE, BOB, World, add_user, within};
 
-const SOURCES: [(&str, Endpoint); 2] = [("rtm", Endpoint::History), ("botkit", Endpoint::GetMessages)];
+const SOURCES: [(&str, Endpoint); 3] = [
+    ("rtm", Endpoint::History),
+    ("botkit", Endpoint::GetMessages),
+    ("conversations", Endpoint::Conversations),
+];
 
 fn short_patience(config: &mut Config) {
     config.platform.request_timeout = Duration::from_millis(500);
@@ -34,10 +38,11 @@ fn texts(page: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn both_sources_have_one_shape_newest_first_whatever_the_platforms_order() {
+async fn all_sources_have_one_shape_newest_first_whatever_the_platforms_order() {
     for order in [PageOrder::OldestFirst, PageOrder::NewestFirst] {
         let settings =
             Settings { welcome: None, page_order: order, botkit_page_order: order, ..Settings::default() };
+        let settings = Settings { conversation_page_order: order, ..settings };
         let world = World::start_on(settings, |_| {}).await;
         world.all_connected().await;
         let id = world.send(ALICE, "Hello").await;
@@ -89,6 +94,51 @@ async fn pages_are_cut_by_limit_and_offset_and_by_the_platform() {
         assert_eq!((texts(&last), &last["moreAvailable"]), (vec!["1", "0"], &json!(false)));
         assert_eq!(page("offset=99").await["messages"], json!([]));
     }
+}
+
+#[tokio::test]
+async fn conversations_can_be_read_from_a_message_on_either_way() {
+    let world = World::start_silent(|_| {}).await;
+    for n in 0..6 {
+        world.push_text(ALICE, &n.to_string());
+    }
+    let id = world.control().history(ALICE)[3].id.clone();
+    let page = async |query: &str| {
+        let (status, page) = world.history(&format!("source=conversations&msgId={id}&{query}")).await;
+        assert_eq!(status, 200, "{page}");
+        (texts(&page).join(" "), page["moreAvailable"].clone(), page["total"].clone())
+    };
+    assert_eq!(page("limit=2").await, ("2 1".into(), json!(true), json!(6)));
+    assert_eq!(page("direction=older").await, ("2 1 0".into(), json!(false), json!(6)));
+    assert_eq!(page("direction=newer").await, ("5 4".into(), json!(false), json!(6)));
+    assert_eq!(page("direction=newer&limit=1").await, ("4".into(), json!(true), json!(6)));
+}
+
+#[tokio::test]
+async fn what_the_app_may_not_read_is_told_with_what_to_do() {
+    let world = World::start_with(|config| {
+        let bot = config.bots.values_mut().next().unwrap();
+        let key = include_str!("../../src/config/fixtures/signing-pkcs8.pem");
+        let key = PrivateKey::from_pem(key).unwrap();
+        bot.credentials = Credentials::PrivateKey { key, algorithm: RsaAlgorithm::Rs256 };
+    })
+    .await;
+    let key = include_str!("../../src/config/fixtures/signing-pkcs8.pem");
+    let key = PrivateKey::from_pem(key).unwrap();
+    world.control().trust_public_key(&App::default().client_id, key.public_key());
+    world.reconnect(ALICE).await;
+    world.all_connected().await;
+    for (source, works) in [("rtm", true), ("botkit", false), ("conversations", false)] {
+        let (status, answer) = world.history(&format!("source={source}")).await;
+        assert_eq!(status, if works { 200 } else { 502 }, "{answer}");
+        let detail = answer["detail"].as_str().unwrap_or_default();
+        assert!(works || detail.contains("client_secret"), "{detail}");
+    }
+    let world = World::start_silent(|_| {}).await;
+    world.control().configure(|settings| settings.chat_history_scope = false);
+    let (status, problem) = world.history("source=conversations").await;
+    assert_eq!(status, 502);
+    assert!(problem["detail"].as_str().unwrap().contains("grant the app the API scope"), "{problem}");
 }
 
 #[tokio::test]
@@ -151,8 +201,10 @@ async fn a_user_who_never_connected_signs_in_for_it() {
         add_user(config, BOB);
         config.platform.unauthorized_retry = Duration::from_secs(600);
         let bot = BotName::new("support").unwrap();
-        let wrong =
-            rtm_bridge::config::Bot { client_secret: Secret::new("wrong"), ..config.bots[&bot].clone() };
+        let wrong = rtm_bridge::config::Bot {
+            credentials: Credentials::client_secret("wrong"),
+            ..config.bots[&bot].clone()
+        };
         let other = BotName::new("other").unwrap();
         config.bots.insert(other.clone(), wrong);
         config.users.get_mut(BOB).unwrap().bot = other;
@@ -200,6 +252,12 @@ async fn bad_queries_are_refused_before_the_platform_is_asked() {
         ("offset=-1", "offset"),
         ("offset=x", "offset"),
         ("skip=1", "skip"),
+        ("msgId=ms-1", "msgId"),
+        ("source=botkit&msgId=ms-1", "msgId"),
+        ("source=conversations&msgId=", "msgId"),
+        ("source=conversations&msgId=ms-1&offset=2", "offset"),
+        ("source=conversations&msgId=ms-1&direction=-1", "direction"),
+        ("source=conversations&direction=older", "direction"),
     ] {
         let (status, body) = world.history(query).await;
         let got = (status, &body["code"], &body["key"]);

@@ -8,6 +8,7 @@ mod bad_input;
 mod bad_uploads;
 mod breaker;
 mod conversation;
+mod conversations;
 mod dead_letters;
 mod delivery;
 mod events;

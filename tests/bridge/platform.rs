@@ -5,9 +5,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use rtm_bridge::{
     clock::Timestamp,
-    config::{Config, JwtAlgorithm, ReconnectQuery, Secret},
+    config::{Config, Credentials, HmacAlgorithm, ReconnectQuery, Secret},
     names::{BotName, UserName},
-    sandbox::{Endpoint, Fault, FaultKind, Push, Settings, SocketEnd},
+    sandbox::{App, Endpoint, Fault, FaultKind, Push, Settings, SocketEnd},
 };
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ async fn a_token_that_is_about_to_expire_is_not_used_again() {
 async fn changed_credentials_sign_in_anew() {
     let mut world = World::start().await;
     world.stop_daemon().await;
-    world.config.users.get_mut(ALICE).unwrap().identity = "alice@example.com".to_owned();
+    world.config.users.get_mut(ALICE).unwrap().identity = "alice@example.com".into();
     world.start_daemon().await;
     within("the new identity", world.control().wait_connected("alice@example.com", 1)).await;
     assert_eq!(world.grants(), 2);
@@ -112,12 +112,14 @@ async fn changed_credentials_sign_in_anew() {
 
 #[tokio::test]
 async fn assertions_are_signed_as_the_bot_is_configured() {
-    for (algorithm, name) in [(JwtAlgorithm::Hs256, "HS256"), (JwtAlgorithm::Hs512, "HS512")] {
+    for (algorithm, name) in [(HmacAlgorithm::Hs256, "HS256"), (HmacAlgorithm::Hs512, "HS512")] {
         let mut world = World::start().await;
         let front = Front::of(world.sandbox.url()).await;
         world.stop_daemon().await;
         world.config.platform.url = front.url();
-        world.config.bots.get_mut("support").unwrap().algorithm = algorithm;
+        let secret = Secret::new(App::default().client_secret);
+        let credentials = Credentials::ClientSecret { secret, algorithm };
+        world.config.bots.get_mut("support").unwrap().credentials = credentials;
         world.start_daemon().await;
         world.all_connected().await;
         let grant = front.seen().into_iter().find(|seen| seen.path.ends_with("/jwtgrant")).unwrap();
@@ -216,7 +218,7 @@ async fn websocket_url_replaces_where_urls_lead_and_foreign_ones_are_refused() {
 async fn refused_credentials_are_shown_and_not_tried_in_a_loop() {
     let world = World::start_with(|config| {
         with_bobs_bot(config);
-        config.bots.get_mut("support").unwrap().client_secret = Secret::new("wrong");
+        config.bots.get_mut("support").unwrap().credentials = Credentials::client_secret("wrong");
         config.platform.unauthorized_retry = Duration::from_secs(3600);
     })
     .await;
@@ -408,12 +410,12 @@ async fn many_users_keep_to_the_pace() {
         config.platform.request_burst = burst;
         let alice = rtm_bridge::config::User {
             bot: BotName::new("support").unwrap(),
-            identity: String::new(),
+            identity: "".into(),
             webhooks: Vec::new(),
         };
         for n in 0..users {
             let identity = format!("user{n}");
-            let user = rtm_bridge::config::User { identity: identity.clone(), ..alice.clone() };
+            let user = rtm_bridge::config::User { identity: identity.as_str().into(), ..alice.clone() };
             config.users.insert(UserName::new(&identity).unwrap(), user);
         }
     })

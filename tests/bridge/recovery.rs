@@ -62,12 +62,12 @@ impl World {
         .await
     }
 
-    fn say(&self, text: &str) {
+    pub fn say(&self, text: &str) {
         self.control().push(ALICE, Push::text(text));
     }
 
     /// It is in the history, and nobody is told.
-    fn lose(&self, text: &str) {
+    pub fn lose(&self, text: &str) {
         self.control().push(ALICE, Push::text(text).history_only());
     }
 
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Alice's connection ends; these things are said, and then she connects again.
-    async fn miss(&self, texts: &[&str]) {
+    pub async fn miss(&self, texts: &[&str]) {
         self.cut_off().await;
         texts.iter().for_each(|text| self.say(text));
         self.bring_back().await;
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// Proves that nothing else comes: something said later is the next that does.
-    async fn and_nothing_else(&self, expected: &[&str]) {
+    pub async fn and_nothing_else(&self, expected: &[&str]) {
         let end = format!("the end, at {}", self.receiver.events().len());
         self.say(&end);
         let mut told = self.told_until(&end).await;
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// The gaps, once there are so many.
-    async fn gaps(&self, many: usize) -> Vec<Value> {
+    pub async fn gaps(&self, many: usize) -> Vec<Value> {
         let enough = |events: &[Request]| gaps(events).len() >= many;
         gaps(&within(&format!("{many} gaps"), self.receiver.wait_until(enough)).await)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rtm_bridge::{
-    config::{self, Config, EventFilter, Scopes, Secret},
+    config::{self, Config, Credentials, EventFilter, Scopes, Secret},
     daemon::{ReloadError, Reloaded},
     names::{BotName, ClientName, UserName, WebhookName},
     receiver::{Receiver, ReceiverOptions},
@@ -50,7 +50,7 @@ async fn users_come_go_and_change_and_the_others_keep_their_sockets() {
         .reload(|config| {
             add_user(config, "dave");
             config.users.remove(&user(BOB));
-            config.users.get_mut(&user(CAROL)).unwrap().identity = "caroline".to_owned();
+            config.users.get_mut(&user(CAROL)).unwrap().identity = "caroline".into();
         })
         .await;
     assert_eq!(reloaded.to_string(), "1 user added, 1 user removed, 1 user changed, 1 user reconnecting");
@@ -116,7 +116,7 @@ async fn messages_of_a_user_that_is_connected_anew_go_on_in_order() {
         [world.send(ALICE, "one").await, world.send(ALICE, "two").await, world.send(ALICE, "three").await];
     within("the first message", world.control().wait_messages(ALICE, 1)).await;
     world.control().clear_faults();
-    world.reload(|config| config.users.get_mut(&user(ALICE)).unwrap().identity = "alicia".to_owned()).await;
+    world.reload(|config| config.users.get_mut(&user(ALICE)).unwrap().identity = "alicia".into()).await;
     for id in ids {
         assert_eq!(world.final_status(ALICE, id).await["status"], "acked");
     }
@@ -137,7 +137,8 @@ async fn nothing_posted_during_reloads_is_lost() {
     for round in 0..6 {
         world
             .reload(|config| {
-                config.users.get_mut(&user(ALICE)).unwrap().identity = format!("alice{round}");
+                config.users.get_mut(&user(ALICE)).unwrap().identity =
+                    format!("alice{round}").as_str().into();
                 config.messages.max_attempts = 3 + round;
             })
             .await;
@@ -318,14 +319,16 @@ async fn a_rotated_secret_is_for_the_next_sign_in_and_lets_in_who_was_refused() 
     })
     .await;
     let bot = BotName::new("support").unwrap();
-    let right = world.config.bots[&bot].client_secret.clone();
+    let right = world.config.bots[&bot].credentials.clone();
     let sign_ins = world.control().requests(Endpoint::Jwtgrant).len();
-    world.reload(|config| config.bots.get_mut(&bot).unwrap().client_secret = Secret::new("wrong")).await;
+    world
+        .reload(|config| config.bots.get_mut(&bot).unwrap().credentials = Credentials::client_secret("wrong"))
+        .await;
     // Those who are in stay in; whoever must sign in is refused.
     world.control().end_sockets(BOB, &SocketEnd::Drop);
     world.until_state(BOB, "unauthorized").await;
     world.assert_untouched(ALICE);
-    world.reload(|config| config.bots.get_mut(&bot).unwrap().client_secret = right).await;
+    world.reload(|config| config.bots.get_mut(&bot).unwrap().credentials = right).await;
     world.until_state(BOB, "connected").await;
     world.assert_untouched(ALICE);
     assert!(world.control().requests(Endpoint::Jwtgrant).len() > sign_ins);

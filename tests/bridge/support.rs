@@ -51,7 +51,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: 
 /// Adds a user of the bot `support` whose identity is its name, with the webhook `crm`.
 pub fn add_user(config: &mut Config, name: &str) {
     let alice = config.users[ALICE].clone();
-    config.users.insert(UserName::new(name).unwrap(), config::User { identity: name.to_owned(), ..alice });
+    config.users.insert(UserName::new(name).unwrap(), config::User { identity: name.into(), ..alice });
 }
 
 /// The webhook `crm`.
@@ -309,7 +309,7 @@ fn configuration(sandbox: &Sandbox, receiver: &Receiver, directory: &Path) -> Co
     crm.secrets = vec![parse_secret(SECRET).unwrap()];
     crm.backoff_min = Duration::from_millis(20);
     crm.backoff_max = Duration::from_millis(200);
-    let user = config::User { bot: bot.clone(), identity: ALICE.to_owned(), webhooks: vec![webhook.clone()] };
+    let user = config::User { bot: bot.clone(), identity: ALICE.into(), webhooks: vec![webhook.clone()] };
     Config {
         platform: config::Platform {
             url: sandbox.url(),
@@ -340,7 +340,7 @@ fn bot_of(app: &App) -> config::Bot {
         name: app.bot_name.clone(),
         id: app.bot_id.clone(),
         client_id: app.client_id.clone(),
-        client_secret: config::Secret::new(app.client_secret.as_str()),
-        algorithm: config::JwtAlgorithm::Hs256,
+        credentials: config::Credentials::client_secret(app.client_secret.as_str()),
+        history: config::HistorySource::Rtm,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rtm_bridge::{
     clock::Timestamp,
-    config::{Config, Durability, Secret, User},
+    config::{Config, Credentials, Durability, User},
     names::UserName,
     sandbox::{BotScript, Endpoint, Fault, FaultKind, SandboxControl, Settings, SocketEnd},
 };
@@ -19,7 +19,7 @@ fn name(user: usize) -> String {
 fn crowd(config: &mut Config, users: usize) {
     let alice = config.users.remove(ALICE).unwrap();
     for identity in (0..users).map(name) {
-        let user = User { identity: identity.clone(), webhooks: Vec::new(), ..alice.clone() };
+        let user = User { identity: identity.as_str().into(), webhooks: Vec::new(), ..alice.clone() };
         config.users.insert(UserName::new(&identity).unwrap(), user);
     }
     crm(config);
@@ -192,7 +192,7 @@ async fn refused_assertions_are_tried_again_slowly_and_all_come_in_once_they_are
     const USERS: usize = 10;
     let mut world = World::start_on(settings(), |config| {
         crowd(config, USERS);
-        config.bots.get_mut("support").unwrap().client_secret = Secret::new("wrong");
+        config.bots.get_mut("support").unwrap().credentials = Credentials::client_secret("wrong");
         config.platform.unauthorized_retry = Duration::from_millis(700);
     })
     .await;
@@ -208,7 +208,7 @@ async fn refused_assertions_are_tried_again_slowly_and_all_come_in_once_they_are
     assert_eq!(control.request_count(Endpoint::RtmStart), 0);
     world.stop_daemon().await;
     let good = rtm_bridge::sandbox::App::default().client_secret;
-    world.config.bots.get_mut("support").unwrap().client_secret = Secret::new(good.as_str());
+    world.config.bots.get_mut("support").unwrap().credentials = Credentials::client_secret(good);
     world.start_daemon().await;
     world.crowd_connected(USERS).await;
 }

@@ -12,7 +12,8 @@ use std::{
 use rtm_bridge::{
     clock::Timestamp,
     config::{
-        self, Bot, Config, Durability, History, Http, JwtAlgorithm, Log, LogFormat, ReconnectQuery, Secret,
+        self, Bot, Config, Credentials, Durability, History, HistorySource, Http, Log, LogFormat,
+        ReconnectQuery,
     },
     events::{DeliveryCounts, Event, Events, Source, Subscriber, Subscribers, WebhookState, WebhookStatus},
     messages::{
@@ -204,8 +205,8 @@ fn config(sandbox: &Sandbox, users: &[&str]) -> Config {
         name: app.bot_name,
         id: app.bot_id,
         client_id: app.client_id,
-        client_secret: Secret::new(app.client_secret),
-        algorithm: JwtAlgorithm::Hs256,
+        credentials: Credentials::client_secret(app.client_secret),
+        history: HistorySource::Rtm,
     };
     Config {
         platform: config::Platform {
@@ -223,6 +224,7 @@ fn config(sandbox: &Sandbox, users: &[&str]) -> Config {
             audience: "https://idproxy.kore.com/authorize".into(),
             jwt_lifetime: Duration::from_secs(300),
             reconnect_query: ReconnectQuery::IsReconnect,
+            secure_handshake: false,
             websocket_url: None,
             delivery_acks: false,
             ca: None,

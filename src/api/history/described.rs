@@ -19,9 +19,11 @@ pub(in crate::api) fn show() -> Operation {
         .tag("Events")
         .about("Newest first. The next page begins at `offset` plus the number of `messages`, while `moreAvailable` is true.")
         .user()
-        .query("source", "Which of the platform's APIs is asked: `botmessages/rtm` or BotKit's `getMessages`.", json!({ "type": "string", "enum": ["rtm", "botkit"], "default": "rtm" }), "rtm")
+        .query("source", "Which of the platform's APIs is asked: `botmessages/rtm`, BotKit's `getMessages` or the public Conversation History API.", json!({ "type": "string", "enum": ["rtm", "botkit", "conversations"], "default": "rtm" }), "rtm")
         .query("limit", "How many at most; the platform may give fewer.", limit_parameter(DEFAULT_LIMIT, MOST_LIMIT), 20)
         .query("offset", "Skips so many of the newest.", json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX, "default": 0 }), 0)
+        .query("msgId", "From this message on, in the place of `offset`; only with `source=conversations`.", json!({ "type": "string", "minLength": 1 }), "ms-1")
+        .query("direction", "With `msgId`: the messages before it, or those after it.", json!({ "type": "string", "enum": ["older", "newer"], "default": "older" }), "older")
         .answers::<HistoryPage>(200, "A page of it.", json!({ "total": 42, "moreAvailable": true, "messages": [hi] }))
         .fails(&[Code::PlatformFailed, Code::PlatformSilent, Code::PlatformBusy, Code::ShuttingDown, Code::StoreUnavailable])
 }

@@ -48,7 +48,8 @@ pub(super) fn read(root: &Table, report: &Report, env: &dyn Environment) -> Opti
     let store = settings::store(report, root, env);
     let log = settings::log(report, root);
 
-    let bots: BTreeMap<BotName, _> = named(report, root, "bots", "bots.*", |_, table| bots::read(table, env));
+    let bots: BTreeMap<BotName, _> =
+        named(report, root, "bots", "bots.*", |_, table| bots::read(table, env, &platform));
     let webhooks: BTreeMap<WebhookName, _> =
         named(report, root, "webhooks", "webhooks.*", |_, table| webhooks::read(table, env));
     let mut identities = users::Identities::new(&bots);

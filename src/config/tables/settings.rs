@@ -66,6 +66,7 @@ pub(super) fn platform(report: &Report, root: &Table) -> Platform {
                 ("ConnectionMode=Reconnect", ReconnectQuery::ConnectionMode),
             ])
         }),
+        secure_handshake: table.knob("secure_handshake", default.secure_handshake, flag),
         websocket_url: table.optional("websocket_url", |item| urls::url(item, Purpose::WebSocket)),
         delivery_acks: table.knob("delivery_acks", default.delivery_acks, flag),
         ca: table.optional("ca", tls_files::authorities),

@@ -13,13 +13,15 @@ pub(super) enum Purpose {
     WebSocket,
     /// Where events are POSTed.
     Webhook,
+    /// Where JWTs come from.
+    TokenService,
 }
 
 impl Purpose {
     const fn schemes(self) -> [&'static str; 2] {
         match self {
             Self::WebSocket => ["wss", "ws"],
-            Self::Platform | Self::Webhook => ["https", "http"],
+            Self::Platform | Self::Webhook | Self::TokenService => ["https", "http"],
         }
     }
 
@@ -28,6 +30,7 @@ impl Purpose {
             Self::Platform => "\"https://bots.kore.ai\"",
             Self::WebSocket => "\"wss://rtm.example.com\"",
             Self::Webhook => "\"https://crm.example.com/kore-events\"",
+            Self::TokenService => "\"https://sts.example.com/jwt\"",
         }
     }
 }
@@ -66,6 +69,7 @@ fn parse(text: &str, purpose: Purpose) -> Result<Url, Invalid> {
     if !url.username().is_empty() || url.password().is_some() {
         let help = match purpose {
             Purpose::Webhook => "use `basic_auth` or `bearer`, which keep it secret",
+            Purpose::TokenService => "use `bearer`, `headers` or `fields`, which keep it secret",
             Purpose::Platform | Purpose::WebSocket => "remove them: bots sign in with their client secret",
         };
         return Err(Invalid::new("a URL must not hold a user or a password").help(help));
@@ -73,7 +77,7 @@ fn parse(text: &str, purpose: Purpose) -> Result<Url, Invalid> {
     if url.fragment().is_some() {
         return Err(Invalid::new("a URL must not hold a fragment").help("remove the `#` and what follows"));
     }
-    if purpose != Purpose::Webhook && url.query().is_some() {
+    if matches!(purpose, Purpose::Platform | Purpose::WebSocket) && url.query().is_some() {
         return Err(Invalid::new("must not hold a query").help("remove the `?` and what follows"));
     }
     if purpose == Purpose::WebSocket && !matches!(url.path(), "" | "/") {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::Names;
 use crate::{
     config::{
-        Bot, User,
+        Bot, Identity, User,
         plain::plain,
-        reader::{Item, TableReader},
+        reader::{Item, TableReader, flag},
         suggest::did_you_mean,
         tree::Value,
         values::Invalid,
@@ -53,9 +53,13 @@ pub(super) fn read(
         let text = item.text("\"support\"")?;
         reference(item, text, &names.bots)
     });
-    let identity = table.required("identity", "\"alice@example.com\"", identity);
+    let anonymous = table.knob("anonymous", false, flag);
+    let subject = match anonymous {
+        true => table.optional("identity", identity).map(Some).or(Some(None)),
+        false => table.required("identity", "\"alice@example.com\"", identity).map(Some),
+    };
     let webhooks = table.required("webhooks", "[\"crm\"]", |item| webhooks(item, names));
-    if let (Some(bot), Some(identity), Some(item)) = (&bot, &identity, table.item("identity")) {
+    if let (Some(bot), Some(Some(identity)), Some(item)) = (&bot, &subject, table.item("identity")) {
         let user = name.map_or("?", |name| name.as_str());
         let place = format!("[users.{user}] at {}", item.place());
         if let Err(first) = identities.note(bot, identity, place) {
@@ -66,7 +70,11 @@ pub(super) fn read(
         }
     }
     table.finish();
-    Some(User { bot: bot?, identity: identity?, webhooks: webhooks? })
+    let identity = match (anonymous, subject?) {
+        (false, Some(subject)) => Identity::Known(subject),
+        (_, subject) => Identity::Anonymous(subject),
+    };
+    Some(User { bot: bot?, identity, webhooks: webhooks? })
 }
 
 fn identity(item: Item<'_>) -> Option<String> {

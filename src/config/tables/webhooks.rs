@@ -175,7 +175,7 @@ fn signing_keys(item: Item<'_>, env: &dyn Environment) -> Option<Vec<SigningKey>
 }
 
 fn authentication(table: &mut TableReader<'_>, env: &dyn Environment) -> WebhookAuth {
-    let bearer = table.optional("bearer", |item| bearer(item, env));
+    let bearer = table.optional("bearer", |item| bearer(item, env).map(WebhookAuth::Bearer));
     let basic = table.optional("basic_auth", |item| basic_auth(item, env));
     if let (Some(_), Some(item)) = (table.item("bearer"), table.item("basic_auth")) {
         item.hidden_problem(
@@ -186,7 +186,7 @@ fn authentication(table: &mut TableReader<'_>, env: &dyn Environment) -> Webhook
     bearer.or(basic).unwrap_or(WebhookAuth::None)
 }
 
-fn bearer(item: Item<'_>, env: &dyn Environment) -> Option<WebhookAuth> {
+pub(super) fn bearer(item: Item<'_>, env: &dyn Environment) -> Option<Secret> {
     let token = secret(item, env, Literal::Warned)?;
     if !is_token(&token) {
         item.hidden_problem(
@@ -195,7 +195,7 @@ fn bearer(item: Item<'_>, env: &dyn Environment) -> Option<WebhookAuth> {
         );
         return None;
     }
-    Some(WebhookAuth::Bearer(token))
+    Some(token)
 }
 
 fn basic_auth(item: Item<'_>, env: &dyn Environment) -> Option<WebhookAuth> {
@@ -218,7 +218,11 @@ fn basic_auth(item: Item<'_>, env: &dyn Environment) -> Option<WebhookAuth> {
     Some(WebhookAuth::Basic { user: user?, password: password? })
 }
 
-fn headers(item: Item<'_>, env: &dyn Environment, sets_authorization: bool) -> Option<Vec<(String, Secret)>> {
+pub(super) fn headers(
+    item: Item<'_>,
+    env: &dyn Environment,
+    sets_authorization: bool,
+) -> Option<Vec<(String, Secret)>> {
     let Value::Table(table) = &item.node.value else {
         item.hidden_problem(item.type_mismatch("a table", "`{ x-team = \"sales\" }`"));
         return None;

@@ -7,6 +7,7 @@ mod leaks;
 mod reload;
 mod shipped;
 mod shown;
+mod sign_in;
 mod wise;
 
 use std::{
@@ -52,6 +53,9 @@ impl Fake {
         let mut env = Self::default().with("WHSEC", WHSEC).with("CRM_WEBHOOK_SECRET", WHSEC);
         for name in secrets {
             env = env.with(name, "a-quite-secret-text");
+        }
+        for (name, file) in [("RSA_KEY", "signing-pkcs8.pem"), ("SMALL_KEY", "signing-small.pem")] {
+            env = env.with(name, fs::read_to_string(fixture(file)).unwrap());
         }
         env.with("CRM_API_TOKEN", TOKEN).with("EMPTY", "")
     }

@@ -204,7 +204,7 @@ impl World {
             unanswered_for: None,
             awaited: std::collections::BTreeSet::new(),
             memory: UserRecord::default(),
-            credentials: shared.platform.credentials(&bot(), "alice@example.com"),
+            credentials: shared.platform.credentials(&bot(), &"alice@example.com".into()),
             seed: 1,
         };
         let counters = shared.counters.clone();

@@ -2,12 +2,12 @@
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{Platform, answer, bearer};
 use crate::{
     clock::Timestamp,
-    config::{Bot, Secret},
+    config::{Bot, Credentials, Secret},
     rtm::{
         failure::{Failure, FailureKind, Step},
         recovery::{More, Page, Record},
@@ -31,16 +31,21 @@ pub(in crate::rtm) struct RawPage {
     pub(in crate::rtm) messages: Vec<Box<RawValue>>,
 }
 
-impl Platform {
-    /// A page of the history, read: [`Page`]. Wait for the bot's pace first.
-    pub async fn history(
-        &self,
-        token: &Secret,
-        bot: &Bot,
-        offset: usize,
-        limit: usize,
-    ) -> Result<Page, Failure> {
-        let RawPage { messages, more_available, .. } = self.raw_history(token, bot, offset, limit).await?;
+/// From where on a history is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::rtm) enum From<'a> {
+    /// The record that has so many newer ones.
+    Offset(usize),
+    /// The records older than the one of this id, newest first.
+    Older(&'a str),
+    /// The records newer than the one of this id, oldest first.
+    Newer(&'a str),
+}
+
+impl RawPage {
+    /// The records that can be placed; the others are told of. `bot` is for the log.
+    pub(in crate::rtm) fn read(self, bot: &Bot) -> Page {
+        let Self { messages, more_available, .. } = self;
         let more = if more_available == Some(false) { More::No } else { More::Perhaps };
         let returned = messages.len();
         let records: Vec<_> = messages.into_iter().filter_map(Record::parse).collect();
@@ -48,9 +53,11 @@ impl Platform {
             let skipped = returned - records.len();
             tracing::warn!(bot = bot.name, skipped, "skipped records of the history that can't be placed");
         }
-        Ok(Page { records, returned, more })
+        Page { records, returned, more }
     }
+}
 
+impl Platform {
     /// `GET /api/1.1/botmessages/rtm`: a page of the history of the user whose access token it is,
     /// with at most `limit` records, from the one with `offset` newer ones on. Wait for the bot's
     /// pace first.
@@ -87,9 +94,6 @@ impl Platform {
         offset: usize,
         limit: usize,
     ) -> Result<RawPage, Failure> {
-        let now = self.skew().unwrap_or_default().to_platform(Timestamp::now());
-        let token = sign_app_token(bot, platform_user_id, now)
-            .map_err(|error| Failure::new(Step::BotkitHistory, FailureKind::Malformed, &error.to_string()))?;
         let terms = self.terms();
         let mut url = terms.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -99,13 +103,53 @@ impl Platform {
             .append_pair("userId", platform_user_id)
             .append_pair("skip", &offset.to_string())
             .append_pair("limit", &limit.to_string());
-        let mut header = HeaderValue::try_from(token.expose()).map_err(|_| {
-            Failure::new(Step::BotkitHistory, FailureKind::Malformed, "its token can't stand in a header")
-        })?;
+        self.as_app(Step::BotkitHistory, bot, platform_user_id, terms.http.get(url)).await
+    }
+
+    /// `POST /api/public/bot/{bot}/getMessages`, the public Conversation History API (its first version, which
+    /// leaves no kind of message out), with at most 100 records. Otherwise as [`Platform::botkit_history`].
+    pub(in crate::rtm) async fn conversations(
+        &self,
+        bot: &Bot,
+        platform_user_id: &str,
+        from: From<'_>,
+        limit: usize,
+    ) -> Result<RawPage, Failure> {
+        let terms = self.terms();
+        let mut url = terms.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "public", "bot", &bot.id, "getMessages"]);
+        }
+        let mut body = json!({"userId": platform_user_id, "limit": limit});
+        match from {
+            From::Offset(offset) => body["skip"] = offset.into(),
+            From::Older(id) => (body["msgId"], body["direction"]) = (id.into(), (-1).into()),
+            From::Newer(id) => (body["msgId"], body["direction"]) = (id.into(), 1.into()),
+        }
+        // Old to recent only where that is the way to go; else the page may be cut at its wrong end.
+        body["forward"] = matches!(from, From::Newer(_)).into();
+        self.as_app(Step::Conversations, bot, platform_user_id, terms.http.post(url).json(&body)).await
+    }
+
+    /// Makes a request with the app's own token.
+    async fn as_app(
+        &self,
+        step: Step,
+        bot: &Bot,
+        subject: &str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<RawPage, Failure> {
+        let now = self.skew().unwrap_or_default().to_platform(Timestamp::now());
+        let token = sign_app_token(bot, subject, now)
+            .map_err(|error| Failure::new(step, FailureKind::Impossible, &error.to_string()))?;
+        let mut header = HeaderValue::try_from(token.expose())
+            .map_err(|_| Failure::new(step, FailureKind::Malformed, "its token can't stand in a header"))?;
         header.set_sensitive(true);
-        let request = terms.http.get(url).header("auth", header);
-        let secrets = [&token, &bot.client_secret];
-        let answer = self.ask(Step::BotkitHistory, request, &secrets, MOST_PAGE).await?;
+        let mut secrets = vec![&token];
+        if let Credentials::ClientSecret { secret, .. } = &bot.credentials {
+            secrets.push(secret);
+        }
+        let answer = self.ask(step, request.header("auth", header), &secrets, MOST_PAGE).await?;
         let failure = answer.failure(|status, _| match status.as_u16() {
             401 | 403 => Some(FailureKind::Unauthorized),
             _ => None,

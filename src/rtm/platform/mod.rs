@@ -4,8 +4,10 @@
 //! environment, no retries of its own, a limit on time and on the size of what is read.
 
 mod answer;
+mod handshake;
 mod history;
 mod tls;
+mod token_service;
 mod upload;
 
 use std::{
@@ -26,7 +28,7 @@ use url::Url;
 use self::answer::{Answer, MOST_BODY};
 pub(super) use self::{
     answer::retry_after,
-    history::RawPage,
+    history::{From as HistoryFrom, RawPage},
     upload::{Chunk, FileToken, Whole},
 };
 use super::{
@@ -34,17 +36,22 @@ use super::{
     pace::{Pace, Paces},
     session::{Grant, SocketUrl},
     socket_url::SocketPolicy,
+    subject::Subject,
     token::{Assertion, Skew, credentials_fingerprint, expiry},
 };
 use crate::{
     clock::Timestamp,
-    config::{self, Bot, Secret},
+    config::{self, Bot, Credentials, Secret},
     names::BotName,
     store::Access,
 };
 
 /// A connection that was not used for so long is closed: at the end of a start there are many, of 30 KiB each.
 const POOL_IDLE: Duration = Duration::from_secs(10);
+
+/// Requests a second, and at once, to the Conversation History API: its documented limit is 60 a minute and
+/// 1,800 an hour for each bot.
+const CONVERSATIONS: (f64, u32) = (0.49, 30);
 
 /// What the bridge calls itself.
 pub const USER_AGENT: &str = concat!("rtm-bridge/", env!("CARGO_PKG_VERSION"));
@@ -56,6 +63,7 @@ pub struct Platform {
     terms: RwLock<Arc<Terms>>,
     clock: PlatformClock,
     paces: Paces,
+    conversation_paces: Paces,
 }
 
 /// The client and what else follows from the settings.
@@ -67,6 +75,7 @@ pub struct Terms {
     sockets: SocketPolicy,
     audience: String,
     jwt_lifetime: Duration,
+    secure_handshake: bool,
     request_rate: f64,
     request_burst: u32,
     request_timeout: Duration,
@@ -125,6 +134,7 @@ impl Terms {
             sockets: SocketPolicy::new(&settings.url, settings.websocket_url.as_ref()),
             audience: settings.audience.clone(),
             jwt_lifetime: settings.jwt_lifetime,
+            secure_handshake: settings.secure_handshake,
             request_rate: settings.request_rate,
             request_burst: settings.request_burst,
             request_timeout: settings.request_timeout,
@@ -145,7 +155,13 @@ impl Platform {
     pub fn new(settings: &config::Platform) -> Result<Self, PlatformError> {
         let terms = Terms::new(settings)?;
         let paces = Paces::new(terms.request_rate, terms.request_burst);
-        Ok(Self { terms: RwLock::new(Arc::new(terms)), clock: PlatformClock::default(), paces })
+        let (rate, burst) = CONVERSATIONS;
+        Ok(Self {
+            terms: RwLock::new(Arc::new(terms)),
+            clock: PlatformClock::default(),
+            paces,
+            conversation_paces: Paces::new(rate, burst),
+        })
     }
 
     /// Goes by other settings from the next request on. What is known of the platform's clock stays, and
@@ -169,49 +185,64 @@ impl Platform {
         self.paces.of(bot)
     }
 
+    /// The pace of this bot's requests to the Conversation History API, which has its own limit beside
+    /// [`Platform::pace`]: wait for both.
+    pub fn conversation_pace(&self, bot: &BotName) -> Arc<Pace> {
+        self.conversation_paces.of(bot)
+    }
+
     /// How far the platform's clock is ahead of ours; unknown before its first answer.
     pub fn skew(&self) -> Option<Skew> {
         self.clock.skew()
     }
 
     /// A fingerprint of what this user signs in with.
-    pub fn credentials(&self, bot: &Bot, identity: &str) -> [u8; 16] {
-        credentials_fingerprint(&self.terms().base, bot, identity)
+    pub fn credentials(&self, bot: &Bot, subject: &Subject) -> [u8; 16] {
+        credentials_fingerprint(&self.terms().base, bot, subject)
     }
 
-    /// Signs a user in: mints an assertion and grants it. If it is refused, and the refusal shows
+    /// Signs a user in: gets an assertion and grants it. If it is refused, and the refusal shows
     /// that the clocks differ by more than was known, once more by the platform's clock.
-    pub async fn sign_in(&self, bot: &Bot, identity: &str) -> Result<Grant, Failure> {
+    pub async fn sign_in(&self, bot: &Bot, subject: &Subject) -> Result<Grant, Failure> {
         let assumed = self.skew().unwrap_or_default();
-        match self.sign_in_at(bot, identity, assumed).await {
-            Err(failure) if failure.kind == FailureKind::Unauthorized => match self.skew() {
-                Some(told) if told.differs_from(assumed) => self.sign_in_at(bot, identity, told).await,
+        let is_ours = !matches!(bot.credentials, Credentials::TokenService(_));
+        match self.sign_in_at(bot, subject, assumed).await {
+            Err(failure) if failure.kind == FailureKind::Unauthorized && is_ours => match self.skew() {
+                Some(told) if told.differs_from(assumed) => self.sign_in_at(bot, subject, told).await,
                 _ => Err(failure),
             },
             done => done,
         }
     }
 
-    async fn sign_in_at(&self, bot: &Bot, identity: &str, skew: Skew) -> Result<Grant, Failure> {
-        let terms = self.terms();
-        let assertion = Assertion {
-            subject: identity,
-            audience: &terms.audience,
-            lifetime: terms.jwt_lifetime,
-            now: skew.to_platform(Timestamp::now()),
-        };
-        let jwt = assertion
-            .sign(bot)
-            .map_err(|error| Failure::new(Step::SignIn, FailureKind::Malformed, &error.to_string()))?;
+    async fn sign_in_at(&self, bot: &Bot, subject: &Subject, skew: Skew) -> Result<Grant, Failure> {
+        let jwt = self.assertion_at(bot, subject, skew).await?;
         let granted = self.grant(&jwt, bot).await?;
         Ok(Grant {
             access: Access {
                 token: granted.token,
                 expires_at: granted.expires_at,
-                granted_for: self.credentials(bot, identity),
+                granted_for: self.credentials(bot, subject),
             },
             platform_user_id: granted.platform_user_id,
         })
+    }
+
+    /// An assertion: made here, or asked for at the bot's token service. Use each once.
+    pub async fn assertion(&self, bot: &Bot, subject: &Subject) -> Result<Secret, Failure> {
+        self.assertion_at(bot, subject, self.skew().unwrap_or_default()).await
+    }
+
+    async fn assertion_at(&self, bot: &Bot, subject: &Subject, skew: Skew) -> Result<Secret, Failure> {
+        let terms = self.terms();
+        let now = skew.to_platform(Timestamp::now());
+        if let Credentials::TokenService(service) = &bot.credentials {
+            return terms.ask_service(service, bot, subject, now).await;
+        }
+        let (audience, lifetime) = (terms.audience.as_str(), terms.jwt_lifetime);
+        Assertion { subject, audience, lifetime, now }
+            .sign(bot)
+            .map_err(|error| Failure::new(Step::SignIn, FailureKind::Impossible, &error.to_string()))
     }
 
     /// `POST /api/1.1/oAuth/token/jwtgrant`: an assertion for an access token. Use each assertion
@@ -220,7 +251,11 @@ impl Platform {
         let body = json!({ "assertion": jwt.expose(), "botInfo": bot_info(bot), "token": {} });
         let terms = self.terms();
         let request = terms.http.post(terms.endpoint("oAuth/token/jwtgrant")).json(&body);
-        let answer = self.ask(Step::SignIn, request, &[jwt, &bot.client_secret], MOST_BODY).await?;
+        let mut secrets = vec![jwt];
+        if let Credentials::ClientSecret { secret, .. } = &bot.credentials {
+            secrets.push(secret);
+        }
+        let answer = self.ask(Step::SignIn, request, &secrets, MOST_BODY).await?;
         if let Some(failure) = answer.failure(|status, _| match status.as_u16() {
             400 | 401 | 403 => Some(FailureKind::Unauthorized),
             _ => None,
@@ -248,14 +283,22 @@ impl Platform {
         };
         let body = json!({ "botInfo": bot_info(bot), "token": {} });
         let terms = self.terms();
-        let request = terms.http.post(terms.endpoint("rtm/start")).header(AUTHORIZATION, bearer).json(&body);
+        let mut request =
+            terms.http.post(terms.endpoint("rtm/start")).header(AUTHORIZATION, bearer).json(&body);
+        if terms.secure_handshake {
+            request = request.header(handshake::ASK, handshake::VERSION);
+        }
         let answer = self.ask(Step::Start, request, &[token], MOST_BODY).await?;
         if let Some(failure) = answer.failure(answer::token_refusal) {
             return Err(failure);
         }
-        let StartBody { url } = answer.body()?;
+        let StartBody { url, nonce } = answer.body()?;
         let url = terms.sockets.admit(&url).map_err(|refusal| answer.malformed(&refusal.to_string()))?;
-        Ok((url, answer.arrived))
+        let nonce = match terms.secure_handshake {
+            true => Some(handshake::read_nonce(&nonce)?),
+            false => None,
+        };
+        Ok((SocketUrl { url, nonce }, answer.arrived))
     }
 
     async fn ask(
@@ -309,6 +352,8 @@ struct UserInfo {
 #[derive(Deserialize)]
 struct StartBody {
     url: String,
+    #[serde(default)]
+    nonce: Value,
 }
 
 /// What is known of the platform's clock, from its latest answer.

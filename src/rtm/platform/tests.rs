@@ -9,7 +9,10 @@ use std::{
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use super::*;
-use crate::rtm::testing::{bot, platform_settings, read_request};
+use crate::rtm::{
+    subject::Standing,
+    testing::{bot, platform_settings, read_request},
+};
 
 /// Answers every connection with the same bytes, and keeps the requests.
 struct Responder {
@@ -64,9 +67,9 @@ const GRANT: &str = r#"{"authorization":{"accessToken":"tok-1","token_type":"bea
 async fn signs_in_as_documented() {
     let responder = Responder::json("200 OK", GRANT).await;
     let platform = responder.platform();
-    let grant = platform.sign_in(&bot(), "alice").await.unwrap();
+    let grant = platform.sign_in(&bot(), &"alice".into()).await.unwrap();
     assert_eq!(grant.access.token, Secret::new("tok-1"));
-    assert_eq!(grant.access.granted_for, platform.credentials(&bot(), "alice"));
+    assert_eq!(grant.access.granted_for, platform.credentials(&bot(), &"alice".into()));
     assert_eq!(grant.access.expires_at.to_string(), "2100-01-01T00:00:00.000Z");
     assert_eq!(grant.platform_user_id.as_deref(), Some("u-7"));
     let request = responder.request();
@@ -82,14 +85,14 @@ async fn asks_for_a_socket_with_the_token_under_the_base_path() {
     let responder = Responder::json("200 OK", r#"{"url":"ws://127.0.0.1:1/rtm/bot?sid=x"}"#).await;
     let settings = platform_settings(&format!("{}/base/path", responder.url));
     let (url, _) = Platform::new(&settings).unwrap().start(&Secret::new("tok-1"), &bot()).await.unwrap();
-    assert_eq!(url.0.as_str(), "ws://127.0.0.1:1/rtm/bot?sid=x");
+    assert_eq!(url.url.as_str(), "ws://127.0.0.1:1/rtm/bot?sid=x");
     let request = responder.request();
     assert!(request.starts_with("POST /base/path/api/1.1/rtm/start HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("authorization: bearer tok-1\r\n"), "{request}");
 }
 
 async fn sign_in_failure(status: &str, body: &str) -> Failure {
-    Responder::json(status, body).await.platform().sign_in(&bot(), "alice").await.unwrap_err()
+    Responder::json(status, body).await.platform().sign_in(&bot(), &"alice".into()).await.unwrap_err()
 }
 
 async fn start_failure(status: &str, body: &str) -> Failure {
@@ -143,7 +146,7 @@ async fn retry_after_and_the_platforms_clock_are_noted() {
     let responder = Responder::with_headers("429 Slow Down", headers, "").await;
     let platform = responder.platform();
     assert_eq!(platform.skew(), None);
-    let failure = platform.sign_in(&bot(), "alice").await.unwrap_err();
+    let failure = platform.sign_in(&bot(), &"alice".into()).await.unwrap_err();
     assert_eq!(failure.retry_after, Some(Duration::from_secs(17)));
     let ahead = platform.skew().unwrap().to_platform(Timestamp::now());
     assert!(ahead.to_string().starts_with("2099-01-01T00:0"), "{ahead}");
@@ -152,7 +155,7 @@ async fn retry_after_and_the_platforms_clock_are_noted() {
 #[tokio::test]
 async fn an_endless_answer_is_cut_off() {
     let body = format!("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n{}", " ".repeat(2 << 20));
-    let failure = Responder::new(body).await.platform().sign_in(&bot(), "alice").await.unwrap_err();
+    let failure = Responder::new(body).await.platform().sign_in(&bot(), &"alice".into()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Malformed);
     assert!(failure.to_string().contains("1 MiB"), "{failure}");
 }
@@ -164,9 +167,9 @@ async fn silence_is_a_timeout_and_a_closed_port_is_the_network() {
     let impatient =
         config::Platform { request_timeout: Duration::from_millis(50), ..platform_settings(&url) };
     let platform = Platform::new(&impatient).unwrap();
-    assert_eq!(platform.sign_in(&bot(), "a").await.unwrap_err().kind, FailureKind::Timeout);
+    assert_eq!(platform.sign_in(&bot(), &"a".into()).await.unwrap_err().kind, FailureKind::Timeout);
     drop(silent);
-    let failure = platform.sign_in(&bot(), "a").await.unwrap_err();
+    let failure = platform.sign_in(&bot(), &"a".into()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Network);
     assert!(failure.to_string().contains("refused"), "the cause is shown: {failure}");
 }
@@ -188,7 +191,8 @@ const PAGE: &str = r#"{"total":2,"moreAvailable":true,"messages":[
     {"_id":"ms-2","type":"outgoing"}, 7]}"#;
 
 async fn history(responder: &Responder) -> Result<crate::rtm::recovery::Page, Failure> {
-    responder.platform().history(&Secret::new("tok"), &bot(), 40, 20).await
+    let page = responder.platform().raw_history(&Secret::new("tok"), &bot(), 40, 20).await;
+    page.map(|page| page.read(&bot()))
 }
 
 #[tokio::test]
@@ -244,4 +248,137 @@ async fn a_page_of_the_history_may_be_larger_than_other_answers_but_not_endless(
     assert_eq!(history(&large).await.unwrap().records[0].text.len(), 3 << 20);
     let endless = Responder::json("200 OK", &page(9)).await;
     assert_eq!(history(&endless).await.unwrap_err().kind, FailureKind::Malformed);
+}
+
+// ---- A token service.
+
+/// A bot whose token service is the responder, and a JWT of that bot for alice.
+fn served_by(responder: &Responder, body: config::TokenServiceBody) -> Bot {
+    let service = config::TokenService {
+        url: format!("{}/jwt?tenant=1", responder.url).parse().unwrap(),
+        bearer: Some(Secret::new("bearer-of-ours")),
+        headers: vec![("x-tenant".into(), Secret::new("header-of-ours"))],
+        body,
+        fields: vec![("clientSecret".into(), Secret::new("field-of-ours"))],
+        jwt_field: "jwt".into(),
+    };
+    Bot { credentials: Credentials::TokenService(service), ..bot() }
+}
+
+fn jwt(subject: &str, lifetime: Duration, now: Timestamp) -> String {
+    let subject = Subject::from(subject);
+    let assertion = Assertion { subject: &subject, audience: "", lifetime, now };
+    assertion.sign(&bot()).unwrap().expose().to_owned()
+}
+
+#[tokio::test]
+async fn a_token_service_is_told_who_and_shown_what_it_wants() {
+    let jwt = jwt("alice", Duration::from_secs(60), Timestamp::now());
+    let responder = Responder::json("201 Created", &json!({ "jwt": jwt }).to_string()).await;
+    let service = served_by(&responder, config::TokenServiceBody::Json);
+    let got = responder.platform().assertion(&service, &"alice".into()).await.unwrap();
+    assert_eq!(got.expose(), jwt);
+    let request = responder.request();
+    assert!(request.starts_with("POST /jwt?tenant=1 HTTP/1.1\r\n"), "{request}");
+    for header in ["authorization: Bearer bearer-of-ours\r\n", "x-tenant: header-of-ours\r\n"] {
+        assert!(request.contains(header), "{request}");
+    }
+    let body: serde_json::Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let audience = "https://idproxy.kore.com/authorize";
+    let told = json!({
+        "clientId": "cs-1", "identity": "alice", "aud": audience, "isAnonymous": false,
+        "clientSecret": "field-of-ours",
+    });
+    assert_eq!(body, told);
+}
+
+#[tokio::test]
+async fn a_token_service_that_wants_a_form_gets_one() {
+    let jwt = jwt("a b", Duration::from_secs(60), Timestamp::now());
+    let responder = Responder::json("200 OK", &json!({ "jwt": jwt }).to_string()).await;
+    let service = served_by(&responder, config::TokenServiceBody::Form);
+    let nobody = Subject { standing: Standing::Anonymous, .."a b".into() };
+    responder.platform().assertion(&service, &nobody).await.unwrap();
+    let request = responder.request();
+    assert!(request.contains("content-type: application/x-www-form-urlencoded\r\n"), "{request}");
+    let body = request.split_once("\r\n\r\n").unwrap().1;
+    for field in ["identity=a+b", "isAnonymous=true", "clientSecret=field-of-ours", "clientId=cs-1"] {
+        assert!(body.split('&').any(|pair| pair == field), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_service_answers_instead_has_its_class_and_shows_no_secret() {
+    let (good, minute) = (Timestamp::now(), Duration::from_secs(60));
+    let long_ago = Timestamp::from_millis(1_500_000_000_000);
+    let jwt_body = |jwt: String| json!({ "jwt": jwt }).to_string();
+    let echoed = r#"{"errors":[{"msg":"who is bearer-of-ours, header-of-ours, field-of-ours?"}]}"#;
+    for (status, body, kind, words) in [
+        (
+            "401 Unauthorized",
+            echoed.to_owned(),
+            FailureKind::Unauthorized,
+            "who is [secret], [secret], [secret]?",
+        ),
+        ("403 Forbidden", String::new(), FailureKind::Unauthorized, "check bearer, headers and fields"),
+        (
+            "302 Found\r\nlocation: http://127.0.0.1:1/",
+            String::new(),
+            FailureKind::Refused { status: 302 },
+            "302",
+        ),
+        ("500 Oops", "<html>".to_owned(), FailureKind::Server { status: 500 }, "in trouble (500)"),
+        ("200 OK", "<html>".to_owned(), FailureKind::Malformed, "line 1"),
+        ("200 OK", "[]".to_owned(), FailureKind::Malformed, "lacks what is expected"),
+        ("200 OK", r#"{"token":"x"}"#.to_owned(), FailureKind::Malformed, "no text `jwt` (sts.jwt_field)"),
+        ("200 OK", jwt_body("hush".into()), FailureKind::Malformed, "it is not a JWT"),
+        ("200 OK", jwt_body(jwt("alice", minute, long_ago)), FailureKind::Malformed, "expired already"),
+        ("200 OK", jwt_body(jwt("bob", minute, good)), FailureKind::Malformed, "identity (sub)"),
+    ] {
+        let responder = Responder::json(status, &body).await;
+        let service = served_by(&responder, config::TokenServiceBody::Json);
+        let failure = responder.platform().sign_in(&service, &"alice".into()).await.unwrap_err();
+        assert_eq!((failure.step, failure.kind), (Step::TokenService, kind), "{status} {failure}");
+        let shown = failure.to_string();
+        assert!(shown.contains(words), "{shown}");
+        assert!(!shown.contains("of-ours") && !shown.contains("hush") && !shown.contains("eyJ"), "{shown}");
+    }
+}
+
+// ---- The secure handshake.
+
+#[tokio::test]
+async fn a_socket_is_asked_for_with_a_nonce_only_where_that_is_configured() {
+    let answer = r#"{"url":"ws://127.0.0.1:1/rtm/bot?sid=x","nonce":"n-1"}"#;
+    for secure_handshake in [false, true] {
+        let responder = Responder::json("200 OK", answer).await;
+        let settings = config::Platform { secure_handshake, ..platform_settings(&responder.url) };
+        let platform = Platform::new(&settings).unwrap();
+        let (issued, _) = platform.start(&Secret::new("tok"), &bot()).await.unwrap();
+        assert_eq!(responder.request().contains("x-rtm-v: 1\r\n"), secure_handshake);
+        let offer = platform.subprotocols(&issued, &bot(), &"alice".into()).await.unwrap();
+        assert_eq!(offer.is_some(), secure_handshake);
+        let Some(offer) = offer else { continue };
+        assert!(offer.is_sensitive());
+        let parts: Vec<_> = offer.to_str().unwrap().split(", ").collect();
+        assert_eq!((parts.len(), parts[0], parts[2]), (3, "x-rtm-v|1", "nonce|n-1"));
+        assert_eq!(parts[1].strip_prefix("jwt|").unwrap().split('.').count(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_that_is_none_is_told() {
+    for (nonce, kind) in [
+        ("null", FailureKind::Impossible),
+        (r#""a, jwt|b""#, FailureKind::Malformed),
+        (r#""""#, FailureKind::Malformed),
+        ("7", FailureKind::Malformed),
+    ] {
+        let body = format!(r#"{{"url":"ws://127.0.0.1:1/rtm/bot?sid=x","nonce":{nonce}}}"#);
+        let responder = Responder::json("200 OK", &body).await;
+        let settings = config::Platform { secure_handshake: true, ..platform_settings(&responder.url) };
+        let platform = Platform::new(&settings).unwrap();
+        let failure = platform.start(&Secret::new("tok"), &bot()).await.unwrap_err();
+        assert_eq!(failure.kind, kind, "{failure}");
+    }
 }

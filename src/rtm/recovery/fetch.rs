@@ -6,23 +6,30 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Direction, End, Gathered, Halt, Knowledge, PAGE, Page, Record, Wanted};
+use super::{Direction, End, Gathered, Halt, Knowledge, Next, PAGE, Page, Record, Turning, Wanted};
 use crate::{
     clock::Timestamp,
-    config::{self, Secret},
+    config::{self, HistorySource, Secret},
     messages::{ClientMessageId, OwnMessage},
     retry::Backoff,
     rtm::{
         connection::{Identity, Shared},
-        failure::{Failure, FailureKind},
+        failure::{Failure, FailureKind, Step},
+        platform::HistoryFrom,
         rooms::Rooms,
         session::{FetchPlan, Grant, Purpose},
     },
     store::{Seen, StoreError},
 };
 
+/// The most records that the Conversation History API gives at once; its requests are few.
+const LARGE_PAGE: usize = 100;
+/// How long leave to ask that API is waited for, before the user's own history is read instead.
+const CONVERSATIONS_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it is left alone when it says that it was asked too often, and not for how long.
+const CONVERSATIONS_PAUSE: Duration = Duration::from_secs(60);
 /// How long to wait before a request is made again, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -55,6 +62,7 @@ pub(in crate::rtm) async fn fetch<R: Rooms>(
         grant: None,
         gathered: Gathered::default(),
         limit: PAGE,
+        source: who.bot.history,
         refusals: 0,
         own: None,
         backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
@@ -76,6 +84,8 @@ struct Reader<R> {
     gathered: Gathered,
     /// How many records are asked for at once.
     limit: usize,
+    /// Which of the platform's histories is read.
+    source: HistorySource,
     refusals: u32,
     /// Messages of ours, once they were needed.
     own: Option<Vec<OwnMessage>>,
@@ -91,6 +101,10 @@ impl<R: Rooms> Reader<R> {
         loop {
             let page = match self.page().await {
                 Ok(page) => page,
+                Err(failure) if self.source != HistorySource::Rtm => {
+                    self.fall_back(&failure);
+                    continue;
+                }
                 Err(failure) => match self.failed(&failure).await {
                     Retry::Again => continue,
                     Retry::GiveUp(halt) => {
@@ -101,7 +115,7 @@ impl<R: Rooms> Reader<R> {
             };
             self.refusals = 0;
             self.backoff.reset();
-            let added = self.gathered.add(page);
+            let added = self.gathered.add(page, self.turning());
             let knowledge = match self.knowledge() {
                 Ok(knowledge) => knowledge,
                 Err(error) => return self.unreadable(&error),
@@ -149,6 +163,20 @@ impl<R: Rooms> Reader<R> {
 
     /// One page; each request waits for the bot's pace.
     async fn page(&mut self) -> Result<Page, Failure> {
+        match self.source {
+            HistorySource::Rtm => self.page_of_user().await,
+            HistorySource::Botkit | HistorySource::Conversations => self.page_of_app().await,
+        }
+    }
+
+    fn turning(&self) -> Turning {
+        match self.source {
+            HistorySource::Rtm | HistorySource::Botkit => Turning::ByOffset,
+            HistorySource::Conversations => Turning::ById,
+        }
+    }
+
+    async fn page_of_user(&mut self) -> Result<Page, Failure> {
         let (platform, bot) = (&self.shared.platform, &self.who.bot);
         let token = match &self.token {
             Some(token) => token.clone(),
@@ -161,7 +189,48 @@ impl<R: Rooms> Reader<R> {
             }
         };
         let _turn = self.who.pace.wait().await;
-        platform.history(&token, bot, self.gathered.offset(), self.limit).await
+        platform.raw_history(&token, bot, self.gathered.offset(), self.limit).await.map(|page| page.read(bot))
+    }
+
+    async fn page_of_app(&self) -> Result<Page, Failure> {
+        let (platform, bot) = (&self.shared.platform, &self.who.bot);
+        let is_botkit = self.source == HistorySource::Botkit;
+        let step = if is_botkit { Step::BotkitHistory } else { Step::Conversations };
+        let Some(user) = &self.plan.platform_user_id else {
+            let words = "the platform's sign-in did not tell the user's id (userInfo.userId)";
+            return Err(Failure::new(step, FailureKind::Impossible, words));
+        };
+        if is_botkit {
+            let _turn = self.who.pace.wait().await;
+            let page = platform.botkit_history(bot, user, self.gathered.offset(), self.limit).await;
+            return page.map(|page| page.read(bot));
+        }
+        let pace = platform.conversation_pace(&self.who.user.bot);
+        let Ok(_leave) = timeout(CONVERSATIONS_PATIENCE, pace.wait()).await else {
+            let words = "its documented 60 requests a minute and 1,800 an hour for each bot are used up";
+            return Err(Failure::new(step, FailureKind::RateLimited, words));
+        };
+        let next = self.gathered.next_by_id();
+        let (from, limit) = match &next {
+            Next::Offset(0) => (HistoryFrom::Offset(0), PAGE),
+            Next::Offset(offset) => (HistoryFrom::Offset(*offset), LARGE_PAGE),
+            Next::OlderThan(id) => (HistoryFrom::Older(id), LARGE_PAGE),
+        };
+        let _turn = self.who.pace.wait().await;
+        let page = platform.conversations(bot, user, from, limit).await;
+        if let Err(Failure { kind: FailureKind::RateLimited, retry_after, .. }) = &page {
+            pace.hold(retry_after.unwrap_or(CONVERSATIONS_PAUSE));
+        }
+        page.map(|page| page.read(bot))
+    }
+
+    /// The app's own histories are a choice; the user's own one is always there, and has the same in it.
+    /// So whatever is wrong with them, nothing is lost, and nobody waits.
+    fn fall_back(&mut self, failure: &Failure) {
+        let (user, bot) = (&self.who.user.name, &self.who.user.bot);
+        tracing::warn!(%user, %bot, cause = %failure, "the bot's history can't be read; reading botmessages/rtm instead");
+        self.source = HistorySource::Rtm;
+        self.gathered = Gathered::default();
     }
 
     /// Waits before the next try, if one makes sense.
@@ -173,7 +242,9 @@ impl<R: Rooms> Reader<R> {
                 self.token = None;
                 return Retry::Again;
             }
-            FailureKind::Unauthorized | FailureKind::TokenRefused => return Retry::GiveUp(Halt::Failed),
+            FailureKind::Unauthorized | FailureKind::TokenRefused | FailureKind::Impossible => {
+                return Retry::GiveUp(Halt::Failed);
+            }
             FailureKind::Refused { .. } => self.refusals += 1,
             FailureKind::Malformed => {
                 self.refusals += 1;
@@ -181,7 +252,8 @@ impl<R: Rooms> Reader<R> {
                 self.limit = self.limit.div_ceil(4);
             }
             FailureKind::RateLimited => {
-                if let Some(told) = failure.retry_after {
+                // A token service speaks for itself: the platform may be asked.
+                if let Some(told) = failure.retry_after.filter(|_| failure.step != Step::TokenService) {
                     self.who.pace.hold(told);
                 }
             }

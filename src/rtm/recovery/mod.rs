@@ -31,7 +31,7 @@ mod tests;
 pub use known::{Knowledge, Standing};
 pub use likeness::{Likeness, said};
 pub use merge::Step;
-pub use paging::{Added, End, Gathered, PAGE, Wanted};
+pub use paging::{Added, End, Gathered, Next, PAGE, Turning, Wanted};
 pub use record::{Direction, More, Page, Record};
 pub use seen::Looked;
 pub use shortfall::Shortfall;

@@ -42,6 +42,24 @@ pub enum End {
     Stuck,
 }
 
+/// How a platform's pages are turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turning {
+    /// By how many newer records there are.
+    ByOffset,
+    /// By the id of the oldest record at hand.
+    ById,
+}
+
+/// Where the next page begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Behind so many newer records.
+    Offset(usize),
+    /// Behind the record of this id.
+    OlderThan(String),
+}
+
 /// What was read so far.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -55,9 +73,19 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// How many newer records the next page is to leave out.
+    /// How many newer records the next page is to leave out, where pages are turned by offset.
     pub fn offset(&self) -> usize {
         self.offset
+    }
+
+    /// Where the next page begins, where pages are turned by id.
+    pub fn next_by_id(&self) -> Next {
+        match self.oldest() {
+            // After a page without anything new the id may be none that the platform goes by; the number of
+            // records is, as none is counted twice. In turns: meanwhile newer ones may have come.
+            Some(oldest) if self.stale.is_multiple_of(2) => Next::OlderThan(oldest.id.clone()),
+            _ => Next::Offset(self.records.len()),
+        }
     }
 
     /// The records so far, each once.
@@ -71,8 +99,9 @@ impl Gathered {
     }
 
     /// Puts a page's records to the others. Answers with the place of the first new one.
-    pub fn add(&mut self, page: Page) -> Added {
+    pub fn add(&mut self, page: Page, turning: Turning) -> Added {
         let new_from = self.records.len();
+        let is_end = turning == Turning::ById && self.is_only_oldest(&page);
         self.offset += page.returned;
         for record in page.records {
             if self.ids.insert(record.id.clone()) {
@@ -81,8 +110,19 @@ impl Gathered {
             }
         }
         self.stale = if self.records.len() == new_from { self.stale + 1 } else { 0 };
-        let is_last = page.more == More::No || page.returned == 0;
+        let is_last = page.more == More::No || page.returned == 0 || is_end;
         Added { new_from, more: if is_last { More::No } else { More::Perhaps } }
+    }
+
+    /// Whether a page has nothing in it but the record that it was asked by: there is none behind it.
+    fn is_only_oldest(&self, page: &Page) -> bool {
+        let oldest = self.oldest();
+        page.returned == 1
+            && page.records.iter().all(|record| oldest.is_some_and(|oldest| oldest.id == record.id))
+    }
+
+    fn oldest(&self) -> Option<&Record> {
+        self.records.iter().min_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)))
     }
 
     /// Whether that was enough; none if another page is needed.

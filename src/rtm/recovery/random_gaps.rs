@@ -82,6 +82,33 @@ struct Platform {
     /// Before these requests something new is said, which shifts the pages; it is pushed as well.
     shifts: Vec<bool>,
     tells_more: bool,
+    pages: Pages,
+}
+
+/// How its pages are turned, and what it makes of a record's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pages {
+    ByOffset,
+    /// By the id of a record, which is the newest of the next page, or the one behind it is.
+    ById {
+        inclusive: bool,
+    },
+    /// It pays no attention to ids.
+    IdsIgnored,
+}
+
+impl Pages {
+    fn turning(self) -> Turning {
+        if self == Self::ByOffset { Turning::ByOffset } else { Turning::ById }
+    }
+}
+
+fn pages() -> impl Strategy<Value = Pages> {
+    prop_oneof![
+        2 => Just(Pages::ByOffset),
+        2 => any::<bool>().prop_map(|inclusive| Pages::ById { inclusive }),
+        1 => Just(Pages::IdsIgnored),
+    ]
 }
 
 fn platform() -> impl Strategy<Value = Platform> {
@@ -90,14 +117,16 @@ fn platform() -> impl Strategy<Value = Platform> {
     // Not for ever: a page that never brings anything new ends the reading.
     let shifts =
         (0usize..20, 0usize..5).prop_map(|(from, many)| [vec![false; from], vec![true; many]].concat());
-    (lines, 0usize..30, 1usize..25, shuffle, shifts, any::<bool>()).prop_map(
-        |(lines, old, page, shuffle, shifts, tells_more)| Platform {
+    // A page that starts with the record it was asked by has to have room for another.
+    (lines, 0usize..30, 2usize..25, shuffle, shifts, any::<bool>(), pages()).prop_map(
+        |(lines, old, page, shuffle, shifts, tells_more, pages)| Platform {
             lines,
             old,
             page,
             shuffle,
             shifts,
             tells_more,
+            pages,
         },
     )
 }
@@ -220,11 +249,22 @@ impl World {
         self.said.push(Spoken { id: id(self.said.len()), line, at, text: "new".to_owned() });
     }
 
-    fn page(&mut self, request: usize, offset: usize) -> Page {
+    /// Where a page begins.
+    fn place(&self, next: &Next, all: &[Record]) -> usize {
+        let found = |id: &String| all.iter().position(|record| record.id == *id).expect("it was shown");
+        match (next, self.platform.pages) {
+            (Next::Offset(offset), _) => *offset,
+            (Next::OlderThan(id), Pages::ById { inclusive }) => found(id) + usize::from(!inclusive),
+            (Next::OlderThan(_), Pages::ByOffset | Pages::IdsIgnored) => 0,
+        }
+    }
+
+    fn page(&mut self, request: usize, next: &Next) -> Page {
         if self.platform.shifts.get(request) == Some(&true) {
             self.shift();
         }
         let all = self.newest_first();
+        let offset = self.place(next, &all);
         let end = all.len().min(offset + self.platform.page);
         let mut records = all.get(offset..end).unwrap_or_default().to_vec();
         for n in (1..records.len()).rev() {
@@ -240,8 +280,12 @@ impl World {
         let mut gathered = Gathered::default();
         let wanted = Wanted { missed: Some(MOST), ..Wanted::default() };
         for request in 0..1000 {
-            let page = self.page(request, gathered.offset());
-            let added = gathered.add(page);
+            let next = match self.platform.pages.turning() {
+                Turning::ByOffset => Next::Offset(gathered.offset()),
+                Turning::ById => gathered.next_by_id(),
+            };
+            let page = self.page(request, &next);
+            let added = gathered.add(page, self.platform.pages.turning());
             let knowledge = self.knowledge(gathered.records());
             if let Some(end) = gathered.is_enough(added, &knowledge, &wanted) {
                 assert_eq!(end, End::Complete);

@@ -74,7 +74,7 @@ fn recovery() -> Wanted {
 fn read(pages: Vec<Page>, knowledge: &Knowledge, wanted: &Wanted) -> (Gathered, Option<End>) {
     let mut gathered = Gathered::default();
     for page in pages {
-        let added = gathered.add(page);
+        let added = gathered.add(page, Turning::ByOffset);
         if let Some(end) = gathered.is_enough(added, knowledge, wanted) {
             return (gathered, Some(end));
         }

@@ -93,10 +93,13 @@ impl Session {
         if !self.advance(|approach| approach == Approach::SigningIn, starting) {
             return;
         }
-        let Grant { access, platform_user_id } = grant;
         out.push(Action::Remember);
         // However soon it expires: it was granted a moment ago, so it is tried.
-        out.push(Action::RequestUrl { token: access.token.clone() });
+        out.push(Action::RequestUrl { token: grant.access.token.clone() });
+        self.remember(grant);
+    }
+
+    pub(super) fn remember(&mut self, Grant { access, platform_user_id }: Grant) {
         self.memory.access = Some(access);
         self.memory.platform_user_id = platform_user_id.or(self.memory.platform_user_id.take());
     }

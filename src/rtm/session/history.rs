@@ -112,6 +112,7 @@ impl Session {
         out.push(Action::FetchHistory(FetchPlan {
             purpose,
             token: access.map(|access| access.token.clone()),
+            platform_user_id: self.memory.platform_user_id.clone(),
             look_up: doubtful().map(|message| message.id).collect(),
             last_sent: self.outbox.last_sent(),
             until,
@@ -123,8 +124,7 @@ impl Session {
         let Some(fetch) = self.fetch.take() else { return };
         let HistoryReply { found, reading, grant } = reply;
         if let Some(grant) = grant {
-            self.memory.access = Some(grant.access);
-            self.memory.platform_user_id = grant.platform_user_id.or(self.memory.platform_user_id.take());
+            self.remember(grant);
             out.push(Action::Remember);
         }
         let asked = match (&fetch, reading) {

@@ -17,13 +17,18 @@ use crate::{
     users::UserStatus,
 };
 
-/// A URL that rtm/start issued: good for one connect within 30 s, and secret until then.
+/// What rtm/start issued: good for one connect within 30 s, and secret until then.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SocketUrl(pub url::Url);
+pub struct SocketUrl {
+    /// Where to connect.
+    pub url: url::Url,
+    /// What the secure handshake repeats, where that is configured.
+    pub nonce: Option<Secret>,
+}
 
 impl fmt::Debug for SocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}/[secret]", self.0.scheme(), self.0.host_str().unwrap_or_default())
+        write!(f, "{}://{}/[secret]", self.url.scheme(), self.url.host_str().unwrap_or_default())
     }
 }
 
@@ -130,6 +135,8 @@ pub struct FetchPlan {
     pub purpose: Purpose,
     /// The access token; none if the one at hand is no good.
     pub token: Option<Secret>,
+    /// The platform's own id of the user, where it told it.
+    pub platform_user_id: Option<String>,
     /// Messages that may have arrived, to be looked for.
     pub look_up: Vec<ClientMessageId>,
     /// The user's latest message that was sent before.
@@ -201,6 +208,8 @@ pub enum CloseCause {
     FrameTooLarge,
     /// Pings went unanswered.
     Dead,
+    /// The platform wants what is said on it encrypted once more.
+    EncryptionRequired,
 }
 
 impl fmt::Display for CloseCause {
@@ -221,6 +230,9 @@ impl fmt::Display for CloseCause {
             Self::Lost(words) => write!(f, "the connection was lost: {}", printable(words)),
             Self::FrameTooLarge => f.write_str("the platform sent a frame over platform.max_frame"),
             Self::Dead => f.write_str("the connection was dead: nothing came, not even an answer to a ping"),
+            Self::EncryptionRequired => f.write_str(
+                "the platform requires this app's messages to be encrypted end to end (protocol_capabilities), which the bridge can't do: have the secure duplex channel switched off for the app (duplexEncryptionEnabled), or use another client_id",
+            ),
         }
     }
 }

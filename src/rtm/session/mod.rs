@@ -170,6 +170,10 @@ impl Session {
         let Beginnings { pending, last_sent, unanswered_for, awaited, mut memory, credentials, seed } =
             beginnings;
         memory.access = memory.access.filter(|access| access.granted_for == credentials);
+        if memory.access.is_none() {
+            // It may be that of another user, who was configured then; the sign-in tells.
+            memory.platform_user_id = None;
+        }
         let status =
             UserStatus { state: ConnectionState::Connecting, since: now.wall, last_error: None, attempts: 0 };
         let turns = Turns::new(awaited, last_sent.zip(unanswered_for), now.mono);
@@ -325,6 +329,9 @@ impl Session {
             out.push(Action::Remember);
         }
         let is_other = std::mem::replace(&mut self.credentials, credentials) != credentials;
+        if is_other {
+            self.memory.platform_user_id = None;
+        }
         match self.phase {
             Phase::Connecting(_) if is_other => {
                 out.push(Action::DropRequest);
@@ -388,6 +395,7 @@ impl Session {
         let reason = match cause {
             CloseCause::Code(1009, _) => FinalReason::TooLarge,
             CloseCause::Code(1007, _) => FinalReason::RefusedByPlatform,
+            CloseCause::EncryptionRequired => return Blame::None,
             _ => return Blame::Possible,
         };
         self.outbox.reject_last(reason, out);
@@ -431,9 +439,28 @@ impl Session {
                 });
             }
         }
+        if wants_encryption(head, text) {
+            return self.refuse_encryption(line, now, out);
+        }
         // Behind the event, which is the line's as it was when it came.
         self.heard(line, now, out);
         self.note_partner(head, now, out);
+    }
+
+    /// The platform won't talk in the clear: to go on would be to wait for answers that don't come.
+    fn refuse_encryption(&mut self, line: Line, now: Now, out: &mut Vec<Action>) {
+        let cause = CloseCause::EncryptionRequired;
+        match line {
+            // The one that works stays.
+            Line::Beside => {
+                out.push(Action::LetGo { by: now.mono });
+                self.beside_closed(&cause, now, out);
+            }
+            Line::Main => {
+                self.close(close_code::NORMAL, now, out);
+                self.disconnect(End::Closed(cause), now, out);
+            }
+        }
     }
 
     /// An agent owes no answers: nobody has to wait for one.
@@ -542,4 +569,16 @@ impl Session {
         }
         out.push(Action::StatusChanged(self.status.clone()));
     }
+}
+
+/// Whether this is the announcement that a platform requires encryption on top of TLS.
+fn wants_encryption(head: &FrameHead<'_>, text: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Capabilities<'a> {
+        #[serde(borrow, default)]
+        encryption: std::borrow::Cow<'a, str>,
+    }
+    head.is("protocol_capabilities")
+        && serde_json::from_str::<Capabilities<'_>>(text)
+            .is_ok_and(|told| told.encryption.eq_ignore_ascii_case("required"))
 }

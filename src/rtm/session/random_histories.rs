@@ -205,7 +205,7 @@ impl World {
                 if line == Line::Beside {
                     assert_eq!(self.overlap.replace(Overlap::Before), None, "one renewal at a time");
                 }
-                let sid = url.0.query().unwrap().to_owned();
+                let sid = url.url.query().unwrap().to_owned();
                 assert!(self.used.insert(sid), "a URL is used once");
                 assert!(self.now.mono < by && self.now.mono < self.issued + Duration::from_secs(25));
                 let was_connected = self.session.memory().history == ConnectHistory::Before;

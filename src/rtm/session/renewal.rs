@@ -117,7 +117,10 @@ impl Ending {
     fn of(cause: &CloseCause) -> Self {
         match cause {
             CloseCause::Code(..) => Self::Complete,
-            CloseCause::Lost(_) | CloseCause::FrameTooLarge | CloseCause::Dead => Self::CutOff,
+            CloseCause::Lost(_)
+            | CloseCause::FrameTooLarge
+            | CloseCause::Dead
+            | CloseCause::EncryptionRequired => Self::CutOff,
         }
     }
 }

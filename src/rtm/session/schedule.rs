@@ -23,6 +23,8 @@ pub(super) enum Class {
     Unauthorized,
     /// Close code 1008: rate limit, suspended bot, blocked user.
     Policy,
+    /// It can't work as configured: at the pace of bad credentials, until someone changes something.
+    Impossible,
 }
 
 /// A second try within this is never worth it once the platform refused the first.
@@ -37,6 +39,7 @@ impl Class {
         match failure.kind {
             FailureKind::Unauthorized | FailureKind::TokenRefused => Self::Unauthorized,
             FailureKind::RateLimited => Self::RateLimited,
+            FailureKind::Impossible => Self::Impossible,
             FailureKind::Refused { .. }
             | FailureKind::Server { .. }
             | FailureKind::Network
@@ -48,6 +51,7 @@ impl Class {
     pub(super) fn of_close(cause: &CloseCause) -> Self {
         match cause {
             CloseCause::Code(1008, _) => Self::Policy,
+            CloseCause::EncryptionRequired => Self::Impossible,
             // The platform's own trouble: an unhandled error, try again later, a bad gateway.
             CloseCause::Code(1011 | 1013 | 1014, _) => Self::Refused,
             CloseCause::Code(..) | CloseCause::Lost(_) | CloseCause::FrameTooLarge | CloseCause::Dead => {
@@ -70,7 +74,9 @@ impl Class {
             Self::RateLimited => above(RATE_LIMITED_FLOOR, min, max, failures, rng),
             Self::Policy => above(POLICY_FLOOR, POLICY_FLOOR / 2, POLICY_MOST, failures, rng),
             // Spread a little, so that a bot's thousand users don't come back in the same moment.
-            Self::Unauthorized => settings.unauthorized_retry.mul_f64(1.0 + 0.1 * rng.f64()),
+            Self::Unauthorized | Self::Impossible => {
+                settings.unauthorized_retry.mul_f64(1.0 + 0.1 * rng.f64())
+            }
         }
     }
 }

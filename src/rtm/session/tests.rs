@@ -51,7 +51,7 @@ pub(super) fn access(expires_at: Timestamp) -> Access {
 }
 
 pub(super) fn url(sid: &str) -> SocketUrl {
-    SocketUrl(format!("wss://bots.example/rtm/bot?sid={sid}").parse().unwrap())
+    SocketUrl { url: format!("wss://bots.example/rtm/bot?sid={sid}").parse().unwrap(), nonce: None }
 }
 
 pub(super) fn message(number: u64, expectation: Expectation, expires_at: Timestamp) -> QueuedMessage {

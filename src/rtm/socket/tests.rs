@@ -89,7 +89,7 @@ fn serve_one(serve: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
 
 async fn open(url: &str, ca: Option<&Path>) -> Result<Socket, Failure> {
     let by = Instant::now() + Duration::from_secs(25);
-    Socket::open(&url.parse().unwrap(), &tls(ca), limits(), by).await
+    Socket::open(&url.parse().unwrap(), None, &tls(ca), limits(), by).await
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_silent_server_costs_no_more_than_the_urls_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let by = Instant::now() + Duration::from_millis(50);
-    let failure = Socket::open(&url, &tls(None), limits(), by).await.unwrap_err();
+    let failure = Socket::open(&url, None, &tls(None), limits(), by).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Timeout);
 }
 

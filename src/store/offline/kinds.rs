@@ -151,6 +151,7 @@ pub(super) static KINDS: &[Kind] = &[
         key: &[Part::U32("webhook")],
         form: record!(WebhookRecord),
     },
+    Kind { byte: keys::kind::IDENTITY, word: "identity", key: &[Part::U32("user")], form: Form::Bytes },
     Kind {
         byte: keys::kind::MESSAGE,
         word: "message",

@@ -124,6 +124,7 @@ fn bury(store: &Store, webhook: WebhookNumber, number: u64) {
         answer,
     });
     store.save_history(ALICE, letter.id(), &history);
+    store.made_identity(ALICE, || "someone".to_owned()).unwrap();
     store.save_replay(&letter, ReplayMark { requested_at: Timestamp::from_millis(9), attempts: 1 });
 }
 
@@ -144,6 +145,7 @@ fn check_everything(path: &Path) {
     assert_eq!(store.last_run(), LastRun::Closed);
     assert_eq!(store.user_name(ALICE).unwrap().as_str(), "alice");
     assert_eq!(store.user(ALICE).unwrap().history, ConnectHistory::Before);
+    assert_eq!(store.made_identity(ALICE, || "another".to_owned()).unwrap(), "someone");
     let queued: Vec<_> = store.queued_messages().map(|queued| queued.unwrap().number.0).collect();
     assert_eq!(queued, [2, 3, 4]);
     let content = store.message_content(ALICE, crate::messages::MessageNumber(4)).unwrap();
