@@ -40,5 +40,6 @@ pub mod rtm;
 pub mod sandbox;
 pub mod store;
 pub mod suggest;
+pub mod unreachable;
 pub mod users;
 pub mod webhook;

@@ -7,6 +7,7 @@ mod bridge;
 mod check;
 mod dead_letters;
 mod logs;
+mod online;
 mod servers;
 mod service;
 mod shell;

@@ -195,7 +195,7 @@ impl Platform {
         };
         let jwt = assertion
             .sign(bot)
-            .map_err(|error| Failure::new(Step::SignIn, FailureKind::Malformed, &error.to_string()))?;
+            .map_err(|error| Failure::new(Step::Jwt, FailureKind::Malformed, &error.to_string()))?;
         let granted = self.grant(&jwt, bot).await?;
         Ok(Grant {
             access: Access {
