@@ -6,6 +6,7 @@
 mod bridge;
 mod check;
 mod dead_letters;
+mod docs;
 mod logs;
 mod online;
 mod servers;
