@@ -562,7 +562,7 @@ async fn bad_input_has_its_answer_and_leaves_no_trace() {
     assert_eq!(world.control().connects(ALICE), connects, "nothing reconnected");
     world.stop_daemon().await;
     let mut exported = Vec::new();
-    offline::export(&world.config.store, &mut exported).unwrap();
+    offline::export(&world.config.store, &mut exported, &mut |_| {}).unwrap();
     let kinds: BTreeSet<String> = String::from_utf8(exported)
         .unwrap()
         .lines()

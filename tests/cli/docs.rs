@@ -24,9 +24,8 @@ fn code() -> String {
     collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
     let code: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     // A text that is continued on the next line begins there without its indentation.
-    let mut lines = code.lines();
     let mut joined = String::new();
-    while let Some(line) = lines.next() {
+    for line in code.lines() {
         match line.strip_suffix('\\') {
             Some(start) => joined.push_str(start.trim_start()),
             None => {
