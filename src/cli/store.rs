@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     fs,
-    io::{self, BufReader, Read, Write},
+    io::{self, BufReader, IsTerminal as _, Read, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -146,7 +146,13 @@ fn verify(settings: &config::Store) -> Result<(), CommandError> {
 
 fn export(settings: &config::Store, file: &Path) -> Result<(), CommandError> {
     let mut progress = Progress::new("exporting", "records");
-    let mut tell = |records| progress.at(Done::so_far(records));
+    // An export on the terminal itself is not to be drawn over.
+    let is_drawn = !(is_standard(file) && io::stdout().is_terminal());
+    let mut tell = |records| {
+        if is_drawn {
+            progress.at(Done::so_far(records));
+        }
+    };
     let exported = if is_standard(file) {
         offline::export(settings, &mut io::stdout().lock(), &mut tell).map_err(refusal)
     } else {
