@@ -143,7 +143,7 @@ async fn each_fault_of_the_platform_is_told_with_what_to_do() {
     control
         .inject(Fault::always(FaultKind::OnConnect { end: SocketEnd::close(1008) }).for_user(identity("d")));
     let checked =
-        Setup::at(sandbox.url()).platform("connect_timeout = \"1s\"").users(&users).check(&[]).await;
+        Setup::at(sandbox.url()).platform("connect_timeout = \"3s\"").users(&users).check(&[]).await;
     assert_eq!(checked.code, 1);
     assert_eq!(row(&checked, "a")[1..], ["ok", "ok", "FAILED", "-", "-"]);
     assert_eq!(row(&checked, "b")[4..], ["FAILED", "-"]);
