@@ -46,5 +46,6 @@ mod spans;
 pub mod store;
 pub mod suggest;
 pub mod trace;
+pub mod unreachable;
 pub mod users;
 pub mod webhook;

@@ -1,17 +1,73 @@
-//! `rtm-bridge check`: is the configuration right, and what does it mean?
+//! `rtm-bridge check`: is the configuration right, and what does it mean? With `--online`: does it work?
+
+mod advice;
+mod online;
+mod report;
 
 use std::path::Path;
 
-use super::{CommandError, output, settings};
+use clap::Args;
+
+use super::{
+    CommandError,
+    client::{user_name, webhook_name},
+    output,
+    process::{Threads, block_on},
+    settings,
+};
 use crate::{
     config::{Config, Warning, explain},
+    names::{UserName, WebhookName},
     webhook::visible,
 };
 
-/// Prints what the configuration means; refuses it with every error that it has.
-pub(super) fn run(file: &Path) -> Result<(), CommandError> {
+const AFTER_HELP: &str = "\
+--online walks each user's sign-in: clock, JWT, jwtgrant, rtm/start, WebSocket,
+and the way to each webhook: DNS, TCP, TLS. For each step that fails it says
+what to do. A running bridge is not disturbed: the check has sockets of its own,
+says goodbye on them, tells the platform that each is a reconnect (so that it
+greets nobody), and keeps to platform.request_rate, which it takes once more.
+Without --post no webhook gets anything; with it, each gets one signed event of
+the type bridge.test.
+
+Exit codes:
+  0  the configuration is right; with --online: and everything works
+  1  with --online: a step failed
+  2  the configuration has errors
+
+Examples:
+  rtm-bridge check
+  rtm-bridge check --online
+  rtm-bridge check --online --user alice --webhook crm --post";
+
+/// What `check` takes.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    /// Also sign every user in, and connect to every webhook
+    #[arg(long)]
+    online: bool,
+    /// Also post an event to every webhook that is connected to
+    #[arg(long, requires = "online")]
+    post: bool,
+    /// Only this user; several times for several
+    #[arg(long, value_name = "USER", requires = "online", value_parser = user_name)]
+    user: Vec<UserName>,
+    /// Only this webhook; several times for several
+    #[arg(long, value_name = "WEBHOOK", requires = "online", value_parser = webhook_name)]
+    webhook: Vec<WebhookName>,
+}
+
+/// Prints what the configuration means; refuses it with every error that it has. Then tries it, if asked to.
+pub(super) fn run(arguments: &Arguments, file: &Path) -> Result<(), CommandError> {
     let (config, warnings) = settings::load(file)?;
-    output::line(report(file, &config, &warnings))
+    output::line(report(file, &config, &warnings))?;
+    if !arguments.online {
+        return Ok(());
+    }
+    let findings = block_on(Threads::One, online::walk(&config, arguments))?;
+    output::line(format_args!("\n{}", report::report(&config, &findings, arguments.post)))?;
+    if findings.is_well() { Ok(()) } else { Err(CommandError::Told) }
 }
 
 fn report(file: &Path, config: &Config, warnings: &[Warning]) -> String {

@@ -7,8 +7,10 @@ use super::{CommandError, output};
 
 const AFTER_HELP: &str = "\
 Examples:
-  rtm-bridge completions bash > ~/.local/share/bash-completion/completions/rtm-bridge
-  rtm-bridge completions zsh > ~/.zfunc/_rtm-bridge          # with ~/.zfunc in fpath
+  cd ~/.local/share/bash-completion/completions
+  rtm-bridge completions bash > rtm-bridge
+
+  rtm-bridge completions zsh > ~/.zfunc/_rtm-bridge     (~/.zfunc in fpath)
   rtm-bridge completions fish > ~/.config/fish/completions/rtm-bridge.fish";
 
 /// What it takes.

@@ -12,6 +12,7 @@ use super::{
     client::{Bridge, Call, CallError, Target, user_name, webhook_name},
     output,
     process::{Threads, block_on},
+    progress::Progress,
     status::age,
     table::{Cell, Table},
 };
@@ -44,6 +45,11 @@ Examples:
   rtm-bridge dead-letters list
   rtm-bridge dead-letters list --user alice --limit 1000
   rtm-bridge dead-letters list --json | jq -r '.deadLetters[].id'";
+
+const AFTER_SHOW: &str = "\
+Examples:
+  rtm-bridge dead-letters show dl_000000002a000001
+  rtm-bridge dead-letters show dl_000000002a000001 --json | jq -r .body";
 
 const AFTER_REPLAY: &str = "\
 The event is delivered with the same webhook-id, body and sequence, retried as
@@ -110,6 +116,7 @@ struct ListArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_SHOW)]
 struct ShowArguments {
     /// Which one, as list tells it
     #[arg(value_parser = letter_id)]
@@ -264,7 +271,8 @@ fn replay(arguments: &ManyArguments, config: &Path) -> Result<(), CommandError> 
                 "{id}: will be delivered after all; rtm-bridge dead-letters show {id} tells if it isn't"
             ));
         }
-        let answer = bridge.call(many(Call::post(&["dead-letters", "replay"]), &arguments.which)).await?;
+        let call = bridge.call(many(Call::post(&["dead-letters", "replay"]), &arguments.which));
+        let answer = Progress::during("replaying", call).await?;
         Ok(replayed(&bridge.read(&answer)?))
     })?;
     output::line(said)
@@ -278,7 +286,8 @@ fn purge(arguments: &ManyArguments, config: &Path) -> Result<(), CommandError> {
             bridge.call(Call::delete(&["dead-letters", &id])).await?;
             return Ok(format!("{id}: deleted"));
         }
-        bridge.call(many(Call::delete(&["dead-letters"]), &arguments.which)).await?;
+        let call = bridge.call(many(Call::delete(&["dead-letters"]), &arguments.which));
+        Progress::during("deleting", call).await?;
         Ok("deleted".to_owned())
     })?;
     output::line(said)

@@ -21,7 +21,11 @@ A stand-in for the platform, the bridge and a webhook receiver talk to each
 other: sign-in, a message and its ack, the reply at the webhook, a dropped
 connection, a webhook that fails, a restart. Every line shows what really
 happened. Then it stays up for curl until Ctrl-C. It needs no configuration
-and leaves nothing behind. RUST_LOG=info shows the logs, too.";
+and leaves nothing behind. RUST_LOG=info shows the logs, too.
+
+Examples:
+  rtm-bridge demo
+  rtm-bridge demo --once";
 
 /// What a reader gets between two steps.
 const PAUSE: Duration = Duration::from_millis(250);

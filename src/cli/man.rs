@@ -8,7 +8,7 @@ use super::{CommandError, output};
 
 const AFTER_HELP: &str = "\
 Examples:
-  rtm-bridge man | man -l -                        read the page of rtm-bridge itself
+  rtm-bridge man | man -l -                        read the first page
   rtm-bridge man --all /usr/local/share/man/man1   install all pages";
 
 /// What it takes.

@@ -13,6 +13,7 @@ mod logs;
 mod man;
 mod output;
 mod process;
+mod progress;
 mod receive;
 mod reconnect;
 mod repeats;
@@ -48,6 +49,21 @@ Exit codes:
   1  failed
   2  usage, configuration, or a store that needs a person";
 
+const AFTER_RUN: &str = "\
+Logs to stderr, or to the journal under systemd. SIGTERM or Ctrl-C ends it in
+order, within 10 seconds; SIGHUP reads the configuration again. What it listens
+on and where its store is stands in the configuration.
+
+Exit codes:
+  0  it was told to end
+  1  it can't go on: an address is taken, the store is in use, the disk fails
+  2  the configuration has errors, or the store needs a person
+
+Examples:
+  rtm-bridge
+  rtm-bridge run --config /etc/rtm-bridge/bridge.toml
+  RUST_LOG=debug rtm-bridge";
+
 /// Connects Kore.ai bots to plain HTTP: POST a message in, get the bot's events as webhooks, lose nothing.
 #[derive(Debug, Parser)]
 #[command(name = "rtm-bridge", version, arg_required_else_help = false, after_help = AFTER_HELP)]
@@ -77,11 +93,12 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon (the default)
+    #[command(after_help = AFTER_RUN)]
     Run,
     /// Watch it all at work: a short conversation, with mishaps
     Demo(demo::Arguments),
     /// Check the configuration and say what it means
-    Check,
+    Check(check::Arguments),
     /// Run the stand-in platform alone, for trying things out
     Sandbox(sandbox::Arguments),
     /// Run a webhook receiver for development: checks signatures, prints events
@@ -113,6 +130,8 @@ enum CommandError {
     Failed(String),
     /// Exit code 2: usage, configuration, or a store that needs a person.
     Refused(String),
+    /// What is wrong was printed with the rest. Exit code 1.
+    Told,
     /// Whoever read the output went away (`| head`). Exit code 1, and nobody to tell.
     NobodyReads,
 }
@@ -136,7 +155,7 @@ pub fn main() -> ExitCode {
     let outcome = match command.unwrap_or(Command::Run) {
         Command::Run => run::run(&config),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Check => check::run(&config),
+        Command::Check(arguments) => check::run(&arguments, &config),
         Command::Sandbox(arguments) => sandbox::run(&arguments),
         Command::Receive(arguments) => receive::run(arguments),
         Command::Send(arguments) => send::run(&arguments, &config),
@@ -159,6 +178,6 @@ pub fn main() -> ExitCode {
             anstream::eprintln!("{why}");
             ExitCode::from(2)
         }
-        Err(CommandError::NobodyReads) => ExitCode::from(1),
+        Err(CommandError::Told | CommandError::NobodyReads) => ExitCode::from(1),
     }
 }

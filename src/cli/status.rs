@@ -123,7 +123,7 @@ async fn watch(bridge: &Bridge) -> Result<(), CommandError> {
             Err(error) if !seen => return Err(error.into()),
             Err(error) => match error.into() {
                 CommandError::Failed(why) | CommandError::Refused(why) => why,
-                CommandError::NobodyReads => return Err(CommandError::NobodyReads),
+                silent @ (CommandError::Told | CommandError::NobodyReads) => return Err(silent),
             },
         };
         seen = true;

@@ -1,13 +1,18 @@
 //! `rtm-bridge store`: the tools of a stopped bridge's store.
 
 use std::{
+    cell::Cell,
     fs,
     io::{self, BufReader, IsTerminal as _, Read, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use super::{CommandError, output, settings};
+use super::{
+    CommandError, output,
+    progress::{Done, Progress},
+    settings,
+};
 use crate::{
     config::{self, ProcessEnvironment},
     store::offline::{self, Damages, OfflineError},
@@ -28,6 +33,37 @@ Examples:
   rtm-bridge store import backup.jsonl --path /var/lib/rtm-bridge
   rtm-bridge store export - | gzip > backup.jsonl.gz";
 
+const AFTER_VERIFY: &str = "\
+Nothing is changed. What is damaged is told with its place; store export saves
+the rest.
+
+Examples:
+  rtm-bridge store verify
+  rtm-bridge store verify --path /var/lib/rtm-bridge";
+
+const AFTER_EXPORT: &str = "\
+The file holds the contents of messages and events: keep it as private as the
+store. It appears under its name when it is whole.
+
+Examples:
+  rtm-bridge store export backup.jsonl
+  rtm-bridge store export - | gzip > backup.jsonl.gz";
+
+const AFTER_IMPORT: &str = "\
+Access tokens are not in an export: each user signs in anew. All or nothing is
+imported.
+
+Examples:
+  rtm-bridge store import backup.jsonl
+  gunzip -c backup.jsonl.gz | rtm-bridge store import - --path /srv/bridge";
+
+const AFTER_COMPACT: &str = "\
+Needs as much free space as the store's records take. Cut short, it leaves the
+store as it was.
+
+Example:
+  rtm-bridge store compact";
+
 /// What `store` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -42,18 +78,22 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Read everything, count it, and tell what is damaged
+    #[command(after_help = AFTER_VERIFY)]
     Verify,
     /// Save everything but access tokens as lines of JSON; of a damaged store, what can be read
+    #[command(after_help = AFTER_EXPORT)]
     Export {
         /// The file to write, readable for its owner only; - for stdout
         file: PathBuf,
     },
     /// Make a store from an export, where there is none yet
+    #[command(after_help = AFTER_IMPORT)]
     Import {
         /// The file to read; - for stdin
         file: PathBuf,
     },
     /// Give back the disk space that a backlog once took
+    #[command(after_help = AFTER_COMPACT)]
     Compact,
 }
 
@@ -81,7 +121,10 @@ fn store_settings(arguments: &Arguments, file: &Path) -> Result<config::Store, C
 }
 
 fn verify(settings: &config::Store) -> Result<(), CommandError> {
-    let verified = offline::verify(settings).map_err(refusal)?;
+    let mut progress = Progress::new("verifying", "records");
+    let verified = offline::verify(settings, &mut |records| progress.at(Done::so_far(records)));
+    drop(progress);
+    let verified = verified.map_err(refusal)?;
     for (kind, count) in &verified.records {
         output::line(format_args!("{count:>10}  {kind}"))?;
     }
@@ -102,11 +145,21 @@ fn verify(settings: &config::Store) -> Result<(), CommandError> {
 }
 
 fn export(settings: &config::Store, file: &Path) -> Result<(), CommandError> {
-    let exported = if is_standard(file) {
-        offline::export(settings, &mut io::stdout().lock()).map_err(refusal)?
-    } else {
-        export_to_file(settings, file)?
+    let mut progress = Progress::new("exporting", "records");
+    // An export on the terminal itself is not to be drawn over.
+    let is_drawn = !(is_standard(file) && io::stdout().is_terminal());
+    let mut tell = |records| {
+        if is_drawn {
+            progress.at(Done::so_far(records));
+        }
     };
+    let exported = if is_standard(file) {
+        offline::export(settings, &mut io::stdout().lock(), &mut tell).map_err(refusal)
+    } else {
+        export_to_file(settings, file, &mut tell)
+    };
+    drop(progress);
+    let exported = exported?;
     anstream::eprintln!("{} records exported to {}", exported.records, shown(file));
     damage(&exported.damages).map_or(Ok(()), |damage| {
         Err(CommandError::Refused(format!(
@@ -116,7 +169,11 @@ fn export(settings: &config::Store, file: &Path) -> Result<(), CommandError> {
 }
 
 /// Written under another name first: a file of the name is a whole export.
-fn export_to_file(settings: &config::Store, file: &Path) -> Result<offline::Exported, CommandError> {
+fn export_to_file(
+    settings: &config::Store,
+    file: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<offline::Exported, CommandError> {
     let failed = |error: io::Error| CommandError::Failed(format!("error: {}: {error}", shown(file)));
     let mut unfinished = file.as_os_str().to_owned();
     unfinished.push(format!(".{}.part", std::process::id()));
@@ -124,7 +181,7 @@ fn export_to_file(settings: &config::Store, file: &Path) -> Result<offline::Expo
     let mut options = fs::OpenOptions::new();
     let target = options.write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
     let mut out = io::BufWriter::new(target);
-    let outcome = offline::export(settings, &mut out).map_err(refusal).and_then(|exported| {
+    let outcome = offline::export(settings, &mut out, progress).map_err(refusal).and_then(|exported| {
         out.flush().and_then(|()| out.get_ref().sync_all()).map_err(failed)?;
         fs::rename(&unfinished, file).map_err(failed)?;
         Ok(exported)
@@ -137,13 +194,24 @@ fn export_to_file(settings: &config::Store, file: &Path) -> Result<offline::Expo
 }
 
 fn import(settings: &config::Store, file: &Path) -> Result<(), CommandError> {
-    let source: Box<dyn Read> = if is_standard(file) {
-        Box::new(io::stdin())
+    let read = Cell::new(0);
+    let (source, size): (Box<dyn Read>, _) = if is_standard(file) {
+        (Box::new(io::stdin()), None)
     } else {
-        let opened = fs::File::open(file);
-        Box::new(opened.map_err(|error| CommandError::Failed(format!("error: {}: {error}", shown(file))))?)
+        let failed = |error| CommandError::Failed(format!("error: {}: {error}", shown(file)));
+        let opened = fs::File::open(file).map_err(failed)?;
+        // Of a pipe the end isn't known.
+        let size = opened.metadata().ok().map(|file| file.len()).filter(|size| *size > 0);
+        (Box::new(opened), size)
     };
-    let imported = offline::import(settings, &mut BufReader::new(source)).map_err(refusal)?;
+    let mut source = BufReader::new(Counted { source, read: &read });
+    let mut progress = Progress::new("importing", "records");
+    let imported = offline::import(settings, &mut source, &mut |count| {
+        let share = size.map(|size| read.get() as f64 / size as f64);
+        progress.at(Done { count, share });
+    });
+    drop(progress);
+    let imported = imported.map_err(refusal)?;
     output::line(format_args!("{} records imported into {}", imported.records, shown(&settings.path)))?;
     if imported.unreadable > 0 {
         output::line(format_args!(
@@ -155,20 +223,25 @@ fn import(settings: &config::Store, file: &Path) -> Result<(), CommandError> {
 }
 
 fn compact(settings: &config::Store) -> Result<(), CommandError> {
-    let is_watched = io::stderr().is_terminal();
-    let mut told = false;
-    let compacted = offline::compact(settings, &mut |records| {
-        if is_watched {
-            told = true;
-            // Over the line before; the next line begins anew.
-            let _ = write!(io::stderr(), "\r{records} records copied");
-        }
-    });
-    if told {
-        let _ = writeln!(io::stderr());
-    }
+    let mut progress = Progress::new("copying", "records");
+    let compacted = offline::compact(settings, &mut |records| progress.at(Done::so_far(records)));
+    drop(progress);
     let offline::Compacted { records, before, after } = compacted.map_err(refusal)?;
     output::line(format_args!("{records} records: {before} bytes before, {after} bytes now"))
+}
+
+/// Counts what is read.
+struct Counted<'a> {
+    source: Box<dyn Read>,
+    read: &'a Cell<u64>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
 }
 
 fn is_standard(file: &Path) -> bool {

@@ -80,9 +80,32 @@ fn help_of_check() {
     Usage: rtm-bridge check [OPTIONS]
 
     Options:
-      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
-                           bridge.toml]
-      -h, --help           Print help
+      -c, --config <FILE>      The configuration file [env: RTM_BRIDGE_CONFIG]
+                               [default: bridge.toml]
+          --online             Also sign every user in, and connect to every webhook
+          --post               Also post an event to every webhook that is connected
+                               to
+          --user <USER>        Only this user; several times for several
+          --webhook <WEBHOOK>  Only this webhook; several times for several
+      -h, --help               Print help
+
+    --online walks each user's sign-in: clock, JWT, jwtgrant, rtm/start, WebSocket,
+    and the way to each webhook: DNS, TCP, TLS. For each step that fails it says
+    what to do. A running bridge is not disturbed: the check has sockets of its own,
+    says goodbye on them, tells the platform that each is a reconnect (so that it
+    greets nobody), and keeps to platform.request_rate, which it takes once more.
+    Without --post no webhook gets anything; with it, each gets one signed event of
+    the type bridge.test.
+
+    Exit codes:
+      0  the configuration is right; with --online: and everything works
+      1  with --online: a step failed
+      2  the configuration has errors
+
+    Examples:
+      rtm-bridge check
+      rtm-bridge check --online
+      rtm-bridge check --online --user alice --webhook crm --post
     ");
 }
 
@@ -253,6 +276,10 @@ fn help_of_demo() {
     connection, a webhook that fails, a restart. Every line shows what really
     happened. Then it stays up for curl until Ctrl-C. It needs no configuration
     and leaves nothing behind. RUST_LOG=info shows the logs, too.
+
+    Examples:
+      rtm-bridge demo
+      rtm-bridge demo --once
     ");
 }
 
@@ -378,4 +405,323 @@ fn help_of_store() {
       rtm-bridge store import backup.jsonl --path /var/lib/rtm-bridge
       rtm-bridge store export - | gzip > backup.jsonl.gz
     ");
+}
+
+#[test]
+fn help_of_run() {
+    insta::assert_snapshot!(help(Some("run")), @"
+    Run the daemon (the default)
+
+    Usage: rtm-bridge run [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+      -h, --help           Print help
+
+    Logs to stderr, or to the journal under systemd. SIGTERM or Ctrl-C ends it in
+    order, within 10 seconds; SIGHUP reads the configuration again. What it listens
+    on and where its store is stands in the configuration.
+
+    Exit codes:
+      0  it was told to end
+      1  it can't go on: an address is taken, the store is in use, the disk fails
+      2  the configuration has errors, or the store needs a person
+
+    Examples:
+      rtm-bridge
+      rtm-bridge run --config /etc/rtm-bridge/bridge.toml
+      RUST_LOG=debug rtm-bridge
+    ");
+}
+
+#[test]
+fn help_of_tail() {
+    insta::assert_snapshot!(help(Some("tail")), @r#"
+    Show the events of a running bridge as they come
+
+    Usage: rtm-bridge tail [OPTIONS] [USER]
+
+    Arguments:
+      [USER]  Only this user's events
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --json           Print each event as a line of JSON: its id, and the
+                           envelope that webhooks get
+          --url <URL>      The running bridge's API [default: http.api of the
+                           configuration] [env: RTM_BRIDGE_URL]
+      -h, --help           Print help
+
+    Prints a line for each event from now on: time, user, type, who speaks, text;
+    where there is no text, the data. A connection that breaks is made anew, and
+    goes on behind the last event that was shown. Ctrl-C ends it.
+    Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one with
+    the scope read; the events of the users that it may act for are shown.
+
+    Examples:
+      rtm-bridge tail
+      rtm-bridge tail alice
+      rtm-bridge tail --json | jq 'select(.type == "bot_response") | .text'
+    "#);
+}
+
+#[test]
+fn help_of_enable() {
+    insta::assert_snapshot!(help(Some("enable")), @"
+    Put a webhook back to work that said it is gone, or is held
+
+    Usage: rtm-bridge enable [OPTIONS] <WEBHOOK>
+
+    Arguments:
+      <WEBHOOK>  The webhook, as bridge.toml names it
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --url <URL>      The running bridge's API [default: http.api of the
+                           configuration] [env: RTM_BRIDGE_URL]
+      -h, --help           Print help
+
+    A webhook that answered 410 gets nothing until it is enabled; one that sent
+    Retry-After, nothing until then. This lifts both: what waits goes out now, in
+    order. Where [clients] are configured, RTM_BRIDGE_TOKEN holds the token of one
+    with the scope admin.
+
+    Example:
+      rtm-bridge enable crm
+    ");
+}
+
+#[test]
+fn help_of_completions() {
+    insta::assert_snapshot!(help(Some("completions")), @"
+    Print what a shell completes with
+
+    Usage: rtm-bridge completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>  The shell [possible values: bash, elvish, fish, powershell, zsh]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+      -h, --help           Print help
+
+    Examples:
+      cd ~/.local/share/bash-completion/completions
+      rtm-bridge completions bash > rtm-bridge
+
+      rtm-bridge completions zsh > ~/.zfunc/_rtm-bridge     (~/.zfunc in fpath)
+      rtm-bridge completions fish > ~/.config/fish/completions/rtm-bridge.fish
+    ");
+}
+
+#[test]
+fn help_of_man() {
+    insta::assert_snapshot!(help(Some("man")), @"
+    Print the manual page, or write all of them
+
+    Usage: rtm-bridge man [OPTIONS]
+
+    Options:
+          --all <DIR>      Write a page for each command into this directory, in
+                           place of printing the first
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+      -h, --help           Print help
+
+    Examples:
+      rtm-bridge man | man -l -                        read the first page
+      rtm-bridge man --all /usr/local/share/man/man1   install all pages
+    ");
+}
+
+#[test]
+fn help_of_dead_letters_show() {
+    insta::assert_snapshot!(help_at(&["dead-letters", "show"]), @"
+    Show one with its attempts, the last answer and its body
+
+    Usage: rtm-bridge dead-letters show [OPTIONS] <ID>
+
+    Arguments:
+      <ID>  Which one, as list tells it
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --json           Print JSON, as the API answers it
+          --url <URL>      The running bridge's API [default: http.api of the
+                           configuration] [env: RTM_BRIDGE_URL]
+      -h, --help           Print help
+
+    Examples:
+      rtm-bridge dead-letters show dl_000000002a000001
+      rtm-bridge dead-letters show dl_000000002a000001 --json | jq -r .body
+    ");
+}
+
+#[test]
+fn help_of_dead_letters_purge() {
+    insta::assert_snapshot!(help_at(&["dead-letters", "purge"]), @"
+    Delete one, or many
+
+    Usage: rtm-bridge dead-letters purge [OPTIONS] [ID]
+
+    Arguments:
+      [ID]  Which one, as list tells it
+
+    Options:
+          --all                All of them, or all of --webhook and --user
+      -c, --config <FILE>      The configuration file [env: RTM_BRIDGE_CONFIG]
+                               [default: bridge.toml]
+          --webhook <WEBHOOK>  Only those of this webhook
+          --user <USER>        Only those of this user
+          --url <URL>          The running bridge's API [default: http.api of the
+                               configuration] [env: RTM_BRIDGE_URL]
+      -h, --help               Print help
+
+    What is purged is gone for good.
+
+    Examples:
+      rtm-bridge dead-letters purge dl_000000002a000001
+      rtm-bridge dead-letters purge --all --user alice
+    ");
+}
+
+#[test]
+fn help_of_store_verify() {
+    insta::assert_snapshot!(help_at(&["store", "verify"]), @"
+    Read everything, count it, and tell what is damaged
+
+    Usage: rtm-bridge store verify [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --path <DIR>     The store's directory [default: store.path of the
+                           configuration]
+      -h, --help           Print help
+
+    Nothing is changed. What is damaged is told with its place; store export saves
+    the rest.
+
+    Examples:
+      rtm-bridge store verify
+      rtm-bridge store verify --path /var/lib/rtm-bridge
+    ");
+}
+
+#[test]
+fn help_of_store_export() {
+    insta::assert_snapshot!(help_at(&["store", "export"]), @"
+    Save everything but access tokens as lines of JSON; of a damaged store, what can
+    be read
+
+    Usage: rtm-bridge store export [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>  The file to write, readable for its owner only; - for stdout
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --path <DIR>     The store's directory [default: store.path of the
+                           configuration]
+      -h, --help           Print help
+
+    The file holds the contents of messages and events: keep it as private as the
+    store. It appears under its name when it is whole.
+
+    Examples:
+      rtm-bridge store export backup.jsonl
+      rtm-bridge store export - | gzip > backup.jsonl.gz
+    ");
+}
+
+#[test]
+fn help_of_store_import() {
+    insta::assert_snapshot!(help_at(&["store", "import"]), @"
+    Make a store from an export, where there is none yet
+
+    Usage: rtm-bridge store import [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>  The file to read; - for stdin
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --path <DIR>     The store's directory [default: store.path of the
+                           configuration]
+      -h, --help           Print help
+
+    Access tokens are not in an export: each user signs in anew. All or nothing is
+    imported.
+
+    Examples:
+      rtm-bridge store import backup.jsonl
+      gunzip -c backup.jsonl.gz | rtm-bridge store import - --path /srv/bridge
+    ");
+}
+
+#[test]
+fn help_of_store_compact() {
+    insta::assert_snapshot!(help_at(&["store", "compact"]), @"
+    Give back the disk space that a backlog once took
+
+    Usage: rtm-bridge store compact [OPTIONS]
+
+    Options:
+      -c, --config <FILE>  The configuration file [env: RTM_BRIDGE_CONFIG] [default:
+                           bridge.toml]
+          --path <DIR>     The store's directory [default: store.path of the
+                           configuration]
+      -h, --help           Print help
+
+    Needs as much free space as the store's records take. Cut short, it leaves the
+    store as it was.
+
+    Example:
+      rtm-bridge store compact
+    ");
+}
+
+#[test]
+fn every_command_has_an_example_that_it_takes() {
+    fn look(path: &str, command: &clap::Command, examples: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("\nExample") || help.starts_with("Example"), "{path} has no example");
+        let lines = help.lines().map(str::trim_start);
+        examples.extend(lines.filter(|line| line.starts_with("rtm-bridge ")).map(str::to_owned));
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            look(&format!("{path} {}", sub.get_name()), sub, examples);
+        }
+    }
+    let mut examples = Vec::new();
+    look("rtm-bridge", &Arguments::command(), &mut examples);
+    for example in examples {
+        // Behind two spaces stands what it is for, behind a pipe another program.
+        let line = example.split(['|', '>']).next().unwrap().split("   ").next().unwrap();
+        let words = line.replace("whsec_...", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let words = shell_words(&words);
+        let taken = Arguments::command().try_get_matches_from(&words);
+        assert!(taken.is_ok(), "{example}: {}", taken.unwrap_err());
+    }
+}
+
+/// Splits as a shell does, as far as the examples need it.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for c in line.trim().chars() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            c => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }

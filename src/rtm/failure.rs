@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::unreachable::Unreachable;
+
 /// A step of connecting, or of recovering what was missed, that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -11,6 +13,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// How long the platform said to wait (`Retry-After`), whatever the class.
     pub retry_after: Option<Duration>,
+    /// Why no connection came about, if it was that.
+    pub unreachable: Option<Unreachable>,
     /// What was said or observed, in one printable line; may be empty. No secrets.
     detail: String,
 }
@@ -18,6 +22,8 @@ pub struct Failure {
 /// A step of connecting or recovering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Making the assertion (JWT) that `jwtgrant` takes.
+    Jwt,
     /// `jwtgrant`: the user's assertion for an access token.
     SignIn,
     /// `rtm/start`: the access token for a socket's URL.
@@ -87,18 +93,24 @@ impl Step {
 impl Failure {
     /// A failure with the platform's or the system's own words, made printable and short.
     pub fn new(step: Step, kind: FailureKind, detail: &str) -> Self {
-        Self { step, kind, retry_after: None, detail: printable(detail) }
+        Self { step, kind, retry_after: None, unreachable: None, detail: printable(detail) }
     }
 
     /// The same, with what `Retry-After` said.
     pub fn retry_after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }
     }
+
+    /// The same, with why no connection came about.
+    pub fn unreachable(self, unreachable: Option<Unreachable>) -> Self {
+        Self { unreachable, ..self }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.step {
+            Step::Jwt => "making the assertion (JWT): ",
             Step::SignIn => "sign-in (jwtgrant): ",
             Step::Start => "asking for a socket (rtm/start): ",
             Step::Open => "opening the socket: ",

@@ -18,6 +18,7 @@
 //!   `socket_url`: which URLs may be opened. [`failure`]: what can go wrong, in classes.
 //! - [`recovery`]: what was missed, from the platform's history to events.
 //! - [`callers`]: what callers ask of the platform goes beside the sessions: [`histories`], and [`uploads`] of files.
+//! - [`probe`]: a sign-in that is walked once, for `rtm-bridge check --online`.
 //! - [`supervisor`]: who runs, and how it ends. [`counters`]: what is counted for metrics.
 //! - [`frame`]: what is read of a frame.
 
@@ -31,6 +32,7 @@ pub mod histories;
 mod outgoing;
 pub mod pace;
 pub mod platform;
+pub mod probe;
 pub mod recovery;
 mod rooms;
 pub mod session;

@@ -32,7 +32,7 @@ use super::{
     platform,
     session::CloseCause,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, unreachable::Unreachable};
 
 /// Limits of a socket.
 #[derive(Debug, Clone, Copy)]
@@ -256,7 +256,8 @@ fn open_failure(error: &Error) -> Failure {
         _ => (FailureKind::Network, None),
     };
     let words = if matches!(error, Error::Http(_)) { String::new() } else { error.to_string() };
-    Failure::new(Step::Open, kind, &words).retry_after(retry_after)
+    let unreachable = (kind == FailureKind::Network).then(|| Unreachable::of(error));
+    Failure::new(Step::Open, kind, &words).retry_after(retry_after).unreachable(unreachable)
 }
 
 fn close_cause(error: &Error) -> CloseCause {

@@ -40,6 +40,18 @@ impl Subject {
         Ok(Self { name: name.into(), standing })
     }
 
+    /// Whom the configuration means, without a store: an anonymous user without an identity is another one each
+    /// time.
+    pub fn for_a_try(identity: &Identity) -> Self {
+        match identity {
+            Identity::Known(name) => name.as_str().into(),
+            Identity::Anonymous(name) => {
+                let name = name.clone().unwrap_or_else(Self::random_name);
+                Self { name: name.into(), standing: Standing::Anonymous }
+            }
+        }
+    }
+
     /// A name that nobody has: a random UUID (version 4).
     pub fn random_name() -> String {
         let mut bytes = [0; 16];

@@ -304,7 +304,7 @@ impl SessionSettings {
 }
 
 impl SocketLimits {
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         let platform = &config.platform;
         Self {
             max_frame: platform.max_frame,

@@ -186,7 +186,7 @@ async fn what_only_the_log_has_is_taken_up_by_the_next_start_and_seen_by_the_too
     }
     let copy = as_after_a_kill(directory.path());
     assert!(wal::size_on_disk(copy.path()) > 0);
-    let found = offline::verify(&settings(copy.path())).unwrap();
+    let found = offline::verify(&settings(copy.path()), &mut |_| {}).unwrap();
     assert_eq!((found.records["event"], found.damages.count), (20, 0));
     for life in 0..2 {
         let store = Store::open(&settings(copy.path())).unwrap();

@@ -48,13 +48,13 @@ const BRIDGE_ATTEMPT: HeaderName = HeaderName::from_static("bridge-attempt");
 /// Posts events to one webhook. Cloning it is cheap; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    client: Client,
-    url: Url,
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) url: Url,
     /// What is requested of the receiver: path and query.
     path: Uri,
     /// The headers of every attempt, in their order; an attempt's own have no values yet.
@@ -172,7 +172,7 @@ impl Shared {
         Ok(Answer { head, body, connection })
     }
 
-    fn explain(&self, error: &ClientError) -> Failure {
+    pub(super) fn explain(&self, error: &ClientError) -> Failure {
         Failure::explain(error, &self.url, self.client.connect_limit())
     }
 

@@ -1,6 +1,6 @@
 //! Why no answer came, in plain words.
 
-use std::{error::Error, fmt, io, iter, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use url::Url;
 
@@ -8,6 +8,7 @@ use super::{
     client::{ClientError, Unresolved},
     visible,
 };
+use crate::unreachable::{causes, io_kind};
 
 /// Why an attempt got no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,20 +121,4 @@ fn was_cut_off(cause: &hyper::Error, error: &ClientError) -> bool {
             io_kind(error),
             Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
         )
-}
-
-fn io_kind(error: &ClientError) -> Option<io::ErrorKind> {
-    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(io::Error::kind)
-}
-
-/// The error and what caused it, down to the root. An [`io::Error`] hides what it wraps from
-/// [`Error::source`].
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |cause| {
-        let cause: &'a (dyn Error + 'static) = *cause;
-        match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => cause.source(),
-        }
-    })
 }

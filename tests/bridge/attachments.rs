@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::Method;
 use rtm_bridge::{
-    config::{Config, Secret},
+    config::Config,
     names::BotName,
     sandbox::{BotScript, Endpoint, Fault, FaultKind},
 };

@@ -732,7 +732,7 @@ pub async fn refused_without_a_trace(rows: &[Bad]) {
     assert_eq!(world.control().connects(ALICE), connects, "nothing reconnected");
     world.stop_daemon().await;
     let mut exported = Vec::new();
-    offline::export(&world.config.store, &mut exported).unwrap();
+    offline::export(&world.config.store, &mut exported, &mut |_| {}).unwrap();
     let kinds: BTreeSet<String> = String::from_utf8(exported)
         .unwrap()
         .lines()

@@ -7,8 +7,10 @@ mod attachments;
 mod bridge;
 mod check;
 mod dead_letters;
+mod docs;
 mod journal;
 mod logs;
+mod online;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod servers;

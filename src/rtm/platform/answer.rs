@@ -17,6 +17,7 @@ use crate::{
         failure::{Failure, FailureKind, Step},
         token::Skew,
     },
+    unreachable::Unreachable,
 };
 
 /// More of an answer is not read, as a rule.
@@ -62,7 +63,11 @@ impl Answer {
     ) -> Result<Self, Failure> {
         let failed = |error: reqwest::Error| {
             let kind = if error.is_timeout() { FailureKind::Timeout } else { FailureKind::Network };
-            Failure::new(step, kind, &words(&error.without_url()))
+            let unreachable = error.is_connect().then(|| match kind {
+                FailureKind::Timeout => Unreachable::Silent,
+                _ => Unreachable::of(&error),
+            });
+            Failure::new(step, kind, &words(&error.without_url())).unreachable(unreachable)
         };
         let mut response = request.send().await.map_err(failed)?;
         let (arrived, now) = (Instant::now(), Timestamp::now());

@@ -242,7 +242,7 @@ impl Platform {
         let (audience, lifetime) = (terms.audience.as_str(), terms.jwt_lifetime);
         Assertion { subject, audience, lifetime, now }
             .sign(bot)
-            .map_err(|error| Failure::new(Step::SignIn, FailureKind::Impossible, &error.to_string()))
+            .map_err(|error| Failure::new(Step::Jwt, FailureKind::Impossible, &error.to_string()))
     }
 
     /// `POST /api/1.1/oAuth/token/jwtgrant`: an assertion for an access token. Use each assertion

@@ -55,10 +55,15 @@ pub struct Exported {
 }
 
 /// Writes everything that a store holds, but for access tokens. Of a damaged one, what can be read.
+/// `progress` is told how many records were written so far.
 ///
 /// # Errors
 /// The store doesn't open at all, is in use, or `out` can't be written.
-pub fn export(settings: &config::Store, out: &mut dyn Write) -> Result<Exported, OfflineError> {
+pub fn export(
+    settings: &config::Store,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Exported, OfflineError> {
     let store = Offline::open(settings)?;
     let head = Head {
         format: FORMAT.to_owned(),
@@ -75,6 +80,7 @@ pub fn export(settings: &config::Store, out: &mut dyn Write) -> Result<Exported,
             Found::Record(line) => {
                 write_line(out, &line)?;
                 exported.records += 1;
+                progress(exported.records);
             }
             Found::Damage(what) => exported.damages.add(what),
         }

@@ -38,11 +38,16 @@ pub struct Imported {
     pub unreadable: u64,
 }
 
-/// Makes a store from an export. It is made beside, and becomes the store in one step.
+/// Makes a store from an export. It is made beside, and becomes the store in one step. `progress` is told
+/// how many records were read so far.
 ///
 /// # Errors
 /// There is a store already, a line can't be imported, or the disk fails; then there is none.
-pub fn import(settings: &config::Store, export: &mut dyn BufRead) -> Result<Imported, OfflineError> {
+pub fn import(
+    settings: &config::Store,
+    export: &mut dyn BufRead,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Imported, OfflineError> {
     let path = &settings.path;
     let io = |error| OfflineError::io(path, error);
     open::make_private_directory(path).map_err(io)?;
@@ -54,7 +59,7 @@ pub fn import(settings: &config::Store, export: &mut dyn BufRead) -> Result<Impo
     let payloads = Payloads::open(path.join("payloads")).map_err(io)?;
     // Of an import that was cut short.
     payloads.sweep(|_| Ok(false))?;
-    let made = Import::new(settings, &payloads).and_then(|mut import| import.run(export));
+    let made = Import::new(settings, &payloads).and_then(|mut import| import.run(export, progress));
     if made.is_err() {
         // Best effort: the next one clears up, too.
         let _ = fs::remove_dir_all(open::new_database_in(path));
@@ -88,7 +93,11 @@ impl<'a> Import<'a> {
         Ok(Self { path: &settings.path, handle, payloads, batch, batch_bytes: 0, backlog: 0, line: 0 })
     }
 
-    fn run(&mut self, export: &mut dyn BufRead) -> Result<Imported, OfflineError> {
+    fn run(
+        &mut self,
+        export: &mut dyn BufRead,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Imported, OfflineError> {
         let first = self.next_line(export)?;
         let head: Head =
             serde_json::from_slice(&first).map_err(|_| self.bad("it is not the head of an export"))?;
@@ -108,6 +117,7 @@ impl<'a> Import<'a> {
             let stored = kind.write(line).map_err(|why| self.bad(&why))?;
             self.put(stored)?;
             records += 1;
+            progress(records);
         };
         if end.records != records {
             return Err(self.bad(&format!("{} records are missing before it", end.records.abs_diff(records))));

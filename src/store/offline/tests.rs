@@ -130,13 +130,13 @@ fn bury(store: &Store, webhook: WebhookNumber, number: u64) {
 
 fn exported(path: &Path) -> (Exported, Vec<String>) {
     let mut out = Vec::new();
-    let exported = export(&settings(path), &mut out).unwrap();
+    let exported = export(&settings(path), &mut out, &mut |_| {}).unwrap();
     let text = String::from_utf8(out).unwrap();
     (exported, text.lines().map(str::to_owned).collect())
 }
 
 fn imported(path: &Path, lines: &[String]) -> Result<Imported, OfflineError> {
-    import(&settings(path), &mut Cursor::new(lines.join("\n") + "\n"))
+    import(&settings(path), &mut Cursor::new(lines.join("\n") + "\n"), &mut |_| {})
 }
 
 /// What the test store must still hold, as the daemon reads it.
@@ -222,13 +222,13 @@ async fn of_a_damaged_store_what_can_be_read_is_saved() {
     let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     store_with_everything(directory.path()).await;
     let (whole, _) = exported(directory.path());
-    let verified = verify(&settings(directory.path())).unwrap();
+    let verified = verify(&settings(directory.path()), &mut |_| {}).unwrap();
     assert_eq!((verified.damages.count, verified.orphans), (0, 0));
     assert_eq!(verified.payload_files, 4);
     assert_eq!(verified.records["event"], 3);
     fs::remove_file(directory.path().join("payloads/e-00000001-0000000000000002")).unwrap();
     fs::write(directory.path().join("payloads/e-00000001-00000000000000ff"), "an orphan").unwrap();
-    let verified = verify(&settings(directory.path())).unwrap();
+    let verified = verify(&settings(directory.path()), &mut |_| {}).unwrap();
     assert_eq!((verified.damages.count, verified.orphans), (1, 1));
     assert!(verified.damages.first[0].contains("event record 300000000100000000"), "{verified:?}");
     let (saved, lines) = exported(directory.path());
@@ -256,7 +256,7 @@ async fn an_import_is_whole_or_not_at_all() {
             Err(OfflineError::BadLine { line: found, .. }) => assert_eq!(found, line as u64),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(verify(&settings(other.path())), Err(OfflineError::Missing(_))));
+        assert!(matches!(verify(&settings(other.path()), &mut |_| {}), Err(OfflineError::Missing(_))));
         assert_eq!(fs::read_dir(other.path().join("payloads")).unwrap().count(), 0);
     }
     imported(other.path(), &lines).unwrap();
@@ -325,10 +325,10 @@ fn a_running_bridge_keeps_its_store() {
     let _keep: Arc<Store> = store;
     let (settings, mut out) = (settings(directory.path()), Vec::new());
     for error in [
-        verify(&settings).unwrap_err(),
-        export(&settings, &mut out).unwrap_err(),
+        verify(&settings, &mut |_| {}).unwrap_err(),
+        export(&settings, &mut out, &mut |_| {}).unwrap_err(),
         compact(&settings, &mut |_| {}).unwrap_err(),
-        import(&settings, &mut Cursor::new("")).unwrap_err(),
+        import(&settings, &mut Cursor::new(""), &mut |_| {}).unwrap_err(),
     ] {
         assert!(matches!(error, OfflineError::Open(OpenError::InUse { .. })), "{error}");
         assert!(!error.needs_a_person());
@@ -339,6 +339,6 @@ fn a_running_bridge_keeps_its_store() {
 fn where_there_is_no_store_none_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nowhere");
-    assert!(matches!(verify(&settings(&path)), Err(OfflineError::Missing(_))));
+    assert!(matches!(verify(&settings(&path), &mut |_| {}), Err(OfflineError::Missing(_))));
     assert!(!path.exists());
 }

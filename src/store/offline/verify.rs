@@ -24,14 +24,15 @@ pub struct Verified {
     pub damages: Damages,
 }
 
-/// Reads every record and every payload file of a store.
+/// Reads every record and every payload file of a store. `progress` is told how many records were read so far.
 ///
 /// # Errors
 /// The store doesn't open at all, or is in use.
-pub fn verify(settings: &config::Store) -> Result<Verified, OfflineError> {
+pub fn verify(settings: &config::Store, progress: &mut dyn FnMut(u64)) -> Result<Verified, OfflineError> {
     let store = Offline::open(settings)?;
     let mut verified =
         Verified { records: BTreeMap::new(), payload_files: 0, orphans: 0, damages: Damages::default() };
+    let mut read = 0;
     store.walk(|found| {
         match found {
             Found::Record(line) => {
@@ -39,6 +40,8 @@ pub fn verify(settings: &config::Store) -> Result<Verified, OfflineError> {
                     verified.damages.add(damage);
                 }
                 *verified.records.entry(line.kind).or_default() += 1;
+                read += 1;
+                progress(read);
             }
             Found::Damage(what) => verified.damages.add(what),
         }

@@ -126,6 +126,13 @@ impl Client {
         Ok(Box::new(connection.map_err(ClientError::Broken)?))
     }
 
+    /// Opens a TCP connection and closes it: for finding out how far a connection gets.
+    pub(super) async fn connect_tcp(&self) -> Result<(), ClientError> {
+        let connecting = tcp(self.connect_limit).oneshot(self.place.clone());
+        let connected = timeout(self.connect_limit, connecting).await.map_err(|_| ClientError::NotInTime)?;
+        connected.map(drop).map_err(|error| ClientError::NotConnected(error.into()))
+    }
+
     /// Keeps a connection for the next request, if it can take one.
     pub(super) fn keep(&self, mut connection: Box<Connection>) {
         if connection.is_ready() {
