@@ -221,9 +221,10 @@ impl Daemon {
         }
         let retention = config.store.dead_letter_retention;
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
+        let histories = Arc::new(PlatformHistories::new(config, platform.clone(), store.clone()));
+        events.connect_histories(histories.clone(), &users.all(), draining.clone());
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
-        let histories = Arc::new(PlatformHistories::new(config, platform.clone(), store.clone()));
         let api_state = ApiState::new(
             config,
             users.clone(),

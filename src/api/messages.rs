@@ -33,7 +33,7 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// What a caller waits for, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wait {
+pub(super) struct Wait {
     until: Until,
     limit: Duration,
     /// How long to go on collecting replies after the first.
@@ -66,6 +66,14 @@ impl Wait {
             collect: collect.unwrap_or_default(),
         });
         Ok(wait)
+    }
+
+    /// Reads `wait` and `timeout` of what nobody answers.
+    pub(super) fn read_for_signal(query: Option<&str>) -> Result<Option<Self>, Problem> {
+        match Self::read(query)? {
+            Some(Self { until: Until::Reply, .. }) => Err(bad_value("wait", "reply", "ack: nothing answers this")),
+            wait => Ok(wait),
+        }
     }
 
     /// Whether the message is as far as the caller waits for.
@@ -131,7 +139,7 @@ pub(super) async fn show(
 }
 
 /// Waits, and answers with the message's status then.
-async fn waited(
+pub(super) async fn waited(
     state: &ApiState,
     user: &Arc<User>,
     id: ClientMessageId,
@@ -206,7 +214,7 @@ fn unfinished(code: Code, what: &str, user: &User, id: ClientMessageId, record: 
         .with("message", message)
 }
 
-fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
+pub(super) fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
     let Accepted { id, record, novelty } = accepted;
     let mut response = match novelty {
         Novelty::New => {
@@ -232,7 +240,7 @@ fn unknown(user: &User, id: ClientMessageId) -> Problem {
     Problem::new(Code::UnknownMessage, detail)
 }
 
-fn idempotency_key(headers: &HeaderMap, caller: &Caller) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap, caller: &Caller) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let bad = |what: &str| Problem::new(Code::BadIdempotencyKey, format!("the Idempotency-Key {what}"));
     let value = match (values.next(), values.next()) {

@@ -16,6 +16,7 @@ mod messages;
 pub mod problem;
 pub mod query;
 pub mod server;
+mod signals;
 mod users;
 mod webhooks;
 
@@ -134,6 +135,10 @@ pub fn v1(state: &ApiState) -> Router {
         .route("/users/{user}/reconnect", post(users::reconnect))
         .route("/users/{user}/messages", post(messages::send).get(message_list::list))
         .route("/users/{user}/messages/{id}", get(messages::show))
+        .route("/users/{user}/typing", post(signals::typing))
+        .route("/users/{user}/receipts", post(signals::receipt))
+        .route("/users/{user}/agent-session/close", post(signals::close_agent_session))
+        .route("/users/{user}/session/close", post(signals::close_session))
         .route("/users/{user}/events", get(events::inbox))
         .route("/users/{user}/history", get(history::show))
         .route("/events", get(events::tail))

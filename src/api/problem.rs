@@ -69,6 +69,8 @@ pub enum Code {
     UnknownKey,
     /// A value has the wrong type.
     WrongType,
+    /// A value is missing, or none of those that can be.
+    BadValue,
     /// The message has neither text nor attachments.
     EmptyMessage,
     /// The body is nested too deep.
@@ -107,7 +109,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::MalformedQuery,
         Self::MalformedPath,
         Self::MalformedBody,
@@ -134,6 +136,7 @@ impl Code {
         Self::UnsupportedContentEncoding,
         Self::UnknownKey,
         Self::WrongType,
+        Self::BadValue,
         Self::EmptyMessage,
         Self::TooDeep,
         Self::TypeRefused,
@@ -189,6 +192,7 @@ impl Code {
             }
             Self::UnknownKey => (S::UNPROCESSABLE_ENTITY, "unknown_key", "Unknown key"),
             Self::WrongType => (S::UNPROCESSABLE_ENTITY, "wrong_type", "Value of the wrong type"),
+            Self::BadValue => (S::UNPROCESSABLE_ENTITY, "bad_value", "Bad value"),
             Self::EmptyMessage => (S::UNPROCESSABLE_ENTITY, "empty_message", "Empty message"),
             Self::TooDeep => (S::UNPROCESSABLE_ENTITY, "too_deep", "Nested too deep"),
             Self::TypeRefused => (S::UNPROCESSABLE_ENTITY, "type_refused", "Frame with a type"),

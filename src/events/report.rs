@@ -21,6 +21,9 @@ use crate::{
     users::{User, UserStatus},
 };
 
+/// The type of the event that reports a session with a human agent: see [`super::agent`].
+pub(super) const AGENT_SESSION: &str = "bridge.agent_session";
+
 /// What the bridge reports of a user. (A message's end is reported by [`Events::message_ended`].)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
@@ -109,7 +112,7 @@ impl Events {
 }
 
 impl Fresh {
-    fn report(user: UserNumber, event_type: &str, at: Timestamp, data: Bytes) -> Self {
+    pub(super) fn report(user: UserNumber, event_type: &str, at: Timestamp, data: Bytes) -> Self {
         Self {
             kind: event_type.to_owned(),
             received_at: at,

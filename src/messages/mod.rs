@@ -15,6 +15,7 @@ mod own;
 mod queue;
 mod record;
 mod retention;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -30,6 +31,7 @@ pub use list::{MessagePage, Selection};
 pub use own::{Arrival, OwnMessage};
 pub use queue::{AcceptError, Accepted, IdempotencyKey, Messages, Novelty};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
+pub use signals::{SignalError, UserSignal};
 pub use turns::ReplyTurn;
 pub use view::MessageView;
 pub use waiting::Until;

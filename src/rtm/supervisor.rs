@@ -96,7 +96,7 @@ impl Supervisor {
             tracing::warn!(user = %user.name, bot = %user.bot, "not configured; not connected");
             return Ok(());
         };
-        let DaemonRooms { store, messages, .. } = &self.shared.rooms;
+        let DaemonRooms { store, messages, events } = &self.shared.rooms;
         let memory =
             store.user(user.number).map_err(|error| StartError::Store { user: user.name.clone(), error })?;
         // What waits in the mailbox is pending already; whatever comes from here on is new.
@@ -107,6 +107,7 @@ impl Supervisor {
             last_sent: messages.last_sent(user.number),
             unanswered_for: messages.unanswered_for(user.number, now.wall),
             awaited: messages.awaited(user.number),
+            partner: events.partner(user),
             memory,
             credentials: self.shared.platform.credentials(bot, &entry.identity),
             seed: fastrand::u64(..),

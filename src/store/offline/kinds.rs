@@ -18,6 +18,7 @@ use super::super::{
     },
 };
 use crate::{
+    events::AgentRecord,
     letters::History,
     messages::{MessageNumber, MessageRecord},
 };
@@ -204,6 +205,12 @@ pub(super) static KINDS: &[Kind] = &[
         word: "journal",
         key: &[Part::U64("first")],
         form: record!(JournalRecord),
+    },
+    Kind {
+        byte: keys::kind::AGENTS,
+        word: "agents",
+        key: &[Part::U32("user")],
+        form: record!(AgentRecord),
     },
     Kind {
         byte: keys::kind::DEAD,
