@@ -71,7 +71,9 @@ impl Wait {
     /// Reads `wait` and `timeout` of what nobody answers.
     pub(super) fn read_for_signal(query: Option<&str>) -> Result<Option<Self>, Problem> {
         match Self::read(query)? {
-            Some(Self { until: Until::Reply, .. }) => Err(bad_value("wait", "reply", "ack: nothing answers this")),
+            Some(Self { until: Until::Reply, .. }) => {
+                Err(bad_value("wait", "reply", "ack: nothing answers this"))
+            }
             wait => Ok(wait),
         }
     }
@@ -240,7 +242,10 @@ fn unknown(user: &User, id: ClientMessageId) -> Problem {
     Problem::new(Code::UnknownMessage, detail)
 }
 
-pub(super) fn idempotency_key(headers: &HeaderMap, caller: &Caller) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn idempotency_key(
+    headers: &HeaderMap,
+    caller: &Caller,
+) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let bad = |what: &str| Problem::new(Code::BadIdempotencyKey, format!("the Idempotency-Key {what}"));
     let value = match (values.next(), values.next()) {

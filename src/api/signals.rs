@@ -85,7 +85,8 @@ async fn send(
 
 /// Where there is nothing to be read, nothing has to be said about how.
 fn format_of(headers: &HeaderMap) -> Result<Option<BodyFormat>, Problem> {
-    let is_told = headers.contains_key(header::CONTENT_TYPE) || headers.contains_key(header::CONTENT_ENCODING);
+    let is_told =
+        headers.contains_key(header::CONTENT_TYPE) || headers.contains_key(header::CONTENT_ENCODING);
     is_told.then(|| BodyFormat::of(headers)).transpose()
 }
 

@@ -327,7 +327,10 @@ mod tests {
         assert_eq!(body.bytes, expected);
         let form = Body::render(&agents, Some(1), BodyFormat::Form);
         let pairs: Vec<_> = url::form_urlencoded::parse(&form.bytes).into_owned().collect();
-        assert!(pairs.contains(&("agent".into(), r#"{"id":"a-1","name":"Ann \"Lee\""}"#.into())), "{pairs:?}");
+        assert!(
+            pairs.contains(&("agent".into(), r#"{"id":"a-1","name":"Ann \"Lee\""}"#.into())),
+            "{pairs:?}"
+        );
         assert!(pairs.contains(&("signal".into(), "typing".into())));
         let nobody = Event { speaker: Speaker::Agent, ..event("{}") };
         let body = Body::render(&nobody, Some(1), BodyFormat::Envelope);

@@ -184,10 +184,7 @@ impl Given {
     }
 
     /// The event that the state stands for; that of the first one, where none is given.
-    fn state_among(
-        &self,
-        [first, second]: [(&str, &'static str); 2],
-    ) -> Result<&'static str, SignalError> {
+    fn state_among(&self, [first, second]: [(&str, &'static str); 2]) -> Result<&'static str, SignalError> {
         match self.state.as_deref() {
             None => Ok(first.1),
             Some(state) if state == first.0 => Ok(first.1),

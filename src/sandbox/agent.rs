@@ -164,14 +164,22 @@ pub(super) fn answer(persona: Persona, text: &str) -> (Partner, Vec<Act>) {
     let words = || say(Speech::agent(&persona, format!("{} says: {text}", persona.first_name)));
     let acts = match text.trim() {
         "bye" => return (Partner::Bot, end(Partner::Agent(persona))),
-        "transfer" => return play(Partner::Agent(persona), AgentPlay::Transfer { agent: Persona::colleague() }),
+        "transfer" => {
+            return play(Partner::Agent(persona), AgentPlay::Transfer { agent: Persona::colleague() });
+        }
         "type" => vec![live("typing", &persona), live("stoptyping", &persona), words()],
         "read" => {
-            vec![receipt("message_delivered", None, &persona), receipt("message_read", None, &persona), words()]
+            vec![
+                receipt("message_delivered", None, &persona),
+                receipt("message_read", None, &persona),
+                words(),
+            ]
         }
         "template" => vec![template(&persona, "This is a template.")],
         "banner" => vec![banner(&format!("{} is looking into it", persona.name())), words()],
-        "file" => vec![file(&persona, "terms.txt", "https://files.example.com/terms.txt", "attachment", 0.01)],
+        "file" => {
+            vec![file(&persona, "terms.txt", "https://files.example.com/terms.txt", "attachment", 0.01)]
+        }
         _ => vec![words()],
     };
     (Partner::Agent(persona), acts)
@@ -276,7 +284,9 @@ mod tests {
             ["says Ann Lee has left", "agent_disconnected", "agent_connected", "says Bob Ray has joined"];
         assert_eq!(kinds(&acts), expected);
         let (partner, acts) = play(partner, AgentPlay::Say { text: "Hi".into(), template: false });
-        assert!(matches!(&acts[..], [Act::Say(speech)] if *speech == Speech::agent(&Persona::colleague(), "Hi")));
+        assert!(
+            matches!(&acts[..], [Act::Say(speech)] if *speech == Speech::agent(&Persona::colleague(), "Hi"))
+        );
         let (partner, acts) = play(partner, AgentPlay::Leave);
         assert_eq!(kinds(&acts), ["says Bob Ray has left", "agent_disconnected", "agent_session_end"]);
         assert_eq!(partner, Partner::Bot);

@@ -210,10 +210,7 @@ mod tests {
         let answer = |partner, text| answer(partner, AgentScript::Scripted, text);
         let (partner, acts) = answer(Partner::Bot, "agent");
         let ann = Persona::default();
-        assert_eq!(
-            (&partner, &acts[0]),
-            (&Partner::Agent(ann.clone()), &Act::Status("agent_session_start"))
-        );
+        assert_eq!((&partner, &acts[0]), (&Partner::Agent(ann.clone()), &Act::Status("agent_session_start")));
         let (partner, acts) = answer(partner, "silent");
         assert!(matches!(&acts[..], [Act::Say(speech)] if speech.speaker == Speaker::Agent(ann)));
         let (partner, acts) = answer(partner, " bye ");

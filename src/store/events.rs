@@ -105,11 +105,8 @@ impl Store {
         on_durable: impl FnOnce(u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
         let key = keys::agents(event.user);
-        let write = if agents.is_empty() {
-            Write::Remove(key)
-        } else {
-            Self::put(key, AgentRecord::VERSION, agents)
-        };
+        let write =
+            if agents.is_empty() { Write::Remove(key) } else { Self::put(key, AgentRecord::VERSION, agents) };
         let transaction = Transaction { writes: vec![write], ..Transaction::default() };
         self.append_event_in(transaction, event, reserved, on_durable)
     }

@@ -18,8 +18,7 @@ use crate::config::{
 };
 
 /// The bridge's own event types; platform types are the platform's to invent.
-const BRIDGE_TYPES: [&str; 4] =
-    ["bridge.message", "bridge.connection", "bridge.gap", AGENT_SESSION];
+const BRIDGE_TYPES: [&str; 4] = ["bridge.message", "bridge.connection", "bridge.gap", AGENT_SESSION];
 /// The one that may come with a transcript.
 const AGENT_SESSION: &str = "bridge.agent_session";
 /// More messages are not told.
@@ -65,8 +64,7 @@ pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<
     let streaming = table.knob("streaming", defaults.streaming, |item| {
         item.choice(&[("chunks", Streaming::Chunks), ("assembled", Streaming::Assembled)])
     });
-    let transcript =
-        table.knob("transcript", defaults.transcript, |item| item.many(0..=MOST_TRANSCRIPT));
+    let transcript = table.knob("transcript", defaults.transcript, |item| item.many(0..=MOST_TRANSCRIPT));
     let auth = authentication(&mut table, env);
     let sets_authorization = table.first_of(&["bearer", "basic_auth"]).is_some();
     let headers =

@@ -11,9 +11,9 @@ mod session;
 mod sessions;
 mod transcript;
 
-pub use reading::{Agent, Reading, Signal, is_agents_template, read};
-pub use session::{AgentRecord, AgentSession, Partner};
 pub(super) use reading::mark;
+pub use reading::{Agent, Reading, Signal, is_agents_template, read};
 pub(super) use session::Effect;
+pub use session::{AgentRecord, AgentSession, Partner};
 pub(super) use sessions::{AgentSessions, Desk};
 pub(super) use transcript::seen_by;

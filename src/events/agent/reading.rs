@@ -80,6 +80,26 @@ pub struct Reading {
 }
 
 impl Agent {
+    /// What is known of the agent when one is named again: the platform names the same one now in full, now in
+    /// short.
+    pub(super) fn named_again(&self, named: &Self) -> Self {
+        let is_other = match (&self.id, &named.id) {
+            (Some(known), Some(id)) => known != id,
+            _ => match (&self.name, &named.name) {
+                (Some(known), Some(name)) => !known.starts_with(&**name) && !name.starts_with(&**known),
+                _ => false,
+            },
+        };
+        if is_other {
+            return named.clone();
+        }
+        let name = match (&self.name, &named.name) {
+            (Some(known), Some(name)) if known.starts_with(&**name) => Some(known),
+            (known, name) => name.as_ref().or(known.as_ref()),
+        };
+        Self { id: named.id.as_ref().or(self.id.as_ref()).cloned(), name: name.cloned() }
+    }
+
     /// As the envelope has it.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("plain data with text keys is always JSON")
@@ -447,7 +467,8 @@ mod tests {
 
     #[test]
     fn sessions_and_signals_are_told_in_any_letter_case() {
-        let event = |kind: &str| json!({"type": "Events", "message": {"type": kind, "author": {"type": "AGENT"}}});
+        let event =
+            |kind: &str| json!({"type": "Events", "message": {"type": kind, "author": {"type": "AGENT"}}});
         for (frame, sign, is_agents, signal) in [
             (json!({"type": "Agent_Session_Start"}), Sign::Opened, false, None),
             (json!({"type": "AGENT_SESSION_END"}), Sign::Closed, false, None),
@@ -486,7 +507,10 @@ mod tests {
             assert_eq!(reading(&frame).signal, signal, "{frame}");
         }
         for frame in [
-            event("cobrowse_unheard_of").as_object().map(|_| json!({"type": "events", "message": {"type": "cobrowse"}})).unwrap(),
+            event("cobrowse_unheard_of")
+                .as_object()
+                .map(|_| json!({"type": "events", "message": {"type": "cobrowse"}}))
+                .unwrap(),
             json!({"type": "events", "message": {"type": "typing", "author": {"type": "USER"}}}),
             json!({"type": "events"}),
             json!({"type": "typing"}),
@@ -512,7 +536,8 @@ mod tests {
         let named = |author: Value| reading(&json!({"type": "bot_response", "author": author})).agent;
         assert_eq!(named(json!({"agentId": 7})), Some(Agent { id: Some("7".into()), name: None }));
         assert_eq!(named(json!({"firstName": "Ann"})), Some(Agent { id: None, name: Some("Ann".into()) }));
-        for nobody in [json!({"type": "BOT", "firstName": "X"}), json!({"type": "AGENT"}), json!("Ann"), json!(7)]
+        for nobody in
+            [json!({"type": "BOT", "firstName": "X"}), json!({"type": "AGENT"}), json!("Ann"), json!(7)]
         {
             assert_eq!(named(nobody), None);
         }
@@ -524,7 +549,10 @@ mod tests {
         let frame = format!(
             r#"{{"type":"bot_response","x":"template_type","message":[{{"component":{{"payload":{deep}}}}}]}}"#
         );
-        assert_eq!(mark(&FrameHead::parse(frame.as_bytes()).unwrap(), frame.as_bytes()).unwrap().sign, Sign::BotSpoke);
+        assert_eq!(
+            mark(&FrameHead::parse(frame.as_bytes()).unwrap(), frame.as_bytes()).unwrap().sign,
+            Sign::BotSpoke
+        );
         assert_eq!(read(frame.as_bytes()), Reading::default());
     }
 

@@ -151,13 +151,18 @@ impl AgentRecord {
         if session.grounds == Grounds::ToldBefore {
             session.grounds = Grounds::Told;
         }
-        if mark.agent.is_none() || mark.agent == session.agent {
+        let agent = match (&session.agent, &mark.agent) {
+            (_, None) => return Effect::None,
+            (Some(known), Some(named)) => known.named_again(named),
+            (None, Some(named)) => named.clone(),
+        };
+        if session.agent.as_ref() == Some(&agent) {
             return Effect::None;
         }
-        session.agent.clone_from(&mark.agent);
+        session.agent = Some(agent.clone());
         // Whoever is told of the beginning only now is told who it is.
-        if let Some(Turn { state: TurnState::Started, agent, .. }) = self.unreported.last_mut() {
-            agent.clone_from(&mark.agent);
+        if let Some(Turn { state: TurnState::Started, agent: told, .. }) = self.unreported.last_mut() {
+            *told = Some(agent);
         }
         Effect::Changed
     }
@@ -297,7 +302,10 @@ mod tests {
         assert_eq!(name(&record).as_deref(), Some("Bob"));
         record.sees(Sign::Closed);
         let ended = record.unreported.last().unwrap();
-        assert_eq!((ended.state, ended.agent.clone().unwrap().name.as_deref()), (TurnState::Ended, Some("Bob")));
+        assert_eq!(
+            (ended.state, ended.agent.clone().unwrap().name.as_deref()),
+            (TurnState::Ended, Some("Bob"))
+        );
     }
 
     #[test]
@@ -306,6 +314,26 @@ mod tests {
         let bytes = postcard::to_stdvec(&record).unwrap();
         insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, ac, 02, 01, 01, 03, 61, 2d, 31, 00, 02, 00, 01, 00, ac, 02, 01, 01, 03, 61, 2d, 31, 00]");
         assert_eq!(postcard::from_bytes::<AgentRecord>(&bytes).unwrap(), record);
+    }
+
+    #[test]
+    fn a_name_in_short_is_the_same_agents() {
+        let agent = |id: Option<&str>, name: Option<&str>| Agent {
+            id: id.map(str::to_owned),
+            name: name.map(str::to_owned),
+        };
+        let known = agent(Some("a-1"), Some("Ann Lee"));
+        for (named, expected) in [
+            (agent(Some("a-1"), Some("Ann")), known.clone()),
+            (agent(None, Some("Ann")), known.clone()),
+            (agent(Some("a-1"), None), known.clone()),
+            (agent(Some("a-1"), Some("Anna Lee")), agent(Some("a-1"), Some("Anna Lee"))),
+            (agent(None, Some("Bob")), agent(None, Some("Bob"))),
+            (agent(Some("a-2"), None), agent(Some("a-2"), None)),
+        ] {
+            assert_eq!(known.named_again(&named), expected, "{named:?}");
+        }
+        assert_eq!(agent(Some("a-1"), Some("Ann")).named_again(&known), known);
     }
 
     #[test]
@@ -319,7 +347,13 @@ mod tests {
 
     fn any_sign() -> impl Strategy<Value = Sign> {
         prop::sample::select(vec![
-            Sign::Opened, Sign::Spoke, Sign::Signalled, Sign::Left, Sign::Closed, Sign::BotSpoke, Sign::NewSocket,
+            Sign::Opened,
+            Sign::Spoke,
+            Sign::Signalled,
+            Sign::Left,
+            Sign::Closed,
+            Sign::BotSpoke,
+            Sign::NewSocket,
         ])
     }
 

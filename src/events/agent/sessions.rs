@@ -183,7 +183,8 @@ impl Events {
     /// otherwise when it is ready, and the user's other events go on meanwhile.
     pub(in crate::events) async fn report_agent_session(&self, user: &Arc<User>) -> Result<(), StoreError> {
         while let Some(turn) = self.shared.agents.unreported(user.number) {
-            if is_told_with(&turn) && self.shared.desk.get().is_some() && !self.shared.shares(user).is_empty() {
+            if is_told_with(&turn) && self.shared.desk.get().is_some() && !self.shared.shares(user).is_empty()
+            {
                 self.report_apart(user);
                 return Ok(());
             }

@@ -241,7 +241,12 @@ mod tests {
         let shares = Shares::from([(3, 2), (4, 20)]);
         let event = event(data(&turn, Some((&transcript, &shares))));
         let ids = |seen: &Value| -> Vec<String> {
-            seen["transcript"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect()
+            seen["transcript"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|m| m["id"].as_str().unwrap().to_owned())
+                .collect()
         };
         assert_eq!(ids(&seen(&event, Some(3))), ["ms-2", "ms-3"]);
         assert_eq!(ids(&seen(&event, Some(4))), ["ms-1", "ms-2", "ms-3"]);

@@ -206,12 +206,7 @@ pub(super) static KINDS: &[Kind] = &[
         key: &[Part::U64("first")],
         form: record!(JournalRecord),
     },
-    Kind {
-        byte: keys::kind::AGENTS,
-        word: "agents",
-        key: &[Part::U32("user")],
-        form: record!(AgentRecord),
-    },
+    Kind { byte: keys::kind::AGENTS, word: "agents", key: &[Part::U32("user")], form: record!(AgentRecord) },
     Kind {
         byte: keys::kind::DEAD,
         word: "dead_letter",

@@ -15,8 +15,8 @@ use crate::{
     messages::{Fingerprint, MessageStatus},
     names::{BotName, ClientName, UserName, WebhookName},
     store::{
-        Access, Attempted, BotNumber, ConnectHistory, DeadLetter, DeadLetterId, Idempotency, LaneRecord, LastRun,
-        MessageEnd, Position, ReplayMark, Seen, Store, UserRecord, WebhookNumber, WebhookRecord,
+        Access, Attempted, BotNumber, ConnectHistory, DeadLetter, DeadLetterId, Idempotency, LaneRecord,
+        LastRun, MessageEnd, Position, ReplayMark, Seen, Store, UserRecord, WebhookNumber, WebhookRecord,
         testing::settings,
         tests::{ALICE, append, append_with, message},
     },
@@ -210,7 +210,7 @@ async fn the_form_of_an_export_is_stable() {
     let of = |word: &str| lines.iter().find(|line| line.contains(&format!(r#""kind":"{word}""#))).unwrap();
     insta::assert_snapshot!(of("event"), @r#"{"kind":"event","key":{"number":1,"user":1},"fields":{"bot":1,"in_reply_to":null,"kind":"bot_response","received_at":"1970-01-01T00:00:00.005Z","slots":[{"sequence":1,"wanted":true,"webhook":1}],"source":"live","speaker":"bot"},"text":"{\"type\":\"bot_response\"}"}"#);
     insta::assert_snapshot!(of("user"), @r#"{"kind":"user","key":{"user":1},"fields":{"access":null,"history":"Before","platform_user_id":"u-1","seen":{"alive_at":"1970-01-01T00:00:00.004Z","holes":[],"up_to":"1970-01-01T00:00:00.003Z"}}}"#);
-    insta::assert_snapshot!(of("agents"), @"");
+    insta::assert_snapshot!(of("agents"), @r#"{"kind":"agents","key":{"user":1},"fields":{"session":{"agent":{"id":"a-1","name":null},"bot":1,"grounds":"Told","since":"1970-01-01T00:00:00.006Z"},"unreported":[{"agent":{"id":"a-1","name":null},"at":"1970-01-01T00:00:00.006Z","state":"started"}]}}"#);
     insta::assert_snapshot!(of("idempotency"), @r#"{"kind":"idempotency","key":{"client":1,"key":"abababababababababababababababab","user":1},"fields":{"at":"1970-01-01T00:00:00.001Z","fingerprint":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"id":1003}}"#);
     insta::assert_snapshot!(lines.last().unwrap(), @r#"{"end":{"records":32,"unreadable":0}}"#);
 }
