@@ -57,8 +57,8 @@ def take(event_id, event):
             # An agent is there, whether or not we were told of the beginning yet.
             if agent and agent["name"]:
                 db.execute("update cases set agent = ? where user = ?", (agent["name"], user))
-            if event.get("signal"):
-                db.execute("update cases set doing = ? where user = ?", (event["signal"], user))
+            # Words end what was signalled before.
+            db.execute("update cases set doing = ? where user = ?", (event.get("signal"), user))
 
 
 def session(user, data):
@@ -67,8 +67,10 @@ def session(user, data):
     db.execute("update cases set open = ?, agent = coalesce(?, agent), doing = null where user = ?",
                (is_open, name, user))
     for said in data.get("transcript", []):
+        # What a clerk wrote is here already, under the id that the bridge gave it.
+        ours = said["raw"].get("userMsgId")
         if said["text"]:
-            line(user, said["id"], said["createdOn"], said["from"], said["text"])
+            line(user, f"ours-{ours}" if ours else said["id"], said["createdOn"], said["from"], said["text"])
 
 
 def words(user, event_id, event):

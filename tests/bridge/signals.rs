@@ -1,7 +1,7 @@
 //! What the user's side says beside words: typing, receipts, and that it closes a session.
 
 use reqwest::{Method, StatusCode};
-use rtm_bridge::sandbox::FrameKind;
+use rtm_bridge::sandbox::{FrameKind, ReceivedFrame};
 use serde_json::{Value, json};
 
 use crate::support::{ALICE, World, answer, eventually, within};
@@ -22,7 +22,7 @@ impl World {
             frames.retain(|frame| frame.kind != FrameKind::Message);
             (frames.len() >= count).then_some(frames)
         });
-        let mut frames: Vec<Value> = frames.await.iter().map(|frame| frame.json()).collect();
+        let mut frames: Vec<Value> = frames.await.iter().map(ReceivedFrame::json).collect();
         for frame in &mut frames {
             assert!(frame["botInfo"]["chatBot"].is_string() && frame["id"].is_u64(), "{frame}");
             frame.as_object_mut().unwrap().retain(|key, _| !ours.contains(&&**key));
