@@ -70,11 +70,18 @@ impl Wait {
 
     /// Reads `wait` and `timeout` of what nobody answers.
     pub(super) fn read_for_signal(query: Option<&str>) -> Result<Option<Self>, Problem> {
-        match Self::read(query)? {
-            Some(Self { until: Until::Reply, .. }) => {
-                Err(bad_value("wait", "reply", "ack: nothing answers this"))
+        let query = Query::read(query, &["wait", "timeout"])?;
+        let limit = query.duration("timeout", MAX_WAIT)?;
+        match query.get("wait") {
+            None if limit.is_some() => {
+                Err(malformed("timeout goes with wait=ack only".to_owned()).with("key", "timeout"))
             }
-            wait => Ok(wait),
+            None => Ok(None),
+            Some("ack") => {
+                let limit = limit.unwrap_or(DEFAULT_WAIT);
+                Ok(Some(Self { until: Until::Final, limit, collect: Duration::ZERO }))
+            }
+            Some(other) => Err(bad_value("wait", other, "ack; nothing answers this")),
         }
     }
 
@@ -262,6 +269,9 @@ pub(super) fn idempotency_key(
     }
     Ok(Some(IdempotencyKey { client: caller.client().cloned(), key: key.to_owned() }))
 }
+
+#[cfg(test)]
+pub(super) mod described;
 
 #[cfg(test)]
 mod tests {

@@ -115,3 +115,6 @@ impl From<SignalError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod described;

@@ -15,6 +15,7 @@ use super::super::text::{Json, fields, plain_text, string};
 use crate::rtm::frame::FrameHead;
 
 /// A human agent, as far as the platform tells.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
     /// The platform's id of the agent.
@@ -24,6 +25,7 @@ pub struct Agent {
 }
 
 /// What an agent lets the user know beside words: the envelope's `signal`.
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename_all = "snake_case"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// Is typing.
