@@ -223,16 +223,18 @@ impl Daemon {
         }
         let retention = config.store.dead_letter_retention;
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
+        let callers = Arc::new(Callers::new(config, platform.clone(), store.clone()));
+        let histories = Arc::new(PlatformHistories::new(callers.clone()));
+        events.connect_histories(histories.clone(), &users.all(), draining.clone());
         let supervisor = Supervisor::start(config, &platform, &store, &users, &messages, &events)?;
         let health = Arc::new(Health::default());
-        let callers = Arc::new(Callers::new(config, platform.clone(), store.clone()));
         let api_state = ApiState::new(
             config,
             users.clone(),
             messages.clone(),
             events.clone(),
             letters.clone(),
-            Arc::new(PlatformHistories::new(callers.clone())),
+            histories,
             Arc::new(PlatformUploads::new(callers.clone())),
             draining.clone(),
         );

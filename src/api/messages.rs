@@ -69,6 +69,23 @@ impl Wait {
         Ok(wait)
     }
 
+    /// Reads `wait` and `timeout` of what nobody answers.
+    pub(super) fn read_for_signal(query: Option<&str>) -> Result<Option<Self>, Problem> {
+        let query = Query::read(query, &["wait", "timeout"])?;
+        let limit = query.duration("timeout", MAX_WAIT)?;
+        match query.get("wait") {
+            None if limit.is_some() => {
+                Err(malformed("timeout goes with wait=ack only".to_owned()).with("key", "timeout"))
+            }
+            None => Ok(None),
+            Some("ack") => {
+                let limit = limit.unwrap_or(DEFAULT_WAIT);
+                Ok(Some(Self { until: Until::Final, limit, collect: Duration::ZERO }))
+            }
+            Some(other) => Err(bad_value("wait", other, "ack; nothing answers this")),
+        }
+    }
+
     /// Whether the message is as far as the caller waits for.
     fn is_over(&self, record: &MessageRecord) -> bool {
         match self.until {
@@ -252,7 +269,10 @@ fn unknown(user: &User, id: ClientMessageId) -> Problem {
     Problem::new(Code::UnknownMessage, detail)
 }
 
-fn idempotency_key(headers: &HeaderMap, caller: &Caller) -> Result<Option<IdempotencyKey>, Problem> {
+pub(super) fn idempotency_key(
+    headers: &HeaderMap,
+    caller: &Caller,
+) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let bad = |what: &str| Problem::new(Code::BadIdempotencyKey, format!("the Idempotency-Key {what}"));
     let value = match (values.next(), values.next()) {

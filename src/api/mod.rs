@@ -19,6 +19,7 @@ pub mod problem;
 pub mod query;
 mod routes;
 pub mod server;
+mod signals;
 mod users;
 mod webhooks;
 

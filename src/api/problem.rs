@@ -71,6 +71,8 @@ pub enum Code {
     UnknownKey,
     /// A value has the wrong type.
     WrongType,
+    /// A value is missing, or none of those that can be.
+    BadValue,
     /// The message has neither text nor attachments.
     EmptyMessage,
     /// There is no file to upload.
@@ -123,7 +125,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::MalformedQuery,
         Self::MalformedPath,
         Self::MalformedBody,
@@ -151,6 +153,7 @@ impl Code {
         Self::UnsupportedContentEncoding,
         Self::UnknownKey,
         Self::WrongType,
+        Self::BadValue,
         Self::EmptyMessage,
         Self::NoFile,
         Self::UnnamedFile,
@@ -214,6 +217,7 @@ impl Code {
             }
             Self::UnknownKey => (S::UNPROCESSABLE_ENTITY, "unknown_key", "Unknown key"),
             Self::WrongType => (S::UNPROCESSABLE_ENTITY, "wrong_type", "Value of the wrong type"),
+            Self::BadValue => (S::UNPROCESSABLE_ENTITY, "bad_value", "Bad value"),
             Self::EmptyMessage => (S::UNPROCESSABLE_ENTITY, "empty_message", "Empty message"),
             Self::NoFile => (S::UNPROCESSABLE_ENTITY, "no_file", "No file"),
             Self::UnnamedFile => (S::UNPROCESSABLE_ENTITY, "unnamed_file", "File without a name"),

@@ -7,7 +7,8 @@
 use axum::{Router, routing};
 
 use super::{
-    ApiState, attachments, dead_letters, events, history, message_list, messages, openapi, users, webhooks,
+    ApiState, attachments, dead_letters, events, history, message_list, messages, openapi, signals, users,
+    webhooks,
 };
 
 /// A route, as `openapi.json` shows it.
@@ -51,6 +52,10 @@ routes! {
         get "/users/{user}/messages" => message_list::list,
         get "/users/{user}/messages/{id}" => messages::show,
         post "/users/{user}/attachments" => attachments::upload,
+        post "/users/{user}/typing" => signals::typing,
+        post "/users/{user}/receipts" => signals::receipt,
+        post "/users/{user}/agent-session/close" => signals::close_agent_session,
+        post "/users/{user}/session/close" => signals::close_session,
         get "/users/{user}/events" => events::inbox,
         get "/events" => events::tail,
         get "/users/{user}/history" => history::show,

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Admitted, ApiState, auth::Scope, problem::Problem, query::Query};
 use crate::{
     clock::Timestamp,
+    events::Agent,
     names::UserName,
     users::{Command, ConnectionState, User},
 };
@@ -35,6 +36,8 @@ struct UserView {
     undelivered: u64,
     /// Whether it talks to a human agent.
     agent_session: bool,
+    /// Who that is, as far as the platform told.
+    agent: Option<Agent>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +56,7 @@ struct Reconnecting<'a> {
 impl UserView {
     fn new(state: &ApiState, user: &User) -> Self {
         let status = user.status();
+        let session = state.events.agent_session(user);
         Self {
             name: user.name.to_string(),
             bot: user.bot.to_string(),
@@ -62,7 +66,8 @@ impl UserView {
             attempts: status.attempts,
             queued: state.messages.queued(user.number),
             undelivered: state.events.undelivered(user.number),
-            agent_session: state.events.in_agent_session(user.number),
+            agent_session: session.is_some(),
+            agent: session.and_then(|session| session.agent),
         }
     }
 }
@@ -130,10 +135,12 @@ mod tests {
             queued: 2,
             undelivered: 1,
             agent_session: true,
+            agent: Some(Agent { id: Some("a-1".into()), name: None }),
         };
         let expected = json!({
             "name": "alice", "bot": "support", "state": "backing_off", "since": "1970-01-01T00:00:00.000Z",
             "lastError": "refused", "attempts": 3, "queued": 2, "undelivered": 1, "agentSession": true,
+            "agent": {"id": "a-1", "name": null},
         });
         assert_eq!(serde_json::to_value(view).unwrap(), expected);
     }

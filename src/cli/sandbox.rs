@@ -152,7 +152,7 @@ mod tests {
 
         Its bot echoes what alice says, but for these:
 
-          agent     starts a session with a human agent, until `bye`
+          agent     starts a session with a human agent, until `bye`; more: GET /sandbox
           buttons   answers with a button template
           silent    doesn't answer
           twice     answers twice

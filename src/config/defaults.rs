@@ -115,6 +115,7 @@ impl Webhook {
             ordered: true,
             format: BodyFormat::Envelope,
             streaming: Streaming::Chunks,
+            transcript: 0,
             headers: Vec::new(),
             auth: WebhookAuth::None,
             client_certificate: None,

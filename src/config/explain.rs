@@ -178,7 +178,11 @@ fn explain_webhook(f: &mut fmt::Formatter<'_>, name: &str, webhook: &Webhook) ->
         Streaming::Chunks => "",
         Streaming::Assembled => ", streamed answers as one event",
     };
-    detail(f, format_args!("{events}, {format}{streaming}"))?;
+    let transcript = match webhook.transcript {
+        0 => String::new(),
+        n => format!(", the last {n} messages when an agent takes over"),
+    };
+    detail(f, format_args!("{events}, {format}{streaming}{transcript}"))?;
     let order = if webhook.ordered { "each user's in order" } else { "in any order" };
     let rate = webhook.rate.map(|rate| format!(", at most {}", show_rate(rate))).unwrap_or_default();
     detail(f, format_args!("{order}, up to {} at once{rate}", webhook.max_in_flight))?;

@@ -373,6 +373,8 @@ pub struct Webhook {
     pub format: BodyFormat,
     /// What becomes of a streamed answer's chunks.
     pub streaming: Streaming,
+    /// How many of the last messages `bridge.agent_session` tells when an agent takes over.
+    pub transcript: usize,
     /// Further headers; their values are secrets.
     pub headers: Vec<(String, Secret)>,
     /// How the bridge authenticates itself.

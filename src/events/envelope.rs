@@ -4,8 +4,12 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-use super::{Event, Source, Speaker, text::plain_text};
-use crate::config::BodyFormat;
+use super::{
+    Event, Source, Speaker,
+    agent::{self, Reading},
+    text::plain_text,
+};
+use crate::{config::BodyFormat, store::WebhookNumber};
 
 /// A body, ready to be posted as often as it takes. Cloning it is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +44,23 @@ impl Body {
     /// The body of this event in this format: a function of its arguments alone, so that it is the
     /// same in every attempt and replay. `sequence` is the event's number at its webhook and user;
     /// none where it has no such number (the inbox, the live tail).
+    ///
+    /// What only some webhooks are told of an event is in it: for one of them, see [`Body::render_for`].
     pub fn render(event: &Event, sequence: Option<u64>, format: BodyFormat) -> Self {
+        Self::render_whole(&agent::seen_by(event, None), sequence, format)
+    }
+
+    /// The same for this webhook.
+    pub fn render_for(
+        webhook: WebhookNumber,
+        event: &Event,
+        sequence: Option<u64>,
+        format: BodyFormat,
+    ) -> Self {
+        Self::render_whole(&agent::seen_by(event, Some(webhook)), sequence, format)
+    }
+
+    fn render_whole(event: &Event, sequence: Option<u64>, format: BodyFormat) -> Self {
         match format {
             BodyFormat::Frame => Self::frame(event),
             _ => {
@@ -119,7 +139,9 @@ impl<'a> Fields<'a> {
     /// The frame is spliced in as it came: no parsing, no printing.
     fn envelope(&self) -> Vec<u8> {
         let event = self.event;
-        let mut out = Vec::with_capacity(self.envelope_size());
+        let agents = self.agents();
+        let mut out =
+            Vec::with_capacity(self.envelope_size() + agents.as_ref().map_or(0, Reading::json_size));
         out.extend_from_slice(b"{\"type\":");
         push_string(&mut out, self.kind());
         push(&mut out, format_args!(",\"timestamp\":\"{}\",\"user\":", event.received_at));
@@ -135,7 +157,11 @@ impl<'a> Fields<'a> {
             None => out.extend_from_slice(b",\"inReplyTo\":null"),
         }
         let (source, from) = (source_word(event.source), speaker_word(event.speaker));
-        push(&mut out, format_args!(",\"source\":\"{source}\",\"from\":\"{from}\",\"text\":"));
+        push(&mut out, format_args!(",\"source\":\"{source}\",\"from\":\"{from}\""));
+        if let Some(agents) = agents {
+            agents.push_json(&mut out);
+        }
+        out.extend_from_slice(b",\"text\":");
         match &self.text {
             Some(text) => push_string(&mut out, text),
             None => out.extend_from_slice(b"null"),
@@ -148,6 +174,11 @@ impl<'a> Fields<'a> {
         }
         out.push(b'}');
         out
+    }
+
+    /// What an agent's event says beside its words.
+    fn agents(&self) -> Option<Reading> {
+        (self.event.speaker == Speaker::Agent).then(|| agent::read(&self.event.frame))
     }
 
     /// An upper bound of the envelope's size, close enough to allocate once.
@@ -181,6 +212,14 @@ impl<'a> Fields<'a> {
         }
         form.append_pair("source", source_word(event.source));
         form.append_pair("from", speaker_word(event.speaker));
+        if let Some(Reading { agent, signal }) = self.agents() {
+            if let Some(agent) = agent {
+                form.append_pair("agent", &agent.to_json());
+            }
+            if let Some(signal) = signal {
+                form.append_pair("signal", signal.word());
+            }
+        }
         if let Some(text) = &self.text {
             form.append_pair("text", text);
         }
@@ -273,6 +312,29 @@ mod tests {
         };
         let body = Body::render(&bare, None, BodyFormat::Envelope);
         insta::assert_snapshot!(std::str::from_utf8(&body.bytes).unwrap(), @r#"{"type":"unknown","timestamp":"2026-01-01T00:00:00.000Z","user":"alice","bot":"support","sequence":null,"inReplyTo":null,"source":"history","from":"platform","text":null,"data":{}}"#);
+    }
+
+    #[test]
+    fn an_agents_event_says_whose_it_is_and_what_is_not_words() {
+        let author = r#""author":{"id":"a-1","firstName":"Ann","lastName":"\"Lee\"","type":"AGENT"}"#;
+        let typing = format!(r#"{{"type":"events","message":{{"type":"typing",{author}}}}}"#);
+        let agents = Event { kind: "events".into(), speaker: Speaker::Agent, ..event(&typing) };
+        let body = Body::render(&agents, Some(1), BodyFormat::Envelope);
+        let start = r#"{"type":"events","timestamp":"2026-01-01T00:00:00.000Z","user":"alice","bot":"support","sequence":1,"inReplyTo":1466692440896,"source":"live","#;
+        let expected = format!(
+            r#"{start}"from":"agent","agent":{{"id":"a-1","name":"Ann \"Lee\""}},"signal":"typing","text":null,"data":{typing}}}"#
+        );
+        assert_eq!(body.bytes, expected);
+        let form = Body::render(&agents, Some(1), BodyFormat::Form);
+        let pairs: Vec<_> = url::form_urlencoded::parse(&form.bytes).into_owned().collect();
+        assert!(
+            pairs.contains(&("agent".into(), r#"{"id":"a-1","name":"Ann \"Lee\""}"#.into())),
+            "{pairs:?}"
+        );
+        assert!(pairs.contains(&("signal".into(), "typing".into())));
+        let nobody = Event { speaker: Speaker::Agent, ..event("{}") };
+        let body = Body::render(&nobody, Some(1), BodyFormat::Envelope);
+        assert!(body.bytes.ends_with(br#""from":"agent","text":null,"data":{}}"#));
     }
 
     #[test]

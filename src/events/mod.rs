@@ -1,5 +1,6 @@
 //! Received events, and the bridge's own: from the frame on disk to the last webhook that wants it.
 
+pub mod agent;
 mod counters;
 mod envelope;
 mod id;
@@ -14,6 +15,7 @@ mod subscriber;
 mod text;
 mod traces;
 
+pub use agent::{Agent, AgentRecord, AgentSession, Partner};
 pub use counters::EventCounters;
 pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};
 pub use id::{EventId, InvalidEventId};

@@ -1,8 +1,8 @@
 //! From a frame to an event in the store, and from there to its lanes.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Event, EventCounters, EventId, Source, Speaker, Subscriber,
+    agent::{self, AgentSessions, Desk, Effect, Partner},
     memory::{Mark, RepeatMemory},
     recent::Bells,
     retention::Retention,
@@ -59,6 +60,8 @@ pub enum Reception {
         id: EventId,
         /// Answers when it is on stable storage.
         durable: oneshot::Receiver<()>,
+        /// Whom the user talks to from now on, if that is somebody else.
+        partner: Option<Partner>,
     },
     /// The same bytes under the same identity came before, or the bridge itself sent them: nothing
     /// was stored.
@@ -79,7 +82,9 @@ pub(super) struct Shared {
     memory: Mutex<RepeatMemory>,
     retention: Mutex<Retention>,
     /// Users whose conversation a human agent has taken over.
-    agent_sessions: Mutex<HashSet<UserNumber>>,
+    pub(super) agents: AgentSessions,
+    /// What their transcripts are made with, once that is there.
+    pub(super) desk: OnceLock<Desk>,
     /// Held while an event is given its places and its number: both say the same order, whoever
     /// stores events of a user at the same time.
     numbering: Mutex<()>,
@@ -145,13 +150,15 @@ impl Events {
         }
         let retention = Retention::load(&store, kept.recent)?;
         let bells = Bells::new(store.newest_event()?);
+        let agents = AgentSessions::load(store.agent_records()?);
         let shared = Shared {
             store,
             messages,
             counters: EventCounters::default(),
             memory: Mutex::new(memory),
             retention: Mutex::new(retention),
-            agent_sessions: Mutex::default(),
+            agents,
+            desk: OnceLock::new(),
             numbering: Mutex::default(),
             bells,
             subscribers: RwLock::new(Some(subscribers)),
@@ -189,24 +196,44 @@ impl Events {
         if let Some(said) = received.said {
             self.shared.memory().push_said(user.number, said);
         }
-        self.shared.note_agent_session(user.number, head);
+        let sign = agent::mark(head, &received.frame);
+        let effect = sign.as_ref().map_or(Effect::None, |sign| {
+            self.shared.agents.observe(user.number, lanes.bot, sign, received.source, received.at)
+        });
+        let is_agents = sign.is_some_and(|sign| sign.is_agents);
         let fresh = Fresh {
             kind: head.kind.as_deref().unwrap_or_default().to_owned(),
             received_at: received.at,
             in_reply_to: received.in_reply_to.filter(|_| !head.is("user_message")),
             source: received.source,
-            speaker: speaker(head),
+            speaker: if is_agents { Speaker::Agent } else { speaker(head) },
             journal: JournalEntry {
                 said: received.said,
                 ..Mark::entry(mark, user.number, received.frame.len())
             },
             frame: received.frame,
         };
-        let Stored { id, durable } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
-            self.shared.store.append_event(event, reserved, on_durable)
-        })?;
+        let store = &self.shared.store;
+        let Stored { id, durable } =
+            self.shared.hand_over(user, lanes, fresh, |event, on_durable| match effect {
+                Effect::None => store.append_event(event, reserved, on_durable),
+                Effect::Changed | Effect::Turned(_) => {
+                    let record = self.shared.agents.record(user.number);
+                    store.append_event_and_agents(event, &record, reserved, on_durable)
+                }
+            })?;
         self.shared.counters.received(head.kind.as_deref().unwrap_or_default());
-        Ok(Reception::Event { id, durable })
+        let partner = match effect {
+            Effect::Turned(partner) => {
+                // The event itself is stored; a report that isn't is made up for by the next start.
+                if let Err(error) = Box::pin(self.report_agent_session(user)).await {
+                    tracing::warn!(user = %user.name, %error, "an agent session can't be reported now");
+                }
+                Some(partner)
+            }
+            Effect::None | Effect::Changed => None,
+        };
+        Ok(Reception::Event { id, durable, partner })
     }
 
     /// What was counted.
@@ -236,11 +263,6 @@ impl Events {
     pub fn undelivered(&self, user: UserNumber) -> u64 {
         let subscribers = self.shared.subscribers_of(user).unwrap_or_default();
         subscribers.iter().map(|subscriber| subscriber.undelivered(user)).sum()
-    }
-
-    /// Whether a human agent has taken over the user's conversation, as far as this run has seen.
-    pub fn in_agent_session(&self, user: UserNumber) -> bool {
-        self.shared.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).contains(&user)
     }
 
     /// Whether an event of this identity came before, as far as that is remembered.
@@ -363,7 +385,7 @@ impl Shared {
     }
 
     /// Who wants the user's events; none once this is closed.
-    fn subscribers_of(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
+    pub(super) fn subscribers_of(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
         let subscribers = self.subscribers();
         Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
     }
@@ -416,14 +438,6 @@ impl Shared {
 
     fn subscribers(&self) -> RwLockReadGuard<'_, Option<Subscribers>> {
         self.subscribers.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note_agent_session(&self, user: UserNumber, head: &FrameHead<'_>) {
-        if head.is("agent_session_start") {
-            self.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
-        } else if head.is("agent_session_end") {
-            self.agent_sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
-        }
     }
 
     fn memory(&self) -> MutexGuard<'_, RepeatMemory> {

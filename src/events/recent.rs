@@ -328,7 +328,7 @@ mod tests {
         let received =
             Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live, said: None };
         match events.receive(user, &head, received).await.unwrap() {
-            Reception::Event { id, durable } => (id.number, durable),
+            Reception::Event { id, durable, .. } => (id.number, durable),
             Reception::Repeat => panic!("no frame is a repeat"),
         }
     }

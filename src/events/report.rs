@@ -26,6 +26,8 @@ use crate::{
 
 /// The type of the event that reports a message's end.
 pub(super) const MESSAGE: &str = "bridge.message";
+/// The type of the event that reports a session with a human agent: see [`super::agent`].
+pub(super) const AGENT_SESSION: &str = "bridge.agent_session";
 
 /// What the bridge reports of a user. (A message's end is reported by [`Events::message_ended`].)
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +136,7 @@ fn log_end(user: &User, end: &MessageEnd, trace: Option<&TraceContext>) {
 }
 
 impl Fresh {
-    fn report(user: UserNumber, event_type: &str, at: Timestamp, data: Bytes) -> Self {
+    pub(super) fn report(user: UserNumber, event_type: &str, at: Timestamp, data: Bytes) -> Self {
         Self {
             kind: event_type.to_owned(),
             received_at: at,

@@ -29,6 +29,11 @@ pub trait Subscriber: fmt::Debug + Send + Sync {
     /// How many events of the user are not delivered.
     fn undelivered(&self, user: UserNumber) -> u64;
 
+    /// How many of the last messages it wants to be told when an agent takes over.
+    fn transcript(&self) -> usize {
+        0
+    }
+
     /// How the webhook is.
     fn status(&self) -> WebhookStatus;
 

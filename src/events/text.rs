@@ -54,7 +54,7 @@ pub fn plain_text(frame: &[u8]) -> Option<String> {
 
 /// Which kind of JSON value a text holds, by its first character.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Json {
+pub(super) enum Json {
     Object,
     Array,
     String,
@@ -62,7 +62,7 @@ enum Json {
 }
 
 impl Json {
-    fn of(json: &str) -> Self {
+    pub(super) fn of(json: &str) -> Self {
         match json.trim_start().as_bytes().first() {
             Some(b'{') => Self::Object,
             Some(b'[') => Self::Array,
@@ -160,7 +160,7 @@ fn non_empty(text: Cow<'_, str>) -> Option<String> {
 }
 
 /// The text of a JSON string.
-fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     /// Borrowed unless it has escapes.
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -169,7 +169,10 @@ fn string(value: &RawValue) -> Option<Cow<'_, str>> {
 
 /// These fields of a JSON object, unparsed; nothing if it isn't one. Of duplicate keys the last
 /// wins.
-fn fields<'a, const N: usize>(object: &'a str, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
+pub(super) fn fields<'a, const N: usize>(
+    object: &'a str,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
     let mut json = serde_json::Deserializer::from_str(object);
     let found = json.deserialize_map(Fields { names }).ok()?;
     json.end().ok()?;

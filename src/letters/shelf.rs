@@ -195,7 +195,7 @@ impl DeadLetters {
         };
         let event = self.shared.event_of(&letter, frame)?;
         Ok(Some(Details {
-            body: Body::render(&event, Some(letter.position.sequence), letter.format),
+            body: Body::render_for(letter.webhook, &event, Some(letter.position.sequence), letter.format),
             history: store.history(letter.user, id)?,
             listed: self.shared.listed(letter)?,
         }))

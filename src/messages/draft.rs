@@ -128,7 +128,7 @@ impl DraftError {
         }
     }
 
-    fn of_json(error: JsonError, key: Option<&str>) -> Self {
+    pub(super) fn of_json(error: JsonError, key: Option<&str>) -> Self {
         match error {
             JsonError::Syntax(reason) => Self::NotJson { key: key.map(str::to_owned), reason },
             JsonError::DuplicateKey(key) => Self::DuplicateKey(key),
@@ -331,7 +331,12 @@ fn bot_message<'v>(frame: &'v Value<'_>) -> Result<(Expectation, &'v str), Draft
     }
 }
 
-fn draft(fields: String, custom_data: Option<&Value<'_>>, expectation: Expectation, text: &str) -> Draft {
+pub(super) fn draft(
+    fields: String,
+    custom_data: Option<&Value<'_>>,
+    expectation: Expectation,
+    text: &str,
+) -> Draft {
     let mut canonical = String::with_capacity(fields.len());
     json::parse_own(&fields)
         .expect("put together from values that were read")
@@ -366,7 +371,7 @@ fn says_something(text: &str, attachments: Option<&Value<'_>>) -> bool {
     attached || !text.trim().is_empty()
 }
 
-fn given_id(value: &Value<'_>) -> Result<ClientMessageId, DraftError> {
+pub(super) fn given_id(value: &Value<'_>) -> Result<ClientMessageId, DraftError> {
     value.raw.parse().map_err(|_| DraftError::BadId)
 }
 

@@ -16,6 +16,7 @@ mod queue;
 mod record;
 mod repeats;
 mod retention;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -31,6 +32,7 @@ pub use list::{MessagePage, Selection};
 pub use own::{Arrival, OwnMessage};
 pub use queue::{AcceptError, Accepted, IdempotencyKey, Interest, Messages, Novelty};
 pub use record::{Certainty, Expectation, FinalReason, Fingerprint, MessageRecord, MessageStatus, Verdict};
+pub use signals::{SignalError, UserSignal};
 pub use turns::ReplyTurn;
 pub use view::MessageView;
 pub use waiting::Until;

@@ -211,7 +211,12 @@ impl Verdict {
                 record.certainty = Certainty::Confirmed;
                 record.acked_at = Some(at);
             }
-            Self::Sent => record.status = MessageStatus::Sent,
+            Self::Sent => {
+                record.status = MessageStatus::Sent;
+                record.certainty = Certainty::Unknown;
+                record.attempts = record.attempts.saturating_add(1);
+                record.sent_at = Some(at);
+            }
             Self::Rejected(reason, ack) => {
                 record.status = MessageStatus::Rejected;
                 record.reason = Some(reason);

@@ -46,7 +46,7 @@ use super::{
 use crate::{
     clock::{Now, Timestamp},
     config::{self, Bot, ReconnectQuery, Secret},
-    events::Report,
+    events::{Partner, Report},
     messages::{BotInfo, ClientMessageId, MessageContent, MessageNumber, Verdict},
     names::BotName,
     store::{ConnectHistory, StoreError},
@@ -116,6 +116,8 @@ pub(super) struct Connection<R> {
     /// What waits for it, or for what an old socket still says.
     holding: Option<Box<Holding>>,
     confirmations: Confirmations,
+    /// Whom the user talks to since an event was stored, where the session was not told yet.
+    partner: Option<Partner>,
     /// The states that were announced since the user was last connected.
     announced: Vec<ConnectionState>,
 }
@@ -163,6 +165,7 @@ impl<R: Rooms> Connection<R> {
             fetch: None,
             holding: None,
             confirmations: Confirmations::default(),
+            partner: None,
             announced: Vec::new(),
         }
     }
@@ -287,6 +290,7 @@ impl<R: Rooms> Connection<R> {
                     outcomes.push(outcome);
                 }
             }
+            outcomes.extend(self.partner.take().map(Input::TalksTo));
             if outcomes.is_empty() {
                 return;
             }

@@ -29,7 +29,7 @@ pub struct FrameHead<'a> {
     pub key: Option<Cow<'a, str>>,
     /// `timestamp`, verbatim JSON, which a delivery ack gives back.
     pub timestamp: Option<&'a RawValue>,
-    /// Whether a human wrote it (`fromAgent`, or `author.type` `AGENT`).
+    /// Whether a human wrote it (`fromAgent`, `author.type` `AGENT`, or an `agent_MessageId`).
     pub from_agent: bool,
 }
 
@@ -120,7 +120,7 @@ impl<'de> serde::de::Visitor<'de> for HeadVisitor {
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut head = FrameHead::default();
-        let (mut flagged, mut author_is_agent) = (false, false);
+        let (mut flagged, mut author_is_agent, mut has_agents_id) = (false, false, false);
         while let Some(Key(key)) = map.next_key()? {
             match &*key {
                 "type" => head.kind = scalar(map.next_value()?),
@@ -132,10 +132,11 @@ impl<'de> serde::de::Visitor<'de> for HeadVisitor {
                 "timestamp" => head.timestamp = Some(map.next_value()?),
                 "fromAgent" => flagged = map.next_value::<&RawValue>()?.get() == "true",
                 "author" => author_is_agent = is_agent(map.next_value()?),
+                "agent_MessageId" => has_agents_id = scalar(map.next_value()?).is_some(),
                 _ => drop(map.next_value::<serde::de::IgnoredAny>()?),
             }
         }
-        head.from_agent = flagged || author_is_agent;
+        head.from_agent = flagged || author_is_agent || has_agents_id;
         Ok(head)
     }
 }
@@ -210,10 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn a_human_is_recognised_by_either_marker() {
+    fn a_human_is_recognised_by_any_marker() {
         assert!(head(r#"{"type":"bot_response","fromAgent":true}"#).from_agent);
         assert!(head(r#"{"type":"bot_response","author":{"type":"Agent","firstName":"Ann"}}"#).from_agent);
+        assert!(head(r#"{"type":"bot_response","agent_MessageId":"am-1"}"#).from_agent);
         assert!(!head(r#"{"type":"bot_response","author":{"type":"BOT"},"fromAgent":false}"#).from_agent);
+        assert!(!head(r#"{"type":"bot_response","agent_MessageId":null}"#).from_agent);
     }
 
     #[test]

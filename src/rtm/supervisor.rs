@@ -97,7 +97,7 @@ impl Supervisor {
             tracing::warn!(user = %user.name, bot = %user.bot, "not configured; not connected");
             return Ok(());
         };
-        let DaemonRooms { store, messages, .. } = &self.shared.rooms;
+        let DaemonRooms { store, messages, events } = &self.shared.rooms;
         let unreadable = |error| StartError::Store { user: user.name.clone(), error };
         let memory = store.user(user.number).map_err(unreadable)?;
         let subject = Subject::of(&entry.identity, user.number, store).map_err(unreadable)?;
@@ -109,6 +109,7 @@ impl Supervisor {
             last_sent: messages.last_sent(user.number),
             unanswered_for: messages.unanswered_for(user.number, now.wall),
             awaited: messages.awaited(user.number),
+            partner: events.partner(user),
             memory,
             credentials: self.shared.platform.credentials(bot, &subject),
             seed: fastrand::u64(..),

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::ids;
+use super::{
+    agent::{self, Persona},
+    ids,
+    settings::AgentScript,
+};
 
 /// The commands that the echo bot knows, each with what it does. Everything else is echoed.
 pub const COMMANDS: &[(&str, &str)] = &[
-    ("agent", "starts a session with a human agent, until `bye`"),
+    ("agent", "starts a session with a human agent, until `bye`; more: GET /sandbox"),
     ("buttons", "answers with a button template"),
     ("silent", "doesn't answer"),
     ("twice", "answers twice"),
@@ -21,9 +25,6 @@ pub const COMMANDS: &[(&str, &str)] = &[
 
 /// The largest answer to `big N`, in bytes.
 const MAX_BIG: usize = 16 * 1024 * 1024;
-
-/// The human behind the agent sessions.
-pub(super) const AGENT: (&str, &str) = ("Ann", "Lee");
 
 /// One thing that the bot does.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,11 +60,11 @@ pub(super) struct Chunk {
 }
 
 /// Who says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Speaker {
     #[default]
     Bot,
-    Agent,
+    Agent(Persona),
 }
 
 impl Speech {
@@ -71,26 +72,29 @@ impl Speech {
         Self { speaker: Speaker::Bot, text: text.into(), component: None, chunk: None }
     }
 
-    fn agent(text: impl Into<String>) -> Self {
-        Self { speaker: Speaker::Agent, ..Self::bot(text) }
+    pub(super) fn agent(persona: &Persona, text: impl Into<String>) -> Self {
+        Self { speaker: Speaker::Agent(persona.clone()), ..Self::bot(text) }
     }
 }
 
 /// Whom the user talks to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Partner {
     #[default]
     Bot,
-    Agent,
+    /// A session with an agent, whom nobody is yet.
+    Queue,
+    Agent(Persona),
 }
 
-/// What the bot does for a text, and whom the user talks to from then on.
-pub(super) fn answer(partner: Partner, text: &str) -> (Partner, Vec<Act>) {
-    match (partner, text.trim()) {
-        (Partner::Agent, "bye") => (Partner::Bot, end_agent_session()),
-        (Partner::Agent, _) => (Partner::Agent, vec![say(Speech::agent(format!("Ann says: {text}")))]),
-        (Partner::Bot, "agent") => (Partner::Agent, start_agent_session()),
+/// What the bot, or an agent who follows a script, does for a text, and whom the user talks to from then on.
+pub(super) fn answer(partner: Partner, script: AgentScript, text: &str) -> (Partner, Vec<Act>) {
+    match (partner, script) {
+        (Partner::Bot, AgentScript::Scripted) if text.trim() == "agent" => agent::begin_scripted(),
+        (Partner::Bot, AgentScript::Played) if text.trim() == "agent" => agent::begin_played(),
         (Partner::Bot, _) => (Partner::Bot, command(text)),
+        (Partner::Agent(persona), AgentScript::Scripted) => agent::answer(persona, text),
+        (partner @ (Partner::Agent(_) | Partner::Queue), _) => (partner, vec![]),
     }
 }
 
@@ -120,25 +124,6 @@ pub(super) fn can_close_with(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-pub(super) fn start_agent_session() -> Vec<Act> {
-    vec![
-        Act::Status("agent_session_start"),
-        Act::Event(json!({"type": "agent_connected", "agentInfo": agent_info()})),
-        say(Speech::agent("Hello, this is Ann. How can I help?")),
-    ]
-}
-
-pub(super) fn end_agent_session() -> Vec<Act> {
-    vec![
-        Act::Event(json!({"type": "agent_disconnected", "agentInfo": agent_info()})),
-        Act::Status("agent_session_end"),
-    ]
-}
-
-fn agent_info() -> Value {
-    json!({"name": "Ann", "firstName": AGENT.0, "lastName": AGENT.1, "id": "a-1"})
-}
-
 fn stream() -> Vec<Act> {
     const PARTS: [&str; 3] = ["Once ", "upon ", "a time"];
     let message_id = ids::message_id();
@@ -162,7 +147,7 @@ fn buttons() -> Speech {
     Speech { component: Some(template), ..Speech::bot("Choose one.") }
 }
 
-fn say(speech: Speech) -> Act {
+pub(super) fn say(speech: Speech) -> Act {
     Act::Say(speech)
 }
 
@@ -192,14 +177,14 @@ mod tests {
             "",
             " Hi\n",
         ] {
-            let (partner, acts) = answer(Partner::Bot, text);
+            let (partner, acts) = answer(Partner::Bot, AgentScript::Scripted, text);
             assert_eq!((partner, texts(&acts)), (Partner::Bot, vec![&*format!("echo: {text}")]));
         }
     }
 
     #[test]
     fn commands_do_what_they_say() {
-        let acts = |text| answer(Partner::Bot, text).1;
+        let acts = |text| answer(Partner::Bot, AgentScript::Scripted, text).1;
         assert_eq!(acts("silent"), []);
         assert_eq!(texts(&acts("twice")).len(), 2);
         assert_eq!(acts("slow 250")[0], Act::Pause(Duration::from_millis(250)));
@@ -211,11 +196,23 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_session_lasts_until_bye() {
+    fn an_agent_who_is_played_says_nothing_by_itself() {
+        let answer = |partner, text| answer(partner, AgentScript::Played, text);
         let (partner, acts) = answer(Partner::Bot, "agent");
-        assert_eq!((partner, &acts[0]), (Partner::Agent, &Act::Status("agent_session_start")));
+        assert_eq!((&partner, acts.last()), (&Partner::Queue, Some(&Act::Status("agent_session_start"))));
+        assert_eq!(answer(partner, "anybody there?"), (Partner::Queue, vec![]));
+        let ann = Partner::Agent(Persona::default());
+        assert_eq!(answer(ann.clone(), "bye"), (ann, vec![]));
+    }
+
+    #[test]
+    fn an_agent_session_lasts_until_bye() {
+        let answer = |partner, text| answer(partner, AgentScript::Scripted, text);
+        let (partner, acts) = answer(Partner::Bot, "agent");
+        let ann = Persona::default();
+        assert_eq!((&partner, &acts[0]), (&Partner::Agent(ann.clone()), &Act::Status("agent_session_start")));
         let (partner, acts) = answer(partner, "silent");
-        assert!(matches!(&acts[..], [Act::Say(speech)] if speech.speaker == Speaker::Agent));
+        assert!(matches!(&acts[..], [Act::Say(speech)] if speech.speaker == Speaker::Agent(ann)));
         let (partner, acts) = answer(partner, " bye ");
         assert_eq!((partner, acts.last()), (Partner::Bot, Some(&Act::Status("agent_session_end"))));
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{
+    agent::AgentPlay,
     auth::UserKey,
     bot::Speech,
     connection::{Connection, ConnectionId, ConnectionMode, ReceivedFrame},
@@ -250,6 +251,16 @@ impl SandboxControl {
             }
             pushed
         })
+    }
+
+    /// Does what an agent does who talks to the user. Whether a message of the user's is answered by itself is
+    /// a setting ([`super::AgentScript`]).
+    pub fn agent(&self, user: &str, play: AgentPlay) {
+        self.room.change(|state, now| {
+            for key in self.targets(state, user) {
+                state.play(&key, play.clone(), now);
+            }
+        });
     }
 
     /// Sends exact bytes to a user's sockets, and nothing else: no history, no faults. In a text

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    agent::{AGENT_COMMANDS, AgentPlay},
     auth::App,
     bot::{self, COMMANDS},
     connection::ReceivedFrame,
@@ -35,6 +36,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /sandbox/uploads?user=", "uploaded files"),
     ("GET /sandbox/requests?user=", "counts and times of the platform's requests"),
     ("POST /sandbox/users/{identity}/push?record=&live=", "an event: a whole frame, or {\"text\"}"),
+    (
+        "POST /sandbox/users/{identity}/agent/{act}",
+        "play the agent: join, say, banner, type, stop, deliver, read, file, transfer, leave",
+    ),
     ("POST /sandbox/users/{identity}/drop", "close its TCP connections without a close frame"),
     ("POST /sandbox/users/{identity}/reset", "reset its TCP connections"),
     ("POST /sandbox/users/{identity}/close?code=&reason=", "close its connections"),
@@ -59,6 +64,7 @@ pub(super) fn router() -> Router<Arc<Room>> {
         .route("/sandbox/uploads", get(uploads))
         .route("/sandbox/requests", get(requests))
         .route("/sandbox/users/{identity}/push", post(push))
+        .route("/sandbox/users/{identity}/agent/{act}", post(play_agent))
         .route("/sandbox/users/{identity}/{action}", post(act))
         .route("/sandbox/apps/{client_id}/public-key", put(trust_public_key))
         .route("/sandbox/faults", get(list_faults).post(add_faults).delete(clear_faults))
@@ -103,6 +109,7 @@ async fn overview(Shared(room): Shared<Arc<Room>>) -> Json<Value> {
         "apps": room.apps.iter().map(app).collect::<Vec<_>>(),
         "routes": pairs(ROUTES),
         "botCommands": pairs(COMMANDS),
+        "agentCommands": pairs(AGENT_COMMANDS),
     }))
 }
 
@@ -254,6 +261,22 @@ async fn act(
         _ => return Err(Failure::new(StatusCode::NOT_FOUND, "not found; see GET /sandbox")),
     };
     Ok(Json(json!({"connections": control.end_sockets(&identity, &end)})))
+}
+
+/// Plays the agent: `{act}` with the fields that it takes as JSON, or none.
+async fn play_agent(
+    Shared(room): Shared<Arc<Room>>,
+    Path((identity, act)): Path<(String, String)>,
+    Query(query): Query<ActQuery>,
+    bytes: Bytes,
+) -> Result<Json<Value>, Failure> {
+    let mut play: serde_json::Map<String, Value> =
+        if bytes.is_empty() { Default::default() } else { body(&bytes, "an object")? };
+    play.insert("act".to_owned(), act.into());
+    let play: AgentPlay = serde_json::from_value(play.into())
+        .map_err(|error| Failure::bad_request(format!("an agent can't do that: {error}")))?;
+    control(&room, query.bot.as_deref()).agent(&identity, play);
+    Ok(Json(json!({})))
 }
 
 async fn list_faults(Shared(room): Shared<Arc<Room>>) -> Json<Vec<Fault>> {

@@ -6,6 +6,7 @@
 //! socket    one RTM socket                  bot       what is answered
 //! plan      what happens for a frame        history   what was said
 //! state     users, connections, sessions    faults    what goes wrong
+//! agent     the human who takes over
 //! room      the state behind its lock       control   watching and meddling
 //! uploads   files for messages
 //! ```
@@ -27,6 +28,7 @@
 //! # Ok(()) }
 //! ```
 
+mod agent;
 mod auth;
 mod bot;
 mod connection;
@@ -49,6 +51,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{AGENT_COMMANDS, AgentPlay, Persona};
 pub use auth::App;
 pub use bot::COMMANDS;
 pub use connection::{ConnectionId, ConnectionMode, Encoding, ReceivedFrame};
@@ -56,7 +59,7 @@ pub use control::{ConnectionInfo, Push, Pushed, SandboxControl};
 pub use faults::{Endpoint, Fault, FaultKind, SocketEnd, Taken, Times};
 pub use history::{Direction, HistoryItem};
 pub use server::{Sandbox, SandboxOptions, StartError};
-pub use settings::{BotScript, PageOrder, Settings, SubprotocolChoice};
+pub use settings::{AgentScript, BotScript, PageOrder, Settings, SubprotocolChoice};
 pub use state::RequestRecord;
 pub use uploads::UploadedFile;
 pub use wire::FrameKind;

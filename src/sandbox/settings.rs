@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// What the bot does with a message.
     pub bot: BotScript,
+    /// What the human agent does with a message.
+    pub agent: AgentScript,
     /// The text of the welcome that a connect triggers (OnConnect); nothing: no welcome.
     pub welcome: Option<String>,
     /// How long an access token is good for, in milliseconds.
@@ -56,6 +58,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             bot: BotScript::Echo,
+            agent: AgentScript::Scripted,
             welcome: Some("Welcome to the sandbox.".into()),
             token_lifetime: Duration::from_secs(120 * 24 * 3600),
             sid_lifetime: Duration::from_secs(30),
@@ -85,6 +88,16 @@ pub enum BotScript {
     Echo,
     /// Nothing: every event comes from the control API.
     Silent,
+}
+
+/// What the human agent does with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentScript {
+    /// Answers it, and knows a few commands (see [`super::AGENT_COMMANDS`]).
+    Scripted,
+    /// Nothing: somebody plays the agent over the control API.
+    Played,
 }
 
 /// The order of the items within a page of a history. A page always holds the newest items

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{
+    agent::{self, AgentPlay},
     auth::{self, App, Grants, Issuers, PublicKeys, UserKey},
     bot::{self, Act, Partner, Speech},
     connection::{Arrival, Connection, ConnectionId, ConnectionMode, Fate, ReceivedFrame},
@@ -191,7 +192,7 @@ impl State {
         };
         let renews =
             matches!(connection.mode, ConnectionMode::StartNew | ConnectionMode::StartNewResumeAgent);
-        let was_with = user.partner;
+        let was_with_agent = user.partner != Partner::Bot;
         if renews {
             user.session = None;
         }
@@ -203,7 +204,7 @@ impl State {
         connection.send(context.bot_active(earlier.as_deref()));
         if let Some(ended) = earlier.filter(|_| renews) {
             let ending = Context { session_id: &ended, ..context };
-            if (was_with, connection.mode) == (Partner::Agent, ConnectionMode::StartNew) {
+            if was_with_agent && connection.mode == ConnectionMode::StartNew {
                 self.broadcast_text(key, &ending.status("agent_session_end"));
             }
             self.broadcast_text(key, &ending.status("session_end"));
@@ -360,7 +361,7 @@ impl State {
         let key = &from.user;
         let starts = self.user(key).session.is_none();
         let session_id = self.session_of(key);
-        let silent = self.settings.bot == BotScript::Silent;
+        let (silent, script) = (self.settings.bot == BotScript::Silent, self.settings.agent);
         let user = self.user(key);
         user.history.add(frame.to_history(&session_id, now));
         let siblings = user.connections.iter().filter(|other| other.id != from.id);
@@ -370,20 +371,26 @@ impl State {
         }
         let mut acts: Vec<_> = starts.then_some(Act::Status("session_start")).into_iter().collect();
         if !silent {
-            let (partner, answer) = bot::answer(user.partner, &frame.message_text());
+            let partner = std::mem::take(&mut user.partner);
+            let (partner, answer) = bot::answer(partner, script, &frame.message_text());
             user.partner = partner;
             acts.extend(answer);
         }
         acts
     }
 
+    /// Somebody plays the agent.
+    pub(super) fn play(&mut self, key: &UserKey, play: AgentPlay, now: Timestamp) {
+        let partner = std::mem::take(&mut self.user(key).partner);
+        let (partner, acts) = agent::play(partner, play);
+        self.user(key).partner = partner;
+        acts.iter().for_each(|act| self.act(key, act, now));
+    }
+
     /// The user's client ends the agent's conversation, or the whole session.
     pub(super) fn hang_up(&mut self, key: &UserKey, whole_session: bool) -> Vec<Act> {
         let user = self.user(key);
-        let mut acts = match std::mem::take(&mut user.partner) {
-            Partner::Agent => bot::end_agent_session(),
-            Partner::Bot => Vec::new(),
-        };
+        let mut acts = agent::end(std::mem::take(&mut user.partner));
         if whole_session && user.session.is_some() {
             acts.push(Act::Status("session_end"));
         }

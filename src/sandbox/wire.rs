@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     auth::App,
-    bot::{AGENT, Speaker, Speech},
+    bot::{Speaker, Speech},
     history::{Direction, HistoryItem, Part},
     ids,
 };
@@ -227,12 +227,15 @@ impl Context<'_> {
             "botInfo": self.bot_info(),
             "message": [{"type": "text", "component": component, "cInfo": {"body": speech.text}}],
         });
-        if speech.speaker == Speaker::Agent {
-            frame["fromAgent"] = json!(true);
-            frame["author"] =
-                json!({"id": "a-1", "firstName": AGENT.0, "lastName": AGENT.1, "type": "AGENT"});
-            frame["agent_MessageId"] = json!(ids::id("am"));
-        }
+        let author = match &speech.speaker {
+            Speaker::Agent(persona) => {
+                frame["fromAgent"] = json!(true);
+                frame["author"] = persona.author();
+                frame["agent_MessageId"] = json!(ids::id("am"));
+                Some((persona.first_name.clone(), persona.last_name.clone()))
+            }
+            Speaker::Bot => None,
+        };
         if let Some(chunk) = &speech.chunk {
             frame["sM"] = json!(true);
             frame["endChunk"] = json!(chunk.complete.is_some());
@@ -249,7 +252,7 @@ impl Context<'_> {
             user_msg_id: None,
             created: self.now,
             session_id: self.session_id.to_owned(),
-            author: (speech.speaker == Speaker::Agent).then(|| (AGENT.0.into(), AGENT.1.into())),
+            author,
         };
         (to_text(&frame), item)
     }
@@ -326,6 +329,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sandbox::agent::Persona;
 
     fn frame(json: &str) -> ClientFrame<'_> {
         ClientFrame::parse(json.as_bytes()).unwrap()
@@ -377,7 +381,7 @@ mod tests {
     fn a_bot_response_is_what_the_bridge_reads() {
         let app = App::default();
         let context = Context { app: &app, session_id: "s", now: Timestamp::from_millis(1) };
-        let speech = Speech { speaker: Speaker::Agent, ..Speech::bot("Hi") };
+        let speech = Speech::agent(&Persona::default(), "Hi");
         let (frame, item) = context.bot_response(&speech);
         let head = FrameHead::parse(frame.as_ref()).unwrap();
         assert!(head.is("bot_response") && head.from_agent);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    events::{EventId, Source, Speaker},
+    events::{AgentRecord, EventId, Source, Speaker},
     messages::ClientMessageId,
 };
 
@@ -93,6 +93,33 @@ impl Store {
         on_durable: impl FnOnce(u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
         self.append_event_in(Transaction::default(), event, reserved, on_durable)
+    }
+
+    /// The same together with what is to be remembered of the user's sessions with human agents: both
+    /// reach the disk, or neither does.
+    pub fn append_event_and_agents(
+        &self,
+        event: NewEvent,
+        agents: &AgentRecord,
+        reserved: Reserved,
+        on_durable: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<u64, StoreError> {
+        let key = keys::agents(event.user);
+        let write =
+            if agents.is_empty() { Write::Remove(key) } else { Self::put(key, AgentRecord::VERSION, agents) };
+        let transaction = Transaction { writes: vec![write], ..Transaction::default() };
+        self.append_event_in(transaction, event, reserved, on_durable)
+    }
+
+    /// What is remembered of users' sessions with human agents.
+    pub fn agent_records(&self) -> Result<Vec<(UserNumber, AgentRecord)>, StoreError> {
+        let damaged = || StoreError::Unreadable("an agents record's key is damaged".to_owned());
+        let records = self.db.scan_prefix([keys::kind::AGENTS]).map(|entry| {
+            let (key, value) = entry?;
+            let user = UserNumber(keys::leading_u32(&key).ok_or_else(damaged)?);
+            Ok((user, decode(AgentRecord::VERSION, "agents", &value)?))
+        });
+        records.collect()
     }
 
     /// The same as a part of a transaction that has neither a new payload, a journal line nor a follow-up.

@@ -36,6 +36,8 @@ pub(super) mod kind {
     pub const LANE: u8 = 0x31;
     /// The events that one commit stored.
     pub const JOURNAL: u8 = 0x32;
+    /// What is remembered of a user's sessions with human agents.
+    pub const AGENTS: u8 = 0x33;
     /// A dead letter, without its frame.
     pub const DEAD: u8 = 0x40;
     /// A dead letter's frame.
@@ -129,6 +131,10 @@ pub(super) fn events_of(user: UserNumber) -> IVec {
 
 pub(super) fn lane(webhook: WebhookNumber, user: UserNumber) -> IVec {
     join([&[kind::LANE], &webhook.0.to_be_bytes(), &user.0.to_be_bytes()])
+}
+
+pub(super) fn agents(user: UserNumber) -> IVec {
+    join([&[kind::AGENTS], &user.0.to_be_bytes()])
 }
 
 pub(super) fn journal(first: u64) -> IVec {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{testing::settings, *};
 use crate::{
     clock::Timestamp,
-    events::{Source, Speaker},
+    events::{AgentRecord, Source, Speaker},
     messages::{
         Certainty, ClientMessageId, Expectation, Fingerprint, MessageContent, MessageNumber, MessageRecord,
         MessageStatus,
@@ -49,6 +49,17 @@ pub(super) async fn append(store: &Store, frame: Bytes) -> u64 {
         })
         .unwrap();
     durable.await.unwrap()
+}
+
+/// The same with what is to be remembered of the user's agents.
+pub(super) async fn append_with(store: &Store, frame: Bytes, agents: &AgentRecord) {
+    let reserved = store.reserve(frame.len()).await.unwrap();
+    let (sender, durable) = tokio::sync::oneshot::channel();
+    let on_durable = move |number| {
+        let _ = sender.send(number);
+    };
+    store.append_event_and_agents(event(frame), agents, reserved, on_durable).unwrap();
+    durable.await.unwrap();
 }
 
 pub(super) fn message(id: u64, number: u64) -> NewMessage {

@@ -261,6 +261,12 @@ impl Subscriber for Dispatcher {
         self.shared.lock().lanes.undelivered(user)
     }
 
+    fn transcript(&self) -> usize {
+        let state = self.shared.lock();
+        let settings = &state.setup.settings;
+        if settings.events.wants_report("bridge.agent_session") { settings.transcript } else { 0 }
+    }
+
     fn enable(&self) {
         let mut state = self.shared.lock();
         state.gate.enable(Timestamp::now());
@@ -358,7 +364,12 @@ impl Shared {
                 user: event.user.clone(),
                 event_type: event.kind.clone(),
                 attempt: job.attempt(),
-                body: Body::render(event, Some(job.started.item.sequence), job.started.format),
+                body: Body::render_for(
+                    self.number,
+                    event,
+                    Some(job.started.item.sequence),
+                    job.started.format,
+                ),
                 at: Timestamp::now(),
                 trace: spans::trace_of_attempt(self.traced(&job)),
             };

@@ -156,7 +156,17 @@ async fn users_are_listed_with_every_field_and_only_to_who_may_see_them() {
     assert_eq!(users.len(), 1);
     let mut keys: Vec<_> = users[0].as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
-    let expected =
-        ["agentSession", "attempts", "bot", "lastError", "name", "queued", "since", "state", "undelivered"];
+    let expected = [
+        "agent",
+        "agentSession",
+        "attempts",
+        "bot",
+        "lastError",
+        "name",
+        "queued",
+        "since",
+        "state",
+        "undelivered",
+    ];
     assert_eq!((users[0]["name"].as_str(), keys), (Some(ALICE), expected.to_vec()));
 }

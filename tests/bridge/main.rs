@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
+mod agent_desk;
+mod agents;
 mod api;
 mod attachments;
 mod bad_input;
@@ -28,6 +30,7 @@ mod reload;
 mod renewal;
 mod reports;
 mod shutdown;
+mod signals;
 mod support;
 mod tail;
 mod tls;

@@ -34,6 +34,7 @@ pub fn settings(url: &Url) -> Webhook {
         ordered: true,
         format: BodyFormat::Envelope,
         streaming: Streaming::Chunks,
+        transcript: 0,
         headers: Vec::new(),
         auth: WebhookAuth::None,
         client_certificate: None,

@@ -11,7 +11,10 @@ use crate::{
         problem::Code,
     },
     clock::Timestamp,
-    events::EventId,
+    events::{
+        EventId,
+        agent::{Agent, Signal},
+    },
     messages::ClientMessageId,
     names::{BotName, UserName},
     schemas::Frame,
@@ -22,7 +25,7 @@ use crate::{
 #[schemars(rename_all = "camelCase")]
 #[allow(dead_code, reason = "for its schema alone: the envelope is put together from bytes")]
 struct Envelope {
-    /// The frame's own type, or the bridge's: `bridge.message`, `bridge.connection`, `bridge.gap`.
+    /// The frame's own type, or the bridge's: `bridge.message`, `bridge.connection`, `bridge.gap`, `bridge.agent_session`.
     #[serde(rename = "type")]
     kind: String,
     /// When it was received.
@@ -35,6 +38,14 @@ struct Envelope {
     in_reply_to: Option<ClientMessageId>,
     source: Source,
     from: From,
+    /// The agent, where `from` is `agent` and the platform names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Agent")]
+    agent: Option<Agent>,
+    /// What the agent says beside words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Signal")]
+    signal: Option<Signal>,
     /// Its plain text, as far as it has one.
     text: Option<String>,
     data: Frame,

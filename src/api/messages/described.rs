@@ -163,7 +163,7 @@ impl JsonSchema for Text {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 #[allow(dead_code, reason = "for its schema alone")]
-struct Accepted {
+pub(in crate::api) struct Accepted {
     user: UserName,
     client_message_id: ClientMessageId,
     status: MessageStatus,

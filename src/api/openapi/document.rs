@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::operation::{Answer, Content, Link, Operation, Parameter, Place};
+use super::operation::{Answer, Body, Content, Link, Operation, Parameter, Place};
 use crate::api::{
     problem::{Code, Problem},
     routes::{self, Described},
@@ -18,8 +18,9 @@ const ABOUT: &str = "Sends messages to Kore.ai bots, and tells what came back. \
     Every refusal is `application/problem+json` (RFC 9457) with a stable `code`. Unknown query parameters and unknown keys \
     are refused, never ignored. At a path that is not here the answer is `404` `not_found`, at one for other methods `405` \
     `method_not_allowed` with `Allow`. While the configuration has no `[clients]`, programs of the same machine need no token.";
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("Messages", "To the bot."),
+    ("Agents", "What the user's side lets a human agent know, beside words."),
     ("Events", "From the bot, and the bridge's own."),
     ("Users", "Who is configured, and how each one's connection is."),
     ("Webhooks", "Who gets the events."),
@@ -151,7 +152,7 @@ fn lines(members: impl Iterator<Item = String>) -> String {
 
 impl Writer {
     fn operation(&mut self, operation: Operation) -> Value {
-        let Operation { id, scope, tag, summary, about, parameters, bodies, answers, schemas, codes } =
+        let Operation { id, scope, tag, summary, about, parameters, bodies, body, answers, schemas, codes } =
             operation;
         for schema in schemas {
             schema(&mut self.schemas);
@@ -171,7 +172,8 @@ impl Writer {
             described["parameters"] = parameters.iter().map(parameter).collect();
         }
         if !bodies.is_empty() {
-            described["requestBody"] = json!({ "required": true, "content": self.contents(bodies) });
+            let is_required = body == Body::Required;
+            described["requestBody"] = json!({ "required": is_required, "content": self.contents(bodies) });
         }
         let mut responses = Map::new();
         for answer in answers {

@@ -24,6 +24,7 @@ pub(in crate::api) struct Operation {
     pub about: &'static str,
     pub parameters: Vec<Parameter>,
     pub bodies: Vec<Content>,
+    pub body: Body,
     pub answers: Vec<Answer>,
     /// Schemas that are spoken of, but are no body's.
     pub schemas: Vec<SchemaOf>,
@@ -45,6 +46,13 @@ pub(in crate::api) enum Place {
     Path,
     Query,
     Header,
+}
+
+/// Whether a route that takes a body needs one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Body {
+    Required,
+    Optional,
 }
 
 /// A body of one content type.
@@ -89,6 +97,7 @@ impl Operation {
             about: "",
             parameters: Vec::new(),
             bodies: Vec::new(),
+            body: Body::Required,
             answers: Vec::new(),
             schemas: Vec::new(),
             codes: ANYWHERE.to_vec(),
@@ -161,6 +170,11 @@ impl Operation {
     pub fn takes<T: JsonSchema>(mut self, content_type: &'static str, example: Value) -> Self {
         self.bodies.push(Content { content_type, schema: SchemaGenerator::subschema_for::<T>, example });
         self
+    }
+
+    /// It does without a body as well.
+    pub fn needs_no_body(self) -> Self {
+        Self { body: Body::Optional, ..self }
     }
 
     /// It answers this, as JSON.

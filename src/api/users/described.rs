@@ -7,7 +7,7 @@ use crate::api::{auth::Scope, openapi::Operation};
 
 fn alice() -> Value {
     json!({ "name": "alice", "bot": "support", "state": "connected", "since": "2026-01-01T00:00:00.000Z", "lastError": null,
-        "attempts": 0, "queued": 0, "undelivered": 0, "agentSession": false })
+        "attempts": 0, "queued": 0, "undelivered": 0, "agentSession": true, "agent": { "id": "a-1", "name": "Ann Lee" } })
 }
 
 pub(in crate::api) fn list() -> Operation {

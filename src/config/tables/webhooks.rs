@@ -18,7 +18,11 @@ use crate::config::{
 };
 
 /// The bridge's own event types; platform types are the platform's to invent.
-const BRIDGE_TYPES: [&str; 3] = ["bridge.message", "bridge.connection", "bridge.gap"];
+const BRIDGE_TYPES: [&str; 4] = ["bridge.message", "bridge.connection", "bridge.gap", AGENT_SESSION];
+/// The one that may come with a transcript.
+const AGENT_SESSION: &str = "bridge.agent_session";
+/// More messages are not told.
+const MOST_TRANSCRIPT: u32 = 100;
 /// The platform's documented event types.
 const PLATFORM_TYPES: [&str; 7] = [
     "bot_response",
@@ -60,6 +64,7 @@ pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<
     let streaming = table.knob("streaming", defaults.streaming, |item| {
         item.choice(&[("chunks", Streaming::Chunks), ("assembled", Streaming::Assembled)])
     });
+    let transcript = table.knob("transcript", defaults.transcript, |item| item.many(0..=MOST_TRANSCRIPT));
     let auth = authentication(&mut table, env);
     let sets_authorization = table.first_of(&["bearer", "basic_auth"]).is_some();
     let headers =
@@ -78,6 +83,12 @@ pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<
             }
         }
     }
+    if let Some(item) = table.item("transcript")
+        && transcript > 0
+        && !events.wants_report(AGENT_SESSION)
+    {
+        item.warn("has no effect: `events` does not name `bridge.agent_session`, the event that carries it");
+    }
     if keys.is_none() && table.is_present() && table.item("secret").is_none() {
         table.warn("has no `secret`: the receiver can't tell the bridge's events from forged ones");
     }
@@ -95,6 +106,7 @@ pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<
         ordered,
         format,
         streaming,
+        transcript,
         headers,
         auth,
         client_certificate,

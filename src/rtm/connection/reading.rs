@@ -84,8 +84,11 @@ impl<R: Rooms> Connection<R> {
                 continue;
             }
             let (user, received) = (&self.who.user, self.received(&incoming, None));
-            if let Err(error) = self.shared.rooms.receive(user, &head, received).await {
-                tracing::warn!(user = %user.name, bot = %user.bot, %error, "an event that came behind a goodbye was not stored");
+            match self.shared.rooms.receive(user, &head, received).await {
+                Ok(reception) => self.note_partner(&reception),
+                Err(error) => {
+                    tracing::warn!(user = %user.name, bot = %user.bot, %error, "an event that came behind a goodbye was not stored");
+                }
             }
         }
     }
@@ -145,7 +148,10 @@ impl<R: Rooms> Connection<R> {
             let error = match taken {
                 // Known only because it was offered before? Then nobody can say that it is stored.
                 Ok(Reception::Repeat) if refused => return None,
-                Ok(reception) => return Some(reception),
+                Ok(reception) => {
+                    self.note_partner(&reception);
+                    return Some(reception);
+                }
                 Err(error) => error,
             };
             if !refused {
@@ -159,6 +165,13 @@ impl<R: Rooms> Connection<R> {
                 () = sleep(STORE_PAUSE) => {}
                 () = self.stop.cancelled() => return None,
             }
+        }
+    }
+
+    /// The session is told behind what it is doing.
+    fn note_partner(&mut self, reception: &Reception) {
+        if let Reception::Event { partner: Some(partner), .. } = reception {
+            self.partner = Some(*partner);
         }
     }
 

@@ -91,7 +91,7 @@ impl Rooms for NoteTakers {
         let (now_durable, durable) = oneshot::channel();
         self.durable.send(now_durable).expect("the test listens");
         let number = u64::from(self.events.fetch_add(1, Ordering::Relaxed)) + 1;
-        Ok(Reception::Event { id: EventId { store: 1, number }, durable })
+        Ok(Reception::Event { id: EventId { store: 1, number }, durable, partner: None })
     }
 
     fn save_user(&self, _: UserNumber, record: &UserRecord) -> oneshot::Receiver<()> {
@@ -203,6 +203,7 @@ impl World {
             last_sent: None,
             unanswered_for: None,
             awaited: std::collections::BTreeSet::new(),
+            partner: crate::events::Partner::Bot,
             memory: UserRecord::default(),
             credentials: shared.platform.credentials(&bot(), &"alice@example.com".into()),
             seed: 1,

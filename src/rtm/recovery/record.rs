@@ -103,7 +103,8 @@ impl Record {
     pub fn is_agents(&self) -> bool {
         let fields = Fields::of(&self.raw).unwrap_or_default();
         let author = fields.0.get("author").copied();
-        self.direction == Direction::Outgoing && author.is_some_and(names_a_person)
+        let is_theirs = || fields.texts().iter().any(|text| events::agent::is_agents_template(text));
+        self.direction == Direction::Outgoing && (author.is_some_and(names_a_person) || is_theirs())
     }
 
     /// The event in the shape that it would have had live, with the record in it.

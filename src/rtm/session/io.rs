@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::SessionSettings;
 use crate::{
     config::{ReconnectQuery, Secret},
+    events::Partner,
     messages::{ClientMessageId, MessageNumber, QueuedMessage, Verdict},
     rtm::{
         failure::{Failure, printable},
@@ -93,6 +94,8 @@ pub enum Input<'a> {
     TurnBegan(MessageNumber),
     /// No caller waits for it any more.
     TurnEnded(MessageNumber),
+    /// From now on the user talks to this one, as what was stored tells.
+    TalksTo(Partner),
     /// [`Action::StoreEvent`] is done.
     EventStored {
         /// The message that the event answers, if it is a bot's answer and new.

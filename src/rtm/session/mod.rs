@@ -46,11 +46,12 @@ use link::{Link, Tick};
 use outbox::{Blame, Outbox, Pumped};
 use renewal::Renewal;
 use schedule::Class;
-use turns::{Partner, Turns};
+use turns::Turns;
 
 use crate::{
     clock::Now,
     config::{Rate, ReconnectQuery},
+    events::Partner,
     messages::{ClientMessageId, FinalReason, MessageNumber, QueuedMessage},
     rtm::{
         failure::Failure,
@@ -104,6 +105,8 @@ pub struct Beginnings {
     pub unanswered_for: Option<Duration>,
     /// Messages whose answers callers wait for.
     pub awaited: BTreeSet<MessageNumber>,
+    /// Whom the user talks to.
+    pub partner: Partner,
     /// What is remembered of the user.
     pub memory: UserRecord,
     /// The fingerprint of the credentials as configured now: a token granted for others is no good.
@@ -167,8 +170,16 @@ enum End {
 impl Session {
     /// A session that has not started.
     pub fn new(settings: std::sync::Arc<SessionSettings>, beginnings: Beginnings, now: Now) -> Self {
-        let Beginnings { pending, last_sent, unanswered_for, awaited, mut memory, credentials, seed } =
-            beginnings;
+        let Beginnings {
+            pending,
+            last_sent,
+            unanswered_for,
+            awaited,
+            partner,
+            mut memory,
+            credentials,
+            seed,
+        } = beginnings;
         memory.access = memory.access.filter(|access| access.granted_for == credentials);
         if memory.access.is_none() {
             // It may be that of another user, who was configured then; the sign-in tells.
@@ -176,7 +187,7 @@ impl Session {
         }
         let status =
             UserStatus { state: ConnectionState::Connecting, since: now.wall, last_error: None, attempts: 0 };
-        let turns = Turns::new(awaited, last_sent.zip(unanswered_for), now.mono);
+        let turns = Turns::new(awaited, last_sent.zip(unanswered_for), partner, now.mono);
         let outbox = Outbox::new(pending, last_sent, turns, &settings);
         let rng = fastrand::Rng::with_seed(seed);
         Self {
@@ -254,6 +265,7 @@ impl Session {
                 self.outbox.turn_ended(number);
                 self.pump(now, out);
             }
+            Input::TalksTo(partner) => self.talks_to(partner, now, out),
             Input::EventStored { answered, stalled } => self.event_stored(answered, stalled, now, out),
             Input::Sent(number) => {
                 self.outbox.sent(number, now, &self.settings, out);
@@ -444,7 +456,6 @@ impl Session {
         }
         // Behind the event, which is the line's as it was when it came.
         self.heard(line, now, out);
-        self.note_partner(head, now, out);
     }
 
     /// The platform won't talk in the clear: to go on would be to wait for answers that don't come.
@@ -464,14 +475,7 @@ impl Session {
     }
 
     /// An agent owes no answers: nobody has to wait for one.
-    fn note_partner(&mut self, head: &FrameHead<'_>, now: Now, out: &mut Vec<Action>) {
-        let partner = if head.is("agent_session_start") {
-            Partner::Agent
-        } else if head.is("agent_session_end") {
-            Partner::Bot
-        } else {
-            return;
-        };
+    fn talks_to(&mut self, partner: Partner, now: Now, out: &mut Vec<Action>) {
         if self.outbox.talks_to(partner) {
             self.pump(now, out);
         }

@@ -14,11 +14,12 @@ use tokio::time::Instant;
 
 use super::{
     Action, NotSent, SessionSettings,
-    turns::{Partner, Turn, Turns},
+    turns::{Turn, Turns},
 };
 use crate::{
     clock::Now,
     config::Rate,
+    events::Partner,
     messages::{Certainty, ClientMessageId, Expectation, FinalReason, MessageNumber, QueuedMessage, Verdict},
     rate::Bucket,
 };

@@ -105,6 +105,7 @@ impl World {
             last_sent: None,
             unanswered_for: None,
             awaited: BTreeSet::new(),
+            partner: Partner::Bot,
             memory: UserRecord::default(),
             credentials: CREDENTIALS,
             seed,
@@ -524,6 +525,7 @@ impl World {
         self.line = line;
         if self.open && text.contains("agent_session") {
             self.with_agent = text.contains("start");
+            self.feed(Input::TalksTo(if self.with_agent { Partner::Agent } else { Partner::Bot }));
         }
         let head = FrameHead::parse(text.as_bytes()).unwrap();
         self.feed(Input::Frame { line, head: &head, text });

@@ -79,6 +79,7 @@ impl Rig {
             last_sent: None,
             unanswered_for: None,
             awaited: BTreeSet::new(),
+            partner: Partner::Bot,
             memory: UserRecord::default(),
             credentials: CREDENTIALS,
             seed: 1,

@@ -9,7 +9,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::messages::{ClientMessageId, MessageNumber};
+use crate::{
+    events::Partner,
+    messages::{ClientMessageId, MessageNumber},
+};
 
 /// An answer that did not come so long after the ack is owed no longer.
 const OWED_FOR: Duration = Duration::from_secs(2);
@@ -32,16 +35,6 @@ struct Owed {
     until: Instant,
 }
 
-/// Whom the user talks to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Partner {
-    /// The bot, which answers each message.
-    #[default]
-    Bot,
-    /// A human, who owes no answers.
-    Agent,
-}
-
 /// Whether a message may be sent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -53,17 +46,18 @@ pub(super) enum Turn {
 }
 
 impl Turns {
-    /// With the messages whose answers callers wait for already, and until when an answer to the latest
-    /// one is owed.
+    /// With the messages whose answers callers wait for already, until when an answer to the latest
+    /// one is owed, and whom the user talks to.
     pub(super) fn new(
         awaited: BTreeSet<MessageNumber>,
         owed: Option<(ClientMessageId, Duration)>,
+        partner: Partner,
         now: Instant,
     ) -> Self {
         let latest = owed
             .filter(|(_, passed)| *passed < OWED_FOR)
             .map(|(to, passed)| Owed { to, until: now + (OWED_FOR - passed) });
-        Self { awaited, latest, ..Self::default() }
+        Self { awaited, latest, partner, ..Self::default() }
     }
 
     /// A caller waits for the answer to this message.

@@ -18,6 +18,7 @@ use super::super::{
     },
 };
 use crate::{
+    events::AgentRecord,
     letters::History,
     messages::{MessageNumber, MessageRecord},
     trace::TraceContext,
@@ -224,6 +225,7 @@ pub(super) static KINDS: &[Kind] = &[
             secret: &[],
         },
     },
+    Kind { byte: keys::kind::AGENTS, word: "agents", key: &[Part::U32("user")], form: record!(AgentRecord) },
     Kind {
         byte: keys::kind::DEAD,
         word: "dead_letter",

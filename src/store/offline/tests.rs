@@ -10,14 +10,15 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::{BodyFormat, Secret},
+    events::AgentRecord,
     letters::{AttemptEnd, FailedAttempt, History},
     messages::{Fingerprint, MessageStatus},
     names::{BotName, ClientName, UserName, WebhookName},
     store::{
-        Access, Attempted, ConnectHistory, DeadLetter, DeadLetterId, Idempotency, LaneRecord, LastRun,
-        MessageEnd, Position, ReplayMark, Seen, Store, UserRecord, WebhookNumber, WebhookRecord,
+        Access, Attempted, BotNumber, ConnectHistory, DeadLetter, DeadLetterId, Idempotency, LaneRecord,
+        LastRun, MessageEnd, Position, ReplayMark, Seen, Store, UserRecord, WebhookNumber, WebhookRecord,
         testing::settings,
-        tests::{ALICE, append, message},
+        tests::{ALICE, append, append_with, message},
     },
     trace::{SpanId, TraceContext, TraceId},
 };
@@ -52,7 +53,8 @@ async fn store_with_everything(path: &Path) {
     finish_first(&store).await;
     append(&store, Bytes::from_static(b"{\"type\":\"bot_response\"}")).await;
     append(&store, Bytes::from(vec![b'x'; 100_000])).await;
-    append(&store, Bytes::from_static(b"\xff\x00")).await;
+    let agents = AgentRecord::begun(BotNumber(1), Timestamp::from_millis(6));
+    append_with(&store, Bytes::from_static(b"\xff\x00"), &agents).await;
     bury(&store, webhook, 1);
     bury(&store, webhook, 2);
     // The newest commit's journal stays; the first may go.
@@ -159,6 +161,8 @@ fn check_everything(path: &Path) {
         assert_eq!(store.history(ALICE, letter.id()).unwrap().attempts().len(), 1);
         assert_eq!(store.replay_of(letter).unwrap().unwrap().attempts, 1);
     }
+    let agents = AgentRecord::begun(BotNumber(1), Timestamp::from_millis(6));
+    assert_eq!(store.agent_records().unwrap(), [(ALICE, agents)]);
     assert_eq!(store.chosen_up_to().unwrap(), 1);
     store.close();
 }
@@ -213,6 +217,7 @@ async fn the_form_of_an_export_is_stable() {
     let of = |word: &str| lines.iter().find(|line| line.contains(&format!(r#""kind":"{word}""#))).unwrap();
     insta::assert_snapshot!(of("event"), @r#"{"kind":"event","key":{"number":1,"user":1},"fields":{"bot":1,"in_reply_to":null,"kind":"bot_response","received_at":"1970-01-01T00:00:00.005Z","slots":[{"sequence":1,"wanted":true,"webhook":1}],"source":"live","speaker":"bot"},"text":"{\"type\":\"bot_response\"}"}"#);
     insta::assert_snapshot!(of("user"), @r#"{"kind":"user","key":{"user":1},"fields":{"access":null,"history":"Before","platform_user_id":"u-1","seen":{"alive_at":"1970-01-01T00:00:00.004Z","holes":[],"up_to":"1970-01-01T00:00:00.003Z"}}}"#);
+    insta::assert_snapshot!(of("agents"), @r#"{"kind":"agents","key":{"user":1},"fields":{"session":{"agent":{"id":"a-1","name":null},"bot":1,"grounds":"Told","since":"1970-01-01T00:00:00.006Z"},"unreported":[{"agent":{"id":"a-1","name":null},"at":"1970-01-01T00:00:00.006Z","state":"started"}]}}"#);
     insta::assert_snapshot!(of("idempotency"), @r#"{"kind":"idempotency","key":{"client":1,"key":"abababababababababababababababab","user":1},"fields":{"at":"1970-01-01T00:00:00.001Z","fingerprint":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"id":1003}}"#);
     insta::assert_snapshot!(lines.last().unwrap(), @r#"{"end":{"records":32,"unreadable":0}}"#);
 }

@@ -119,13 +119,12 @@ fn an_agent_owes_no_answers() {
     rig.post(1);
     rig.post_awaited(2);
     rig.sent_and_acked(1);
-    let started = rig.frame(r#"{"type":"agent_session_start"}"#);
-    assert_eq!(started.last(), Some(&send(2)));
+    assert_eq!(rig.feed(Input::TalksTo(Partner::Agent)), [send(2)]);
     assert_eq!(rig.sent_and_acked(2), []);
     rig.post_awaited(3);
     assert_eq!(rig.give_up(2), [send(3)]);
     rig.sent_and_acked(3);
-    rig.frame(r#"{"type":"agent_session_end"}"#);
+    rig.feed(Input::TalksTo(Partner::Bot));
     rig.post_awaited(4);
     assert_eq!(rig.give_up(3), [], "the bot owes one again");
     assert_eq!(rig.tick(), [send(4)]);
