@@ -4,7 +4,10 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-use super::{Event, Source, Speaker, text::plain_text};
+use super::{
+    Event, Source, Speaker,
+    text::{Content, content},
+};
 use crate::config::BodyFormat;
 
 /// A body, ready to be posted as often as it takes. Cloning it is cheap.
@@ -44,12 +47,12 @@ impl Body {
         match format {
             BodyFormat::Frame => Self::frame(event),
             _ => {
-                let text = match event.source {
-                    Source::Live | Source::History => plain_text(&event.frame),
+                let content = match event.source {
+                    Source::Live | Source::History => content(&event.frame),
                     // Nobody says it.
-                    Source::Bridge => None,
+                    Source::Bridge => Content::default(),
                 };
-                Self::fields(&Fields { event, sequence, text, whole: None }, format)
+                Self::fields(&Fields { event, sequence, content, whole: None }, format)
             }
         }
     }
@@ -63,10 +66,10 @@ impl Body {
     ) -> Self {
         match format {
             BodyFormat::Frame => Self::frame(event),
-            _ => Self::fields(
-                &Fields { event, sequence, text: whole.text.clone(), whole: Some(whole) },
-                format,
-            ),
+            _ => {
+                let content = Content { text: whole.text.clone(), ..content(&event.frame) };
+                Self::fields(&Fields { event, sequence, content, whole: Some(whole) }, format)
+            }
         }
     }
 
@@ -106,7 +109,7 @@ const UNKNOWN: &str = "unknown";
 struct Fields<'a> {
     event: &'a Event,
     sequence: Option<u64>,
-    text: Option<String>,
+    content: Content,
     whole: Option<&'a Assembled>,
 }
 
@@ -136,9 +139,12 @@ impl<'a> Fields<'a> {
         }
         let (source, from) = (source_word(event.source), speaker_word(event.speaker));
         push(&mut out, format_args!(",\"source\":\"{source}\",\"from\":\"{from}\",\"text\":"));
-        match &self.text {
+        match &self.content.text {
             Some(text) => push_string(&mut out, text),
             None => out.extend_from_slice(b"null"),
+        }
+        for (name, list) in self.lists().into_iter().flatten() {
+            push(&mut out, format_args!(",\"{name}\":{list}"));
         }
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(&event.frame);
@@ -150,7 +156,16 @@ impl<'a> Fields<'a> {
         out
     }
 
-    /// An upper bound of the envelope's size, close enough to allocate once.
+    /// The choices and the attachments as JSON, each with its name, if there are any.
+    fn lists(&self) -> [Option<(&'static str, String)>; 2] {
+        fn list<T: serde::Serialize>(name: &'static str, list: &[T]) -> Option<(&'static str, String)> {
+            let json = || serde_json::to_string(list).expect("plain data is always JSON");
+            (!list.is_empty()).then(|| (name, json()))
+        }
+        [list("choices", &self.content.choices), list("attachments", &self.content.attachments)]
+    }
+
+    /// An upper bound of the size of an envelope without lists, close enough to allocate once.
     fn envelope_size(&self) -> usize {
         // Keys, punctuation, a time, two words, and three numbers of up to 20 digits.
         const FIXED: usize = 288;
@@ -159,7 +174,7 @@ impl<'a> Fields<'a> {
             + escaped_size(self.kind())
             + event.user.as_str().len()
             + event.bot.as_str().len()
-            + self.text.as_deref().map_or(0, escaped_size)
+            + self.content.text.as_deref().map_or(0, escaped_size)
             + event.frame.len()
     }
 
@@ -167,7 +182,7 @@ impl<'a> Fields<'a> {
         let event = self.event;
         // Percent-encoding makes a JSON text about half as long again.
         let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(
-            512 + event.frame.len() * 3 / 2 + self.text.as_ref().map_or(0, |text| text.len() * 3 / 2),
+            512 + event.frame.len() * 3 / 2 + self.content.text.as_ref().map_or(0, |text| text.len() * 3 / 2),
         ));
         form.append_pair("type", self.kind());
         form.append_pair("timestamp", &event.received_at.to_string());
@@ -181,8 +196,11 @@ impl<'a> Fields<'a> {
         }
         form.append_pair("source", source_word(event.source));
         form.append_pair("from", speaker_word(event.speaker));
-        if let Some(text) = &self.text {
+        if let Some(text) = &self.content.text {
             form.append_pair("text", text);
+        }
+        for (name, list) in self.lists().into_iter().flatten() {
+            form.append_pair(name, &list);
         }
         form.append_pair("data", &String::from_utf8_lossy(&event.frame));
         if let Some(whole) = self.whole {
@@ -328,12 +346,12 @@ mod tests {
             };
             let body = Body::render(&event, sequence, BodyFormat::Envelope);
             let json: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
-            let text = plain_text(frame.as_bytes());
-            proptest::prop_assert_eq!(&json["text"], &serde_json::json!(text));
+            let content = content(frame.as_bytes());
+            proptest::prop_assert_eq!(&json["text"], &serde_json::json!(content.text));
             proptest::prop_assert_eq!(&json["sequence"], &serde_json::json!(sequence));
             proptest::prop_assert_eq!(&json["inReplyTo"], &serde_json::json!(in_reply_to));
             proptest::prop_assert_eq!(&json["data"]["type"], &serde_json::json!(kind));
-            let fields = Fields { event: &event, sequence, text, whole: None };
+            let fields = Fields { event: &event, sequence, content, whole: None };
             proptest::prop_assert!(body.bytes.len() <= fields.envelope_size(), "allocated once");
             proptest::prop_assert_eq!(&body, &Body::render(&event, sequence, BodyFormat::Envelope));
         }

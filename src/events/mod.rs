@@ -19,7 +19,7 @@ pub use id::{EventId, InvalidEventId};
 pub use receive::{Events, Received, Reception, Subscribers};
 pub use report::{Gap, Report};
 pub use subscriber::{DeliveryCounts, LastOutcome, Subscriber, WebhookState, WebhookStatus};
-pub use text::{plain_text, speaker};
+pub use text::{Attachment, Choice, Content, content, plain_text, speaker};
 
 use bytes::Bytes;
 

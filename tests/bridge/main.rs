@@ -26,5 +26,6 @@ mod reports;
 mod shutdown;
 mod support;
 mod tail;
+mod templates;
 mod tls;
 mod waiting;
