@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Event, Source, Speaker,
@@ -20,7 +21,7 @@ pub struct Body {
 }
 
 /// What a streamed answer adds to the envelope of its last chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assembled {
     /// The whole text.
     pub text: Option<String>,
@@ -31,7 +32,7 @@ pub struct Assembled {
 }
 
 /// Whether all of a streamed answer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completeness {
     /// Its last chunk came.
     Complete,
@@ -39,18 +40,50 @@ pub enum Completeness {
     Cut,
 }
 
+impl Assembled {
+    /// As an event has it: this as a line of JSON, and then the last chunk's frame.
+    pub(super) fn pack(&self, frame: &[u8]) -> Bytes {
+        let mut packed = serde_json::to_vec(self).expect("plain data is always JSON");
+        packed.push(b'\n');
+        packed.extend_from_slice(frame);
+        packed.into()
+    }
+
+    /// The last chunk's frame of what was packed.
+    pub(super) fn last_frame(packed: &Bytes) -> Bytes {
+        let line = packed.iter().position(|byte| *byte == b'\n').map_or(packed.len(), |end| end + 1);
+        packed.slice(line..)
+    }
+
+    /// What an event of [`Source::Assembled`] is made of, and the event of its last chunk.
+    fn unpack(event: &Event) -> (Self, Event) {
+        let frame = Self::last_frame(&event.frame);
+        let line = &event.frame[..event.frame.len() - frame.len()];
+        let whole = serde_json::from_slice(line).unwrap_or(Self {
+            text: None,
+            chunks: 0,
+            completeness: Completeness::Cut,
+        });
+        (whole, Event { source: Source::Live, frame, ..event.clone() })
+    }
+}
+
 impl Body {
     /// The body of this event in this format: a function of its arguments alone, so that it is the
     /// same in every attempt and replay. `sequence` is the event's number at its webhook and user;
     /// none where it has no such number (the inbox, the live tail).
     pub fn render(event: &Event, sequence: Option<u64>, format: BodyFormat) -> Self {
+        if event.source == Source::Assembled {
+            let (whole, last) = Assembled::unpack(event);
+            return Self::render_assembled(&last, sequence, format, &whole);
+        }
         match format {
             BodyFormat::Frame => Self::frame(event),
             _ => {
                 let content = match event.source {
                     Source::Live | Source::History => content(&event.frame),
                     // Nobody says it.
-                    Source::Bridge => Content::default(),
+                    Source::Bridge | Source::Assembled => Content::default(),
                 };
                 Self::fields(&Fields { event, sequence, content, whole: None }, format)
             }
@@ -214,7 +247,7 @@ impl<'a> Fields<'a> {
 
 const fn source_word(source: Source) -> &'static str {
     match source {
-        Source::Live | Source::Bridge => "live",
+        Source::Live | Source::Bridge | Source::Assembled => "live",
         Source::History => "history",
     }
 }

@@ -1,5 +1,6 @@
 //! Received events, and the bridge's own: from the frame on disk to the last webhook that wants it.
 
+mod assembly;
 mod counters;
 mod envelope;
 mod id;
@@ -10,6 +11,7 @@ mod receive;
 pub mod recent;
 mod report;
 mod retention;
+mod streams;
 mod subscriber;
 mod text;
 
@@ -39,6 +41,8 @@ pub enum Source {
     History,
     /// The bridge itself, which reports something.
     Bridge,
+    /// The bridge, which made one event of a streamed answer's chunks.
+    Assembled,
 }
 
 /// Who speaks in an event.
@@ -74,6 +78,6 @@ pub struct Event {
     pub source: Source,
     /// Who speaks.
     pub speaker: Speaker,
-    /// The platform's frame, byte for byte; or the report.
+    /// The platform's frame, byte for byte; or the report; or what was assembled and its last frame.
     pub frame: Bytes,
 }

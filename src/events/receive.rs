@@ -14,6 +14,7 @@ use super::{
     memory::{Mark, RepeatMemory},
     recent::Bells,
     retention::Retention,
+    streams::Streams,
     text::speaker,
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     config,
     messages::{ClientMessageId, Fingerprint, Messages},
     names::WebhookName,
-    rtm::frame::FrameHead,
+    rtm::frame::{FrameHead, Part},
     store::{
         BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber,
         WebhookNumber,
@@ -83,6 +84,8 @@ pub(super) struct Shared {
     /// Held while an event is given its places and its number: both say the same order, whoever
     /// stores events of a user at the same time.
     numbering: Mutex<()>,
+    /// Streamed answers that are not complete.
+    pub(super) streams: Streams,
     /// Who waits for events.
     pub(super) bells: Bells,
     /// None once this is closed: nobody is known to be done with anything then.
@@ -104,8 +107,29 @@ pub(super) struct Fresh {
 /// The lanes that a user's next event has a place in, and the user's bot.
 #[derive(Debug)]
 pub(super) struct LanesOfUser {
-    subscribers: Vec<Arc<dyn Subscriber>>,
+    pub(super) subscribers: Vec<Arc<dyn Subscriber>>,
     bot: BotNumber,
+    pub(super) places: Places,
+    pub(super) answers: Answers,
+}
+
+/// Who is asked whether it wants an event; all others are passed by.
+#[derive(Debug)]
+pub(super) enum Places {
+    All,
+    AllBut(Vec<WebhookNumber>),
+    Only(Vec<WebhookNumber>),
+}
+
+/// What the message that an event answers is told, if it is an answer.
+#[derive(Debug)]
+pub(super) enum Answers {
+    /// That this is an answer.
+    Itself,
+    /// That these events and this one are the answer.
+    With(Vec<EventId>),
+    /// Nothing: the answer is not complete, or told already.
+    Nothing,
 }
 
 /// An event on its way to stable storage.
@@ -153,10 +177,13 @@ impl Events {
             retention: Mutex::new(retention),
             agent_sessions: Mutex::default(),
             numbering: Mutex::default(),
+            streams: Streams::default(),
             bells,
             subscribers: RwLock::new(Some(subscribers)),
         };
         let events = Self { shared: Arc::new(shared) };
+        // Before anything is forgotten: what they begin with must stay.
+        events.shared.streams.hold(&events.shared.store.stream_marks()?);
         events.shared.sweep()?;
         Ok(events)
     }
@@ -177,7 +204,7 @@ impl Events {
         let reserved = self.shared.store.reserve(waiting_size(received.frame.len())).await?;
         let lanes = self.shared.lanes_of(user)?;
         let mark = match received.source {
-            Source::Live | Source::Bridge => Mark::of(head.identity(), &received.frame),
+            Source::Live | Source::Bridge | Source::Assembled => Mark::of(head.identity(), &received.frame),
             Source::History => head.identity().map(Mark::any),
         };
         if let Some(mark) = mark
@@ -202,9 +229,13 @@ impl Events {
             },
             frame: received.frame,
         };
-        let Stored { id, durable } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
-            self.shared.store.append_event(event, reserved, on_durable)
-        })?;
+        let Stored { id, durable } = if head.part != Part::Whole && head.is("bot_response") {
+            self.receive_part(user, head, lanes, fresh, reserved).await?
+        } else {
+            self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
+                self.shared.store.append_event(event, reserved, on_durable)
+            })?
+        };
         self.shared.counters.received(head.kind.as_deref().unwrap_or_default());
         Ok(Reception::Event { id, durable })
     }
@@ -307,7 +338,8 @@ impl Shared {
     pub(super) fn lanes_of(&self, user: &User) -> Result<LanesOfUser, StoreError> {
         let closed = || StoreError::Unavailable("it is shutting down".to_owned());
         let subscribers = self.subscribers_of(user.number).ok_or_else(closed)?;
-        Ok(LanesOfUser { subscribers, bot: self.store.bot_number(&user.bot)? })
+        let bot = self.store.bot_number(&user.bot)?;
+        Ok(LanesOfUser { subscribers, bot, places: Places::All, answers: Answers::Itself })
     }
 
     /// Gives an event its place in each lane, and hands it to the store by `commit`, which answers with
@@ -319,7 +351,7 @@ impl Shared {
         fresh: Fresh,
         commit: impl FnOnce(NewEvent, OnDurable) -> Result<u64, StoreError>,
     ) -> Result<Stored, StoreError> {
-        let LanesOfUser { subscribers, bot } = lanes;
+        let LanesOfUser { subscribers, bot, places, answers } = lanes;
         let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame } = fresh;
         let mut event = Event {
             // Its number is not known before it has its place in the log.
@@ -334,7 +366,15 @@ impl Shared {
             frame: frame.clone(),
         };
         let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, &kind, source)).collect();
+        let give = |lane: &Arc<dyn Subscriber>| {
+            let is_asked = match &places {
+                Places::All => true,
+                Places::AllBut(others) => !others.contains(&lane.webhook()),
+                Places::Only(these) => these.contains(&lane.webhook()),
+            };
+            if is_asked { lane.give(user.number, &kind, source) } else { lane.pass_by(user.number) }
+        };
+        let slots: Vec<LaneSlot> = subscribers.iter().map(give).collect();
         let new = NewEvent {
             user: user.number,
             bot,
@@ -353,6 +393,7 @@ impl Shared {
             new,
             Box::new(move |number| {
                 event.id = shared.store.event_id(number);
+                shared.answered(owner, &event, &answers);
                 shared.durable(owner, event, &subscribers, &slots);
                 // Most callers don't wait.
                 let _ = sender.send(());
@@ -362,9 +403,24 @@ impl Shared {
     }
 
     /// Who wants the user's events; none once this is closed.
-    fn subscribers_of(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
+    pub(super) fn subscribers_of(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
         let subscribers = self.subscribers();
         Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
+    }
+
+    /// Tells the message that an event answers. Runs on the commit thread.
+    fn answered(&self, user: UserNumber, event: &Event, answers: &Answers) {
+        let Some(message) = event.in_reply_to.filter(|_| event.kind.eq_ignore_ascii_case("bot_response"))
+        else {
+            return;
+        };
+        match answers {
+            Answers::Nothing => {}
+            Answers::Itself => self.messages.replied(user, message, event.id),
+            Answers::With(earlier) => {
+                self.messages.replied_with(user, message, earlier.iter().copied().chain([event.id]));
+            }
+        }
     }
 
     /// Runs on the commit thread, in the order of the events' numbers.
@@ -376,11 +432,6 @@ impl Shared {
         slots: &[LaneSlot],
     ) {
         let size = event.frame.len();
-        if let Some(message) = event.in_reply_to
-            && event.kind.eq_ignore_ascii_case("bot_response")
-        {
-            self.messages.replied(user, message, event.id);
-        }
         let event = Arc::new(event);
         for (subscriber, slot) in subscribers.iter().zip(slots) {
             if slot.wanted {
@@ -445,7 +496,7 @@ impl Shared {
         }
     }
 
-    fn passed(&self, user: UserNumber, event: u64, frame_length: usize) {
+    pub(super) fn passed(&self, user: UserNumber, event: u64, frame_length: usize) {
         let is_recent = self.retention().is_recent(event);
         if !is_recent && self.is_past_everywhere(user, event) {
             self.store.remove_event(user, event, frame_length);
@@ -454,6 +505,9 @@ impl Shared {
 
     /// Whether nobody has this event still to finish.
     fn is_past_everywhere(&self, user: UserNumber, event: u64) -> bool {
+        if self.streams.holds(user, event) {
+            return false;
+        }
         let subscribers = self.subscribers();
         let Some(subscribers) = subscribers.as_ref() else { return false };
         let lanes = || {
@@ -506,6 +560,14 @@ mod tests {
             let mut given = self.0.lock().unwrap();
             *given += 1;
             LaneSlot { webhook: WebhookNumber(1), sequence: *given, wanted: true }
+        }
+
+        fn pass_by(&self, user: UserNumber) -> LaneSlot {
+            self.give(user, "", Source::Live)
+        }
+
+        fn assembles(&self, _: &str) -> bool {
+            false
         }
 
         fn arrived(&self, _: UserNumber, _: &Arc<Event>, _: u64) {}

@@ -135,6 +135,36 @@ fn ordinary(entry: &str) -> Option<String> {
     if Json::of(&text) == Json::Object { None } else { non_empty(text) }
 }
 
+/// What a chunk adds to a streamed answer: its text to the letter, without what else belongs to its template.
+pub(super) fn delta(frame: &[u8]) -> Option<String> {
+    let frame = std::str::from_utf8(frame).ok()?;
+    let [message] = fields(frame, ["message"])?;
+    let message = message?.get();
+    let part = |one: &str| {
+        ordinary(one).or_else(|| tree(one).and_then(|one| template::fragment(&one))).or_else(|| entry(one))
+    };
+    if Json::of(message) != Json::Array {
+        return part(message);
+    }
+    let entries: Vec<&RawValue> = serde_json::from_str(message).ok()?;
+    let parts: Vec<_> = entries.iter().filter_map(|one| part(one.get())).collect();
+    (!parts.is_empty()).then(|| parts.concat())
+}
+
+/// What the last chunk says the whole answer is, if it does.
+pub(super) fn complete_response(frame: &[u8]) -> Option<String> {
+    let [complete] = fields(std::str::from_utf8(frame).ok()?, ["completeResponse"])?;
+    let complete = complete?;
+    let text = match Json::of(complete.get()) {
+        Json::String => string(complete)?.into_owned(),
+        Json::Object => complete.get().to_owned(),
+        Json::Array | Json::Other => return None,
+    };
+    // It may be a template in a text, as everywhere.
+    let frame = serde_json::json!({"message": [{"cInfo": {"body": text}}]});
+    content(frame.to_string().as_bytes()).text
+}
+
 fn tree(json: &str) -> Option<serde_json::Value> {
     if json.len() > MAX_TEMPLATE {
         return None;

@@ -32,6 +32,8 @@ pub(super) mod kind {
     pub const LANE: u8 = 0x31;
     /// The events that one commit stored.
     pub const JOURNAL: u8 = 0x32;
+    /// Behind which of a user's events streamed answers begin that are not assembled yet.
+    pub const STREAMS: u8 = 0x33;
     /// A dead letter, without its frame.
     pub const DEAD: u8 = 0x40;
     /// A dead letter's frame.
@@ -121,6 +123,10 @@ pub(super) fn lane(webhook: WebhookNumber, user: UserNumber) -> IVec {
 
 pub(super) fn journal(first: u64) -> IVec {
     join([&[kind::JOURNAL], &first.to_be_bytes()])
+}
+
+pub(super) fn streams(user: UserNumber) -> IVec {
+    join([&[kind::STREAMS], &user.0.to_be_bytes()])
 }
 
 pub(super) fn dead(number: u64) -> IVec {

@@ -36,6 +36,7 @@ mod payload;
 mod recent;
 mod records;
 mod room;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub use records::{
     ReplayMark, Said, WebhookRecord,
 };
 pub use room::Standing;
+pub use streams::StreamMark;
 pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};
 
 use std::{fs, path::PathBuf, sync::Arc};

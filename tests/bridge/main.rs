@@ -24,6 +24,7 @@ mod reload;
 mod renewal;
 mod reports;
 mod shutdown;
+mod streams;
 mod support;
 mod tail;
 mod templates;

@@ -86,6 +86,34 @@ pub(super) fn read(entry: &Value, content: &mut Content) -> Option<String> {
     Some(reader.text).filter(|text| !text.is_empty())
 }
 
+/// What a chunk of a found answer adds to it: its fragments, as they are.
+pub(super) fn fragment(entry: &Value) -> Option<String> {
+    let mut payload = Cow::Borrowed(entry.get("component")?);
+    for _ in 0..MAX_DEPTH {
+        if let Some(data) = payload
+            .get("answer_payload")
+            .and_then(|answer| answer.get("center_panel")?.get("data")?.as_array())
+        {
+            let texts =
+                data.iter().filter_map(|snippet| snippet.get("snippet_content")).map(
+                    |content| match content {
+                        Value::String(text) => text.clone(),
+                        Value::Array(parts) => {
+                            parts.iter().filter_map(|part| part.get("answer_fragment")?.as_str()).collect()
+                        }
+                        _ => String::new(),
+                    },
+                );
+            return Some(texts.collect::<String>()).filter(|text| !text.is_empty());
+        }
+        payload = match payload.get("payload")? {
+            Value::String(text) => Cow::Owned(unwrapped(text)?),
+            inner => Cow::Owned(inner.clone()),
+        };
+    }
+    None
+}
+
 struct Reader<'c> {
     text: String,
     content: &'c mut Content,

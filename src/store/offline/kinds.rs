@@ -205,6 +205,7 @@ pub(super) static KINDS: &[Kind] = &[
         key: &[Part::U64("first")],
         form: record!(JournalRecord),
     },
+    Kind { byte: keys::kind::STREAMS, word: "streams", key: &[Part::U32("user")], form: Form::U64 },
     Kind {
         byte: keys::kind::DEAD,
         word: "dead_letter",
