@@ -31,6 +31,7 @@ pub struct HistoryQuery {
 
 /// A page of a history, newest message first.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryPage {
     /// How many there are in all, where the platform tells.
@@ -43,6 +44,7 @@ pub struct HistoryPage {
 
 /// One message of a history. What can't be told of an odd record is null; `raw` has all of it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryMessage {
     /// The platform's id, which is the `messageId` of the event, for what the bot said.
@@ -61,6 +63,7 @@ pub struct HistoryMessage {
 
 /// Which way a message went, seen from the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryDirection {
     /// To the bot.
@@ -71,6 +74,7 @@ pub enum HistoryDirection {
 
 /// Who said something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HistoryAuthor {
     /// The user.

@@ -38,6 +38,8 @@ pub mod receiver;
 pub mod retry;
 pub mod rtm;
 pub mod sandbox;
+#[cfg(test)]
+mod schemas;
 pub mod store;
 pub mod suggest;
 pub mod users;

@@ -110,6 +110,7 @@ impl User {
 
 /// The state of a user's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectionState {
     /// Signing in or opening the socket.

@@ -42,7 +42,7 @@ impl Scope {
         }
     }
 
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Send => "send",
             Self::Read => "read",

@@ -7,7 +7,6 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
-use serde_json::json;
 
 use super::{
     Admitted, ApiState,
@@ -32,18 +31,27 @@ const MOST: usize = 1000;
 
 /// A dead letter in a list.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "DeadLetter"))]
 #[serde(rename_all = "camelCase")]
 struct LetterView {
+    #[cfg_attr(test, schemars(with = "DeadLetterId"))]
     id: String,
     webhook: WebhookName,
     user: UserName,
+    #[cfg_attr(test, schemars(with = "EventId"))]
     webhook_id: String,
+    /// The event's type.
     #[serde(rename = "type")]
     kind: String,
+    /// Why nobody took it, in plain words.
     reason: String,
+    /// Of the last attempt's answer, if there was one.
     last_status: Option<u16>,
+    /// How many were made.
     attempts: u32,
+    /// When the event was received.
     created_at: Timestamp,
+    /// When it died, the last time.
     dead_at: Timestamp,
     /// Since when it is being delivered after all.
     replaying_since: Option<Timestamp>,
@@ -51,26 +59,67 @@ struct LetterView {
 
 /// A dead letter alone.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "DeadLetterDetails"))]
 #[serde(rename_all = "camelCase")]
 struct LetterDetails {
     #[serde(flatten)]
     letter: LetterView,
+    /// The event's number at its webhook and user.
     sequence: u64,
+    /// Of the body.
     content_type: &'static str,
+    /// The body as it was POSTed, byte for byte.
     body: String,
+    /// The beginning of what the last attempt was answered.
     last_answer: Option<String>,
+    /// The first failed attempts and the latest.
     attempt_history: Vec<AttemptView>,
 }
 
 /// A failed attempt.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "FailedAttempt"))]
 struct AttemptView {
+    /// From 1.
     number: u32,
     at: Timestamp,
+    /// Of the answer, if there was one.
     status: Option<u16>,
+    /// Where none came: `dns`, `connect`, `tls`, `timeout`, `reset` or `protocol`.
     error: Option<String>,
+    /// Where none came: what happened, in plain words.
     detail: Option<String>,
+    /// The beginning of what it was answered, as far as it is kept.
     answer: String,
+}
+
+/// Newest event first.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct DeadLetterList {
+    dead_letters: Vec<LetterView>,
+    /// The `cursor` of the next page, if there is one.
+    next_cursor: Option<String>,
+}
+
+/// Which dead letter is replayed.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Replaying {
+    #[cfg_attr(test, schemars(with = "DeadLetterId"))]
+    id: String,
+}
+
+/// What became of the replay of many.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct ReplayingMany {
+    /// How many are replayed.
+    replaying: u64,
+    /// How many are not, because their webhooks are not configured.
+    left_alone: u64,
 }
 
 impl From<Listed> for LetterView {
@@ -134,9 +183,9 @@ pub(super) async fn list(
     let mut filter = filter(&state, &caller, &query)?;
     let page = state.letters.page(&mut filter, before, limit).await?;
     let last = page.letters.last().map(|listed| listed.letter.id().to_string());
-    let next = last.filter(|_| page.rest == Rest::Some);
-    let letters: Vec<_> = page.letters.into_iter().map(LetterView::from).collect();
-    Ok(Json(json!({ "deadLetters": letters, "nextCursor": next })).into_response())
+    let next_cursor = last.filter(|_| page.rest == Rest::Some);
+    let dead_letters = page.letters.into_iter().map(LetterView::from).collect();
+    Ok(Json(DeadLetterList { dead_letters, next_cursor }).into_response())
 }
 
 /// `GET /v1/dead-letters/{id}`
@@ -163,7 +212,7 @@ pub(super) async fn replay(
     let (id, mut filter) = one(&state, &caller, id, query.as_deref())?;
     match state.letters.replay(&mut filter, id).await? {
         ReplayOutcome::Marked => {
-            Ok((StatusCode::ACCEPTED, Json(json!({ "id": id.to_string() }))).into_response())
+            Ok((StatusCode::ACCEPTED, Json(Replaying { id: id.to_string() })).into_response())
         }
         ReplayOutcome::NotThere => Err(unknown(&id.to_string())),
         ReplayOutcome::WebhookNotConfigured(webhook) => Err(not_configured(&state, webhook)),
@@ -183,8 +232,8 @@ pub(super) async fn replay_all(
     {
         return Err(not_configured(&state, webhook));
     }
-    let Replayed { marked, left_alone } = state.letters.replay_all(&mut filter).await?;
-    let body = json!({ "replaying": marked, "leftAlone": left_alone });
+    let Replayed { marked: replaying, left_alone } = state.letters.replay_all(&mut filter).await?;
+    let body = ReplayingMany { replaying, left_alone };
     Ok((StatusCode::ACCEPTED, Json(body)).into_response())
 }
 
@@ -284,3 +333,6 @@ fn not_configured(state: &ApiState, webhook: WebhookNumber) -> Problem {
     );
     Problem::new(Code::WebhookNotConfigured, detail)
 }
+
+#[cfg(test)]
+pub(super) mod described;

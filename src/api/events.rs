@@ -248,6 +248,9 @@ impl From<ReadError> for Problem {
 }
 
 #[cfg(test)]
+pub(super) mod described;
+
+#[cfg(test)]
 mod tests {
     use bytes::Bytes;
 

@@ -67,6 +67,9 @@ impl From<HistoryError> for Problem {
 }
 
 #[cfg(test)]
+pub(super) mod described;
+
+#[cfg(test)]
 mod tests {
     use axum::http::header;
 

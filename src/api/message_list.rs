@@ -37,9 +37,11 @@ pub(super) async fn list(
 
 /// The answer. Not put together as a JSON value: acks are shown as they came.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(description = "Newest first."))]
 #[serde(rename_all = "camelCase")]
 struct MessageList<'a> {
     messages: Vec<MessageView<'a>>,
+    /// The `cursor` of the next page, if there is one.
     next_cursor: Option<String>,
 }
 
@@ -68,6 +70,9 @@ fn cursor(query: &Query) -> Result<Option<MessageNumber>, Problem> {
     let number = number.map(MessageNumber).filter(|number| cursor_text(*number) == text);
     number.map(Some).ok_or_else(|| bad_value("cursor", text, "the nextCursor of an earlier answer"))
 }
+
+#[cfg(test)]
+pub(super) mod described;
 
 #[cfg(test)]
 mod tests {

@@ -251,6 +251,9 @@ fn idempotency_key(headers: &HeaderMap, caller: &Caller) -> Result<Option<Idempo
 }
 
 #[cfg(test)]
+pub(super) mod described;
+
+#[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
 

@@ -1,4 +1,4 @@
-//! The HTTP API: routes by resource, who may call, and errors as `problem+json`.
+//! The HTTP API: its routes (`routes`) by resource, who may call, and errors as `problem+json`.
 //!
 //! A request goes through the server's limits ([`server`]), the gate ([`auth`]), its route, and
 //! then, in this order: the caller's scope, the user (allowed, then existing), the query, the
@@ -13,8 +13,10 @@ mod history;
 mod loopback;
 mod message_list;
 mod messages;
+mod openapi;
 pub mod problem;
 pub mod query;
+mod routes;
 pub mod server;
 mod users;
 mod webhooks;
@@ -31,7 +33,6 @@ use axum::{
     extract::{Request, State, rejection::PathRejection},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
 };
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -128,30 +129,17 @@ impl ApiState {
 
 /// The routes under `/v1`, behind the gate: for the API's listener and for the ops listener.
 pub fn v1(state: &ApiState) -> Router {
-    let routes = Router::new()
-        .route("/users", get(users::list))
-        .route("/users/{user}", get(users::show))
-        .route("/users/{user}/reconnect", post(users::reconnect))
-        .route("/users/{user}/messages", post(messages::send).get(message_list::list))
-        .route("/users/{user}/messages/{id}", get(messages::show))
-        .route("/users/{user}/events", get(events::inbox))
-        .route("/users/{user}/history", get(history::show))
-        .route("/events", get(events::tail))
-        .route("/webhooks", get(webhooks::list))
-        .route("/webhooks/{name}/enable", post(webhooks::enable))
-        .route("/dead-letters", get(dead_letters::list).delete(dead_letters::remove_all))
-        .route("/dead-letters/replay", post(dead_letters::replay_all))
-        .route("/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::remove))
-        .route("/dead-letters/{id}/replay", post(dead_letters::replay));
-    with_problems(routes)
+    with_problems(routes::v1())
         .layer(middleware::from_fn_with_state(state.clone(), authorize))
         .with_state(state.clone())
 }
 
 /// Everything that the API's listener serves.
 pub fn router(state: &ApiState) -> Router {
-    let rest = with_problems(Router::new()).layer(middleware::from_fn_with_state(state.clone(), guard));
-    contained(rest.nest("/v1", v1(state)))
+    let open = with_problems(routes::open())
+        .layer(middleware::from_fn_with_state(state.clone(), guard))
+        .with_state(state.clone());
+    contained(open.nest("/v1", v1(state)))
 }
 
 /// Answers what no route answers with a problem.
@@ -196,7 +184,10 @@ async fn contain_panics(request: Request, next: Next) -> Response {
 }
 
 async fn not_found() -> Problem {
-    Problem::new(Code::NotFound, "there is nothing at this path; docs/http-api.md tells what there is")
+    Problem::new(
+        Code::NotFound,
+        "there is nothing at this path; docs/http-api.md and /openapi.json tell what there is",
+    )
 }
 
 async fn method_not_allowed(request: Request) -> Problem {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
+    routing::get,
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -47,7 +48,7 @@ pub(crate) fn user(name: &str, number: u32) -> Arc<User> {
     Arc::new(User::new(name, UserNumber(number), bot, Timestamp::from_millis(0)))
 }
 
-fn client(token: &str, users: &[&str], scopes: Scopes) -> Client {
+pub(super) fn client(token: &str, users: &[&str], scopes: Scopes) -> Client {
     Client {
         tokens: vec![Secret::new(token)],
         users: users.iter().map(|glob| (*glob).to_owned()).collect(),
@@ -87,17 +88,20 @@ pub(crate) fn state(clients: &BTreeMap<ClientName, Client>) -> ApiState {
     }
 }
 
-async fn ask(router: Router, request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, Value) {
+pub(super) async fn ask(
+    router: Router,
+    request: Request<Body>,
+) -> (StatusCode, axum::http::HeaderMap, Value) {
     let (head, body) = router.oneshot(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     (head.status, head.headers, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-fn loopback_request(method: &str, path: &str) -> axum::http::request::Builder {
+pub(super) fn loopback_request(method: &str, path: &str) -> axum::http::request::Builder {
     Request::builder().method(method).uri(path).header(header::HOST, "localhost:8080")
 }
 
-fn as_client(method: &str, path: &str, token: &str) -> Request<Body> {
+pub(super) fn as_client(method: &str, path: &str, token: &str) -> Request<Body> {
     let builder = Request::builder().method(method).uri(path).header(header::HOST, "bridge.example.com");
     builder.header(header::AUTHORIZATION, format!("Bearer {token}")).body(Body::empty()).unwrap()
 }

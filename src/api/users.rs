@@ -7,26 +7,47 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
-use serde_json::json;
 
 use super::{Admitted, ApiState, auth::Scope, problem::Problem, query::Query};
 use crate::{
     clock::Timestamp,
+    names::UserName,
     users::{Command, ConnectionState, User},
 };
 
+/// How a user is.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "User"))]
 #[serde(rename_all = "camelCase")]
 struct UserView {
     name: String,
     bot: String,
     state: ConnectionState,
+    /// Since when it is in this state.
     since: Timestamp,
+    /// What went wrong last, in plain words; it stays until the next failure.
     last_error: Option<String>,
+    /// Tries to connect since the last stable connection.
     attempts: u32,
+    /// Messages that are not final.
     queued: usize,
+    /// Events that its webhooks have still to get.
     undelivered: u64,
+    /// Whether it talks to a human agent.
     agent_session: bool,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct UserList {
+    users: Vec<UserView>,
+}
+
+/// Whose connection is made anew.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Reconnecting<'a> {
+    user: &'a UserName,
 }
 
 impl UserView {
@@ -56,8 +77,8 @@ pub(super) async fn list(
     Query::read(query.as_deref(), &[])?;
     let mut users = state.users.all();
     users.retain(|user| caller.may_act_for(user.name.as_str()));
-    let users: Vec<_> = users.iter().map(|user| UserView::new(&state, user)).collect();
-    Ok(Json(json!({ "users": users })).into_response())
+    let users = users.iter().map(|user| UserView::new(&state, user)).collect();
+    Ok(Json(UserList { users }).into_response())
 }
 
 /// `GET /v1/users/{user}`
@@ -84,11 +105,16 @@ pub(super) async fn reconnect(
     let user = state.user(&caller, &name?.0)?;
     Query::read(query.as_deref(), &[])?;
     user.mailbox.post(Command::Reconnect);
-    Ok((StatusCode::ACCEPTED, Json(json!({ "user": user.name }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Reconnecting { user: &user.name })).into_response())
 }
 
 #[cfg(test)]
+pub(super) mod described;
+
+#[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -7,7 +7,6 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
-use serde_json::json;
 
 use super::{
     Admitted, ApiState,
@@ -21,14 +20,30 @@ use crate::{
     suggest::quoted,
 };
 
+/// How a webhook is.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Webhook"))]
 #[serde(rename_all = "camelCase")]
 struct WebhookView {
     name: WebhookName,
     state: WebhookState,
+    /// Events that are not delivered yet.
     backlog: u64,
     dead_letters: u64,
     last_outcome: Option<LastOutcome>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct WebhookList {
+    webhooks: Vec<WebhookView>,
+}
+
+/// Which webhook is put back to work.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Enabled {
+    webhook: String,
 }
 
 impl WebhookView {
@@ -47,9 +62,9 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     caller.require(Scope::Read)?;
     Query::read(query.as_deref(), &[])?;
-    let webhooks: Vec<_> =
+    let webhooks =
         state.events.webhooks().iter().map(|webhook| WebhookView::new(&state, &**webhook)).collect();
-    Ok(Json(json!({ "webhooks": webhooks })).into_response())
+    Ok(Json(WebhookList { webhooks }).into_response())
 }
 
 /// `POST /v1/webhooks/{name}/enable`
@@ -66,5 +81,8 @@ pub(super) async fn enable(
         Problem::new(Code::UnknownWebhook, format!("no webhook {} is configured", quoted(&name)))
     })?;
     webhook.enable();
-    Ok((StatusCode::ACCEPTED, Json(json!({ "webhook": name }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Enabled { webhook: name })).into_response())
 }
+
+#[cfg(test)]
+pub(super) mod described;

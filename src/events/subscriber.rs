@@ -44,6 +44,7 @@ pub trait Subscriber: fmt::Debug + Send + Sync {
 
 /// A webhook's state, for people and programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookState {
     /// The latest deliveries got through.
@@ -56,6 +57,7 @@ pub enum WebhookState {
 
 /// What came of a webhook's latest attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LastOutcome {
     /// In one line.
     pub summary: String,

@@ -7,6 +7,7 @@ use crate::{clock::Timestamp, events::EventId};
 
 /// A message's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MessageStatus {
     /// On stable storage, waiting for its turn.
@@ -23,6 +24,7 @@ pub enum MessageStatus {
 
 /// Why a message was rejected or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FinalReason {
     /// Its time to live was over.
@@ -41,6 +43,7 @@ pub enum FinalReason {
 
 /// Whether the platform got the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// It never left: safe to send again.

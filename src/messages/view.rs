@@ -8,29 +8,36 @@ use crate::{clock::Timestamp, names::UserName};
 
 /// A message's status as JSON: what the API answers and what `bridge.message` carries.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Message"))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageView<'a> {
     user: &'a UserName,
     client_message_id: ClientMessageId,
     status: MessageStatus,
+    /// Why, for `rejected` and `expired`.
     reason: Option<FinalReason>,
     delivery: Certainty,
+    /// How often its frame went out on a socket.
     attempts: u32,
     created_at: Timestamp,
+    /// When its frame last went out.
     sent_at: Option<Timestamp>,
     acked_at: Option<Timestamp>,
+    /// The platform's ack.
+    #[cfg_attr(test, schemars(with = "Option<crate::schemas::Frame>"))]
     ack: Option<Box<RawValue>>,
     replies: Replies,
 }
 
 /// The bot's answers.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum Replies {
     /// By their events' ids.
-    Ids(Vec<String>),
-    /// In full.
-    Frames(Vec<Box<RawValue>>),
+    Ids(#[cfg_attr(test, schemars(with = "Vec<crate::events::EventId>"))] Vec<String>),
+    /// In full: for a caller that waited for them with `wait=reply`.
+    Frames(#[cfg_attr(test, schemars(with = "Vec<crate::schemas::Frame>"))] Vec<Box<RawValue>>),
 }
 
 impl<'a> MessageView<'a> {

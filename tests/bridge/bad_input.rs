@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::header::{HeaderMap, HeaderName};
 use rtm_bridge::store::offline;
 use serde_json::{Value, json};
 use tokio::{
@@ -10,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{ALICE, World, within};
+use crate::support::{ALICE, World, described, within};
 
 const MESSAGES: &str = "/v1/users/alice/messages";
 const JSON: &str = "content-type: application/json";
@@ -501,6 +502,12 @@ fn queries_and_paths() -> Vec<Bad> {
     rows
 }
 
+/// An answer's headers, as its head has them.
+fn headers_of(head: &str) -> HeaderMap {
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    fields.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+}
+
 /// An answer: its status, its headers in lower case, and its body.
 async fn answer_to(world: &World, request: &Bad) -> (u16, String, Value) {
     let mut caller = TcpStream::connect(world.daemon().api_address()).await.unwrap();
@@ -511,6 +518,8 @@ async fn answer_to(world: &World, request: &Bad) -> (u16, String, Value) {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{}: {text:?}", request.name()));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    let path = request.path.split('?').next().unwrap();
+    described::check(request.method, path, status, &headers_of(head), body.as_bytes());
     (status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or_default())
 }
 

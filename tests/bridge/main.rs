@@ -18,6 +18,7 @@ mod lists;
 mod look_up;
 mod messages;
 mod metrics;
+mod openapi;
 mod platform;
 mod recovery;
 mod reload;

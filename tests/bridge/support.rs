@@ -15,6 +15,9 @@ use rtm_bridge::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "described.rs"]
+pub mod described;
+
 /// No wait of a test takes longer than this; a test that hangs says where.
 pub const LIMIT: Duration = Duration::from_secs(20);
 /// The signing secret of the webhook `crm`.
@@ -263,11 +266,15 @@ impl World {
     }
 }
 
-/// Sends a request and reads its answer as JSON.
+/// Sends a request and reads its answer as JSON. What the API answers must be as it describes it.
 pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
-    let response = within("an answer of the API", request.send()).await.unwrap();
-    let status = response.status().as_u16();
+    let (client, request) = request.build_split();
+    let request = request.unwrap();
+    let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+    let response = within("an answer of the API", client.execute(request)).await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = response.bytes().await.unwrap();
+    described::check(&method, &path, status, &headers, &body);
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 

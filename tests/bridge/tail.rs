@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     inbox::clients,
-    support::{ALICE, BOB, World, add_user, answer, delivered, envelope, eventually, within},
+    support::{ALICE, BOB, World, add_user, answer, delivered, described, envelope, eventually, within},
 };
 
 /// A stream's reader, as a browser's `EventSource` reads it.
@@ -46,6 +46,7 @@ impl Stream {
             self.last_id = id.clone().or(self.last_id.take());
             if let Some(data) = field("data") {
                 let data = serde_json::from_str(&data).unwrap();
+                described::check_envelope(&data);
                 return Some(Told { id: id.unwrap(), kind: field("event").unwrap(), data });
             }
         }
@@ -87,6 +88,7 @@ impl World {
 
 async fn stream(request: reqwest::RequestBuilder) -> Stream {
     let response = within("the tail's head", request.send()).await.unwrap();
+    described::check("GET", "/v1/events", response.status().as_u16(), response.headers(), b"");
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     assert_eq!(response.headers()["cache-control"], "no-cache");
