@@ -41,6 +41,7 @@ pub struct Content {
 
 /// A button, a quick reply, or another thing that can be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Choice {
     /// What it is called: a message's `renderMsg`.
     pub title: String,

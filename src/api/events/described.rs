@@ -11,7 +11,7 @@ use crate::{
         problem::Code,
     },
     clock::Timestamp,
-    events::EventId,
+    events::{Attachment, Choice, EventId},
     messages::ClientMessageId,
     names::{BotName, UserName},
     schemas::Frame,
@@ -35,9 +35,21 @@ struct Envelope {
     in_reply_to: Option<ClientMessageId>,
     source: Source,
     from: From,
-    /// Its plain text, as far as it has one.
+    /// Its plain text, as far as it has one; of a template all that is on it, its choices numbered.
     text: Option<String>,
+    /// What may be chosen, in the order of their numbers. Absent if there is nothing to choose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<Choice>,
+    /// The files that came with it. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<Attachment>,
     data: Frame,
+    /// How many chunks a streamed answer came in. Only at webhooks with `streaming = "assembled"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunks: Option<u32>,
+    /// Whether all of them came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
 }
 
 /// How it came.

@@ -16,6 +16,7 @@ const URLS: [&str; 9] =
 
 /// A file that came with an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Attachment {
     /// Its name, where one is given.
     pub name: Option<String>,
@@ -25,6 +26,7 @@ pub struct Attachment {
     /// Where it can be fetched, where that is told.
     pub url: Option<String>,
     /// Its size in the platform's own unit: its clients say megabytes.
+    #[cfg_attr(test, schemars(with = "Option<f64>"))]
     pub size: Option<Number>,
 }
 
