@@ -207,6 +207,7 @@ impl Daemon {
         let orphans = Orphans::load(&store, &messages, &numbers)?;
         let subscribers = webhooks::subscribers(config, &users, &dispatchers, removed.iter(), &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
+        events.resume_streams().await?;
         for dispatcher in dispatchers.values() {
             let replayer: Arc<dyn Replayer> = Arc::new(dispatcher.clone());
             letters.connect(dispatcher.webhook(), replayer);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::query::parse_duration,
-    events::plain_text,
+    events::content,
     messages::{Certainty, ClientMessageId, FinalReason, MessageStatus},
     names::UserName,
 };
@@ -170,7 +170,7 @@ fn reply_text(reply: &RawValue) -> String {
     if let Ok(id) = serde_json::from_str::<String>(reply.get()) {
         return visible_lines(&id);
     }
-    match plain_text(reply.get().as_bytes()) {
+    match content(reply.get().as_bytes()).text {
         Some(text) => visible_lines(&text),
         None => visible_json(reply.get()),
     }

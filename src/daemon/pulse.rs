@@ -310,6 +310,14 @@ mod tests {
             LaneSlot { webhook: WebhookNumber(9), sequence: 1, wanted: true }
         }
 
+        fn pass_by(&self, user: UserNumber) -> LaneSlot {
+            self.give(user, "", Source::Live)
+        }
+
+        fn assembles(&self, _: &str) -> bool {
+            false
+        }
+
         fn arrived(&self, _: UserNumber, _: &Arc<Event>, _: u64) {
             // Ends when the other half is dropped.
             let _ = self.0.lock().unwrap().recv();

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Event, Source, Speaker,
     agent::{self, Reading},
-    text::plain_text,
+    text::{Content, content},
 };
 use crate::{config::BodyFormat, store::WebhookNumber};
 
@@ -21,7 +22,7 @@ pub struct Body {
 }
 
 /// What a streamed answer adds to the envelope of its last chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assembled {
     /// The whole text.
     pub text: Option<String>,
@@ -32,12 +33,40 @@ pub struct Assembled {
 }
 
 /// Whether all of a streamed answer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Completeness {
     /// Its last chunk came.
     Complete,
     /// It fell silent before.
     Cut,
+}
+
+impl Assembled {
+    /// As an event has it: this as a line of JSON, and then the last chunk's frame.
+    pub(super) fn pack(&self, frame: &[u8]) -> Bytes {
+        let mut packed = serde_json::to_vec(self).expect("plain data is always JSON");
+        packed.push(b'\n');
+        packed.extend_from_slice(frame);
+        packed.into()
+    }
+
+    /// The last chunk's frame of what was packed.
+    pub(super) fn last_frame(packed: &Bytes) -> Bytes {
+        let line = packed.iter().position(|byte| *byte == b'\n').map_or(packed.len(), |end| end + 1);
+        packed.slice(line..)
+    }
+
+    /// What an event of [`Source::Assembled`] is made of, and the event of its last chunk.
+    fn unpack(event: &Event) -> (Self, Event) {
+        let frame = Self::last_frame(&event.frame);
+        let line = &event.frame[..event.frame.len() - frame.len()];
+        let whole = serde_json::from_slice(line).unwrap_or(Self {
+            text: None,
+            chunks: 0,
+            completeness: Completeness::Cut,
+        });
+        (whole, Event { source: Source::Live, frame, ..event.clone() })
+    }
 }
 
 impl Body {
@@ -61,15 +90,19 @@ impl Body {
     }
 
     fn render_whole(event: &Event, sequence: Option<u64>, format: BodyFormat) -> Self {
+        if event.source == Source::Assembled {
+            let (whole, last) = Assembled::unpack(event);
+            return Self::render_assembled(&last, sequence, format, &whole);
+        }
         match format {
             BodyFormat::Frame => Self::frame(event),
             _ => {
-                let text = match event.source {
-                    Source::Live | Source::History => plain_text(&event.frame),
+                let content = match event.source {
+                    Source::Live | Source::History => content(&event.frame),
                     // Nobody says it.
-                    Source::Bridge => None,
+                    Source::Bridge | Source::Assembled => Content::default(),
                 };
-                Self::fields(&Fields { event, sequence, text, whole: None }, format)
+                Self::fields(&Fields { event, sequence, content, whole: None }, format)
             }
         }
     }
@@ -83,10 +116,10 @@ impl Body {
     ) -> Self {
         match format {
             BodyFormat::Frame => Self::frame(event),
-            _ => Self::fields(
-                &Fields { event, sequence, text: whole.text.clone(), whole: Some(whole) },
-                format,
-            ),
+            _ => {
+                let content = Content { text: whole.text.clone(), ..content(&event.frame) };
+                Self::fields(&Fields { event, sequence, content, whole: Some(whole) }, format)
+            }
         }
     }
 
@@ -126,7 +159,7 @@ const UNKNOWN: &str = "unknown";
 struct Fields<'a> {
     event: &'a Event,
     sequence: Option<u64>,
-    text: Option<String>,
+    content: Content,
     whole: Option<&'a Assembled>,
 }
 
@@ -162,9 +195,12 @@ impl<'a> Fields<'a> {
             agents.push_json(&mut out);
         }
         out.extend_from_slice(b",\"text\":");
-        match &self.text {
+        match &self.content.text {
             Some(text) => push_string(&mut out, text),
             None => out.extend_from_slice(b"null"),
+        }
+        for (name, list) in self.lists().into_iter().flatten() {
+            push(&mut out, format_args!(",\"{name}\":{list}"));
         }
         out.extend_from_slice(b",\"data\":");
         out.extend_from_slice(&event.frame);
@@ -181,7 +217,16 @@ impl<'a> Fields<'a> {
         (self.event.speaker == Speaker::Agent).then(|| agent::read(&self.event.frame))
     }
 
-    /// An upper bound of the envelope's size, close enough to allocate once.
+    /// The choices and the attachments as JSON, each with its name, if there are any.
+    fn lists(&self) -> [Option<(&'static str, String)>; 2] {
+        fn list<T: serde::Serialize>(name: &'static str, list: &[T]) -> Option<(&'static str, String)> {
+            let json = || serde_json::to_string(list).expect("plain data is always JSON");
+            (!list.is_empty()).then(|| (name, json()))
+        }
+        [list("choices", &self.content.choices), list("attachments", &self.content.attachments)]
+    }
+
+    /// An upper bound of the size of an envelope without lists, close enough to allocate once.
     fn envelope_size(&self) -> usize {
         // Keys, punctuation, a time, two words, and three numbers of up to 20 digits.
         const FIXED: usize = 288;
@@ -190,7 +235,7 @@ impl<'a> Fields<'a> {
             + escaped_size(self.kind())
             + event.user.as_str().len()
             + event.bot.as_str().len()
-            + self.text.as_deref().map_or(0, escaped_size)
+            + self.content.text.as_deref().map_or(0, escaped_size)
             + event.frame.len()
     }
 
@@ -198,7 +243,7 @@ impl<'a> Fields<'a> {
         let event = self.event;
         // Percent-encoding makes a JSON text about half as long again.
         let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(
-            512 + event.frame.len() * 3 / 2 + self.text.as_ref().map_or(0, |text| text.len() * 3 / 2),
+            512 + event.frame.len() * 3 / 2 + self.content.text.as_ref().map_or(0, |text| text.len() * 3 / 2),
         ));
         form.append_pair("type", self.kind());
         form.append_pair("timestamp", &event.received_at.to_string());
@@ -220,8 +265,11 @@ impl<'a> Fields<'a> {
                 form.append_pair("signal", signal.word());
             }
         }
-        if let Some(text) = &self.text {
+        if let Some(text) = &self.content.text {
             form.append_pair("text", text);
+        }
+        for (name, list) in self.lists().into_iter().flatten() {
+            form.append_pair(name, &list);
         }
         form.append_pair("data", &String::from_utf8_lossy(&event.frame));
         if let Some(whole) = self.whole {
@@ -235,7 +283,7 @@ impl<'a> Fields<'a> {
 
 const fn source_word(source: Source) -> &'static str {
     match source {
-        Source::Live | Source::Bridge => "live",
+        Source::Live | Source::Bridge | Source::Assembled => "live",
         Source::History => "history",
     }
 }
@@ -390,12 +438,12 @@ mod tests {
             };
             let body = Body::render(&event, sequence, BodyFormat::Envelope);
             let json: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
-            let text = plain_text(frame.as_bytes());
-            proptest::prop_assert_eq!(&json["text"], &serde_json::json!(text));
+            let content = content(frame.as_bytes());
+            proptest::prop_assert_eq!(&json["text"], &serde_json::json!(content.text));
             proptest::prop_assert_eq!(&json["sequence"], &serde_json::json!(sequence));
             proptest::prop_assert_eq!(&json["inReplyTo"], &serde_json::json!(in_reply_to));
             proptest::prop_assert_eq!(&json["data"]["type"], &serde_json::json!(kind));
-            let fields = Fields { event: &event, sequence, text, whole: None };
+            let fields = Fields { event: &event, sequence, content, whole: None };
             proptest::prop_assert!(body.bytes.len() <= fields.envelope_size(), "allocated once");
             proptest::prop_assert_eq!(&body, &Body::render(&event, sequence, BodyFormat::Envelope));
         }

@@ -1,6 +1,7 @@
 //! Received events, and the bridge's own: from the frame on disk to the last webhook that wants it.
 
 pub mod agent;
+mod assembly;
 mod counters;
 mod envelope;
 mod id;
@@ -11,6 +12,7 @@ mod receive;
 pub mod recent;
 mod report;
 mod retention;
+mod streams;
 mod subscriber;
 mod text;
 mod traces;
@@ -22,7 +24,7 @@ pub use id::{EventId, InvalidEventId};
 pub use receive::{Events, Received, Reception, Subscribers};
 pub use report::{Gap, Report};
 pub use subscriber::{DeliveryCounts, LastOutcome, Subscriber, WebhookState, WebhookStatus};
-pub use text::{plain_text, speaker};
+pub use text::{Attachment, Choice, Content, content, plain_text, speaker};
 
 use bytes::Bytes;
 
@@ -42,6 +44,8 @@ pub enum Source {
     History,
     /// The bridge itself, which reports something.
     Bridge,
+    /// The bridge, which made one event of a streamed answer's chunks.
+    Assembled,
 }
 
 /// Who speaks in an event.
@@ -77,6 +81,6 @@ pub struct Event {
     pub source: Source,
     /// Who speaks.
     pub speaker: Speaker,
-    /// The platform's frame, byte for byte; or the report.
+    /// The platform's frame, byte for byte; or the report; or what was assembled and its last frame.
     pub frame: Bytes,
 }

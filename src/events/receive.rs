@@ -15,6 +15,7 @@ use super::{
     memory::{Mark, RepeatMemory},
     recent::Bells,
     retention::Retention,
+    streams::Streams,
     text::speaker,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     config,
     messages::{ClientMessageId, Fingerprint, Messages},
     names::WebhookName,
-    rtm::frame::FrameHead,
+    rtm::frame::{FrameHead, Part},
     store::{
         BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber,
         Wanted, WebhookNumber,
@@ -88,6 +89,8 @@ pub(super) struct Shared {
     /// Held while an event is given its places and its number: both say the same order, whoever
     /// stores events of a user at the same time.
     numbering: Mutex<()>,
+    /// Streamed answers that are not complete.
+    pub(super) streams: Streams,
     /// Who waits for events.
     pub(super) bells: Bells,
     /// None once this is closed: nobody is known to be done with anything then.
@@ -109,8 +112,29 @@ pub(super) struct Fresh {
 /// The lanes that a user's next event has a place in, and the user's bot.
 #[derive(Debug)]
 pub(super) struct LanesOfUser {
-    subscribers: Vec<Arc<dyn Subscriber>>,
+    pub(super) subscribers: Vec<Arc<dyn Subscriber>>,
     bot: BotNumber,
+    pub(super) places: Places,
+    pub(super) answers: Answers,
+}
+
+/// Who is asked whether it wants an event; all others are passed by.
+#[derive(Debug)]
+pub(super) enum Places {
+    All,
+    AllBut(Vec<WebhookNumber>),
+    Only(Vec<WebhookNumber>),
+}
+
+/// What the message that an event answers is told, if it is an answer.
+#[derive(Debug)]
+pub(super) enum Answers {
+    /// That this is an answer.
+    Itself,
+    /// That these events and this one are the answer.
+    With(Vec<EventId>),
+    /// Nothing: the answer is not complete, or told already.
+    Nothing,
 }
 
 /// An event on its way to stable storage.
@@ -160,10 +184,13 @@ impl Events {
             agents,
             desk: OnceLock::new(),
             numbering: Mutex::default(),
+            streams: Streams::default(),
             bells,
             subscribers: RwLock::new(Some(subscribers)),
         };
         let events = Self { shared: Arc::new(shared) };
+        // Before anything is forgotten: what they begin with must stay.
+        events.shared.streams.hold(&events.shared.store.stream_marks()?);
         events.shared.sweep()?;
         Ok(events)
     }
@@ -184,7 +211,7 @@ impl Events {
         let reserved = self.shared.store.reserve(waiting_size(received.frame.len())).await?;
         let lanes = self.shared.lanes_of(user)?;
         let mark = match received.source {
-            Source::Live | Source::Bridge => Mark::of(head.identity(), &received.frame),
+            Source::Live | Source::Bridge | Source::Assembled => Mark::of(head.identity(), &received.frame),
             Source::History => head.identity().map(Mark::any),
         };
         if let Some(mark) = mark
@@ -214,14 +241,21 @@ impl Events {
             frame: received.frame,
         };
         let store = &self.shared.store;
-        let Stored { id, durable } =
+        let Stored { id, durable } = if head.part != Part::Whole && head.is("bot_response") {
+            if effect != Effect::None {
+                // First, so that it is never behind the event.
+                store.save_agents(user.number, &self.shared.agents.record(user.number))?;
+            }
+            self.receive_part(user, head, lanes, fresh, reserved).await?
+        } else {
             self.shared.hand_over(user, lanes, fresh, |event, on_durable| match effect {
                 Effect::None => store.append_event(event, reserved, on_durable),
                 Effect::Changed | Effect::Turned(_) => {
                     let record = self.shared.agents.record(user.number);
                     store.append_event_and_agents(event, &record, reserved, on_durable)
                 }
-            })?;
+            })?
+        };
         self.shared.counters.received(head.kind.as_deref().unwrap_or_default());
         let partner = match effect {
             Effect::Turned(partner) => {
@@ -329,7 +363,8 @@ impl Shared {
     pub(super) fn lanes_of(&self, user: &User) -> Result<LanesOfUser, StoreError> {
         let closed = || StoreError::Unavailable("it is shutting down".to_owned());
         let subscribers = self.subscribers_of(user.number).ok_or_else(closed)?;
-        Ok(LanesOfUser { subscribers, bot: self.store.bot_number(&user.bot)? })
+        let bot = self.store.bot_number(&user.bot)?;
+        Ok(LanesOfUser { subscribers, bot, places: Places::All, answers: Answers::Itself })
     }
 
     /// Gives an event its place in each lane, and hands it to the store by `commit`, which answers with
@@ -341,7 +376,7 @@ impl Shared {
         fresh: Fresh,
         commit: impl FnOnce(NewEvent, OnDurable) -> Result<u64, StoreError>,
     ) -> Result<Stored, StoreError> {
-        let LanesOfUser { subscribers, bot } = lanes;
+        let LanesOfUser { subscribers, bot, places, answers } = lanes;
         let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame } = fresh;
         let mut event = Event {
             // Its number is not known before it has its place in the log.
@@ -356,7 +391,15 @@ impl Shared {
             frame: frame.clone(),
         };
         let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots: Vec<LaneSlot> = subscribers.iter().map(|s| s.give(user.number, &kind, source)).collect();
+        let give = |lane: &Arc<dyn Subscriber>| {
+            let is_asked = match &places {
+                Places::All => true,
+                Places::AllBut(others) => !others.contains(&lane.webhook()),
+                Places::Only(these) => these.contains(&lane.webhook()),
+            };
+            if is_asked { lane.give(user.number, &kind, source) } else { lane.pass_by(user.number) }
+        };
+        let slots: Vec<LaneSlot> = subscribers.iter().map(give).collect();
         let journal = JournalEntry { wanted: Wanted::by(&slots), ..journal };
         let new = NewEvent {
             user: user.number,
@@ -376,6 +419,7 @@ impl Shared {
             new,
             Box::new(move |number| {
                 event.id = shared.store.event_id(number);
+                shared.answered(owner, &event, &answers);
                 shared.durable(owner, event, &subscribers, &slots);
                 // Most callers don't wait.
                 let _ = sender.send(());
@@ -390,6 +434,21 @@ impl Shared {
         Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
     }
 
+    /// Tells the message that an event answers. Runs on the commit thread.
+    fn answered(&self, user: UserNumber, event: &Event, answers: &Answers) {
+        let Some(message) = event.in_reply_to.filter(|_| event.kind.eq_ignore_ascii_case("bot_response"))
+        else {
+            return;
+        };
+        match answers {
+            Answers::Nothing => {}
+            Answers::Itself => self.messages.replied(user, message, event.id),
+            Answers::With(earlier) => {
+                self.messages.replied_with(user, message, earlier.iter().copied().chain([event.id]));
+            }
+        }
+    }
+
     /// Runs on the commit thread, in the order of the events' numbers.
     fn durable(
         &self,
@@ -399,11 +458,6 @@ impl Shared {
         slots: &[LaneSlot],
     ) {
         let size = event.frame.len();
-        if let Some(message) = event.in_reply_to
-            && event.kind.eq_ignore_ascii_case("bot_response")
-        {
-            self.messages.replied(user, message, event.id);
-        }
         let event = Arc::new(event);
         for (subscriber, slot) in subscribers.iter().zip(slots) {
             if slot.wanted {
@@ -459,7 +513,7 @@ impl Shared {
         }
     }
 
-    fn passed(&self, user: UserNumber, event: u64, frame_length: usize) {
+    pub(super) fn passed(&self, user: UserNumber, event: u64, frame_length: usize) {
         let is_recent = self.retention().is_recent(event);
         if !is_recent && self.is_past_everywhere(user, event, Wanted::UNKNOWN) {
             self.store.remove_event(user, event, frame_length);
@@ -468,6 +522,9 @@ impl Shared {
 
     /// Whether nobody has this event still to finish.
     fn is_past_everywhere(&self, user: UserNumber, event: u64, wanted: Wanted) -> bool {
+        if self.streams.holds(user, event) {
+            return false;
+        }
         let subscribers = self.subscribers();
         let Some(subscribers) = subscribers.as_ref() else { return false };
         let lanes = || {
@@ -529,6 +586,14 @@ mod tests {
             let mut given = self.0.lock().unwrap();
             *given += 1;
             LaneSlot { webhook: WebhookNumber(1), sequence: *given, wanted: true }
+        }
+
+        fn pass_by(&self, user: UserNumber) -> LaneSlot {
+            self.give(user, "", Source::Live)
+        }
+
+        fn assembles(&self, _: &str) -> bool {
+            false
         }
 
         fn arrived(&self, _: UserNumber, _: &Arc<Event>, _: u64) {}

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Event, EventId, Events, kept::Resumption, receive::Shared};
+use super::{Event, EventId, Events, Source, kept::Resumption, receive::Shared};
 use crate::{
     names::UserName,
     store::{StoreError, StoredEvent, UserNumber},
@@ -169,6 +169,10 @@ impl RecentEvents {
         let (mut events, mut bytes) = (Vec::new(), 0);
         for event in stored {
             let (user, event) = event?;
+            if event.source == Source::Assembled {
+                // Its chunks were events already.
+                continue;
+            }
             bytes += event.frame.len();
             events.push(self.event(user, event)?);
             if events.len() >= most.events || bytes >= most.bytes {
@@ -252,7 +256,7 @@ impl Bells {
         }
     }
 
-    fn newest(&self) -> u64 {
+    pub(super) fn newest(&self) -> u64 {
         self.newest.load(SeqCst)
     }
 

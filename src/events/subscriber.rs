@@ -20,6 +20,12 @@ pub trait Subscriber: fmt::Debug + Send + Sync {
     /// one user come one after the other, in the order in which they will arrive.
     fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot;
 
+    /// Gives an event that is not for it, whatever its type, its place in the user's lane.
+    fn pass_by(&self, user: UserNumber) -> LaneSlot;
+
+    /// Whether it wants events of this type, and streamed answers as one of them.
+    fn assembles(&self, event_type: &str) -> bool;
+
     /// An event that was given a place is on stable storage.
     fn arrived(&self, user: UserNumber, event: &Arc<Event>, sequence: u64);
 

@@ -2,18 +2,52 @@
 //!
 //! The platform puts text in many places, some of them JSON inside a JSON string. Everything here
 //! is best effort, and bounded whatever the frame holds: each level scans its own part of the frame
-//! once, without building a tree, and there are only so many levels.
+//! once, without building a tree, and there are only so many levels. Templates are the exception
+//! (`template`): a tree is made of them, if they are not too large.
+
+mod attachments;
+mod template;
+#[cfg(test)]
+mod templates;
 
 use std::{borrow::Cow, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
+use serde::{
+    Serialize,
+    de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
+
+pub use attachments::Attachment;
 
 use super::Speaker;
 use crate::rtm::frame::FrameHead;
 
 /// How deep text is looked for, counting objects named `payload` and JSON inside of strings.
 const MAX_LEVELS: usize = 5;
+/// A larger entry of a message is not read as a template: a tree of it could take twenty times as much.
+const MAX_TEMPLATE: usize = 512 * 1024;
+
+/// What a frame says, for those who read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// The plain text: of a template all that a person would read, with its choices numbered.
+    pub text: Option<String>,
+    /// What may be answered by pressing a button, in the order of their numbers.
+    pub choices: Vec<Choice>,
+    /// The files that came with it.
+    pub attachments: Vec<Attachment>,
+}
+
+/// A button, a quick reply, or another thing that can be chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Choice {
+    /// What it is called: a message's `renderMsg`.
+    pub title: String,
+    /// What choosing it sends: a message's text.
+    pub payload: String,
+}
 
 /// Who speaks in a frame: the envelope's `from`.
 ///
@@ -31,10 +65,118 @@ pub fn speaker(head: &FrameHead<'_>) -> Speaker {
     }
 }
 
-/// The plain text of a frame, as far as there is one: the envelope's `text`.
+/// What a frame says, as far as that can be told: the envelope's `text`, `choices` and `attachments`.
+///
+/// Text that is nothing but text is taken as it stands, white space included: a streamed answer's
+/// chunks must add up. The entries of a `message` array are joined by line feeds. `events` frames say
+/// nothing.
+pub fn content(frame: &[u8]) -> Content {
+    let mut content = Content::default();
+    content.text = read(frame, &mut content);
+    content
+}
+
+fn read(frame: &[u8], content: &mut Content) -> Option<String> {
+    let frame = std::str::from_utf8(frame).ok()?;
+    let [kind, message] = fields(frame, ["type", "message"])?;
+    let kind = kind.and_then(string).unwrap_or_default();
+    if kind.eq_ignore_ascii_case("events") {
+        return None;
+    }
+    let message = message?;
+    match Json::of(message.get()) {
+        Json::Array => joined(message.get(), |one| shown(one, content)),
+        Json::Object if kind.eq_ignore_ascii_case("user_message") => {
+            let [body, shown, files] = fields(message.get(), ["body", "renderMsg", "attachments"])?;
+            if files.is_some()
+                && let Some(message) = tree(message.get())
+            {
+                attachments::listed(&message, &mut content.attachments);
+            }
+            typed([body, shown]).or_else(|| entry(message.get()))
+        }
+        Json::Object => shown(message.get(), content),
+        Json::String => non_empty(string(message)?),
+        Json::Other => None,
+    }
+}
+
+/// What an entry says: as it stands, or as its template reads.
+fn shown(one: &str, content: &mut Content) -> Option<String> {
+    if let Some(text) = ordinary(one) {
+        return Some(text);
+    }
+    let before = (content.choices.len(), content.attachments.len());
+    let text = tree(one).and_then(|entry| template::read(&entry, content));
+    let is_silent = text.is_none() && before == (content.choices.len(), content.attachments.len());
+    if is_silent { entry(one) } else { text }
+}
+
+/// The text of an entry that is nothing else: neither a template nor a file.
+fn ordinary(entry: &str) -> Option<String> {
+    let [component, info, attachments] = fields(entry, ["component", "cInfo", "attachments"])?;
+    if attachments.is_some() {
+        return None;
+    }
+    let text = match component {
+        Some(component) => {
+            let [payload] = fields(component.get(), ["payload"])?;
+            let ([text, _], Others::None) = fields_and_others(payload?.get(), ["text", "renderDelay"])?
+            else {
+                return None;
+            };
+            string(text?)?
+        }
+        None => {
+            let [body] = fields(info?.get(), ["body"])?;
+            string(body?)?
+        }
+    };
+    // Perhaps JSON.
+    if Json::of(&text) == Json::Object { None } else { non_empty(text) }
+}
+
+/// What a chunk adds to a streamed answer: its text to the letter, without what else belongs to its template.
+pub(super) fn delta(frame: &[u8]) -> Option<String> {
+    let frame = std::str::from_utf8(frame).ok()?;
+    let [message] = fields(frame, ["message"])?;
+    let message = message?.get();
+    let part = |one: &str| {
+        ordinary(one).or_else(|| tree(one).and_then(|one| template::fragment(&one))).or_else(|| entry(one))
+    };
+    if Json::of(message) != Json::Array {
+        return part(message);
+    }
+    let entries: Vec<&RawValue> = serde_json::from_str(message).ok()?;
+    let parts: Vec<_> = entries.iter().filter_map(|one| part(one.get())).collect();
+    (!parts.is_empty()).then(|| parts.concat())
+}
+
+/// What the last chunk says the whole answer is, if it does.
+pub(super) fn complete_response(frame: &[u8]) -> Option<String> {
+    let [complete] = fields(std::str::from_utf8(frame).ok()?, ["completeResponse"])?;
+    let complete = complete?;
+    let text = match Json::of(complete.get()) {
+        Json::String => string(complete)?.into_owned(),
+        Json::Object => complete.get().to_owned(),
+        Json::Array | Json::Other => return None,
+    };
+    // It may be a template in a text, as everywhere.
+    let frame = serde_json::json!({"message": [{"cInfo": {"body": text}}]});
+    content(frame.to_string().as_bytes()).text
+}
+
+fn tree(json: &str) -> Option<serde_json::Value> {
+    if json.len() > MAX_TEMPLATE {
+        return None;
+    }
+    serde_json::from_str(json).ok()
+}
+
+/// The text of a frame without what belongs to its template: what tells whether two frames say the same.
 ///
 /// The entries of a `message` array are joined by line feeds. Text is taken as it stands, white
-/// space included: a streamed answer's chunks must add up. `events` frames have none.
+/// space included. `events` frames have none.
 pub fn plain_text(frame: &[u8]) -> Option<String> {
     let frame = std::str::from_utf8(frame).ok()?;
     let [kind, message] = fields(frame, ["type", "message"])?;
@@ -44,8 +186,10 @@ pub fn plain_text(frame: &[u8]) -> Option<String> {
     }
     let message = message?;
     match Json::of(message.get()) {
-        Json::Array => entries(message.get()),
-        Json::Object if kind.eq_ignore_ascii_case("user_message") => typed(message.get()),
+        Json::Array => joined(message.get(), entry),
+        Json::Object if kind.eq_ignore_ascii_case("user_message") => {
+            typed(fields(message.get(), ["body", "renderMsg"])?).or_else(|| entry(message.get()))
+        }
         Json::Object => entry(message.get()),
         Json::String => non_empty(string(message)?),
         Json::Other => None,
@@ -73,7 +217,7 @@ impl Json {
 }
 
 /// All entries of a `message` array, one below the other.
-fn entries(array: &str) -> Option<String> {
+fn joined(array: &str, mut entry: impl FnMut(&str) -> Option<String>) -> Option<String> {
     let entries: Vec<&RawValue> = serde_json::from_str(array).ok()?;
     let mut texts = entries.iter().filter_map(|one| match Json::of(one.get()) {
         Json::String => non_empty(string(one)?),
@@ -88,9 +232,8 @@ fn entries(array: &str) -> Option<String> {
 }
 
 /// What a user typed: the `message` of a `user_message`.
-fn typed(message: &str) -> Option<String> {
-    let [body, shown] = fields(message, ["body", "renderMsg"])?;
-    [body, shown].into_iter().flatten().find_map(|field| non_empty(string(field)?)).or_else(|| entry(message))
+fn typed(body_and_shown: [Option<&RawValue>; 2]) -> Option<String> {
+    body_and_shown.into_iter().flatten().find_map(|field| non_empty(string(field)?))
 }
 
 /// One entry of a bot's `message`.
@@ -173,6 +316,21 @@ pub(super) fn fields<'a, const N: usize>(
     object: &'a str,
     names: [&str; N],
 ) -> Option<[Option<&'a RawValue>; N]> {
+    fields_and_others(object, names).map(|(found, _)| found)
+}
+
+/// Whether an object has fields that were not asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    None,
+    Some,
+}
+
+/// As [`fields`], and whether there are others.
+fn fields_and_others<'a, const N: usize>(
+    object: &'a str,
+    names: [&str; N],
+) -> Option<([Option<&'a RawValue>; N], Others)> {
     let mut json = serde_json::Deserializer::from_str(object);
     let found = json.deserialize_map(Fields { names }).ok()?;
     json.end().ok()?;
@@ -184,21 +342,24 @@ struct Fields<'n, const N: usize> {
 }
 
 impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+    type Value = ([Option<&'de RawValue>; N], Others);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = [None; N];
+        let (mut found, mut others) = ([None; N], Others::None);
         while let Some(place) = map.next_key_seed(Place { names: &self.names })? {
             match place {
                 Some(place) => found[place] = Some(map.next_value()?),
-                None => drop(map.next_value::<serde::de::IgnoredAny>()?),
+                None => {
+                    others = Others::Some;
+                    map.next_value::<serde::de::IgnoredAny>()?;
+                }
             }
         }
-        Ok(found)
+        Ok((found, others))
     }
 }
 

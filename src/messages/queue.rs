@@ -305,11 +305,22 @@ impl Messages {
 
     /// An event answers this message.
     pub fn replied(&self, user: UserNumber, id: ClientMessageId, event: EventId) {
+        self.replied_with(user, id, [event]);
+    }
+
+    /// These events together answer this message.
+    pub fn replied_with(
+        &self,
+        user: UserNumber,
+        id: ClientMessageId,
+        events: impl IntoIterator<Item = EventId>,
+    ) {
         let mut state = self.shared.lock();
         match self.shared.find(&state, user, id) {
             Ok(Some(mut record)) => {
-                if record.replies.len() < MessageRecord::MAX_REPLIES {
-                    record.replies.push(event);
+                let room = MessageRecord::MAX_REPLIES.saturating_sub(record.replies.len());
+                if room > 0 {
+                    record.replies.extend(events.into_iter().take(room));
                     self.shared.store.save_message(user, id, &record);
                     state.replace(user, id, record);
                 }

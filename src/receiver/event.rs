@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     clock::Timestamp,
-    events::plain_text,
+    events::content,
     webhook::{SignatureError, SignatureHeaders, Signer, visible},
 };
 
@@ -156,7 +156,7 @@ impl Peek {
         }
         match serde_json::from_slice::<Envelope>(body) {
             Ok(envelope) => Self { sequence: envelope.sequence, text: envelope.text },
-            Err(_) => Self { sequence: None, text: plain_text(body) },
+            Err(_) => Self { sequence: None, text: content(body).text },
         }
     }
 

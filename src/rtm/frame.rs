@@ -31,6 +31,20 @@ pub struct FrameHead<'a> {
     pub timestamp: Option<&'a RawValue>,
     /// Whether a human wrote it (`fromAgent`, `author.type` `AGENT`, or an `agent_MessageId`).
     pub from_agent: bool,
+    /// Whether it is a part of a streamed answer (`sM`, `endChunk`).
+    pub part: Part,
+}
+
+/// Whether a frame is a part of a streamed answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Part {
+    /// It is not.
+    #[default]
+    Whole,
+    /// More follows.
+    Chunk,
+    /// The last one.
+    Last,
 }
 
 /// Why bytes are not a frame.
@@ -63,6 +77,11 @@ impl<'a> FrameHead<'a> {
     /// Whether `type` is this, in any letter case.
     pub fn is(&self, kind: &str) -> bool {
         self.kind.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(kind))
+    }
+
+    /// Whether it answers a message, and nothing more belongs to that answer.
+    pub fn completes_answer(&self) -> bool {
+        self.is("bot_response") && self.part != Part::Chunk
     }
 
     /// What the frame is to the bridge.
@@ -121,6 +140,7 @@ impl<'de> serde::de::Visitor<'de> for HeadVisitor {
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut head = FrameHead::default();
         let (mut flagged, mut author_is_agent, mut has_agents_id) = (false, false, false);
+        let (mut is_streamed, mut is_last) = (false, false);
         while let Some(Key(key)) = map.next_key()? {
             match &*key {
                 "type" => head.kind = scalar(map.next_value()?),
@@ -133,10 +153,17 @@ impl<'de> serde::de::Visitor<'de> for HeadVisitor {
                 "fromAgent" => flagged = map.next_value::<&RawValue>()?.get() == "true",
                 "author" => author_is_agent = is_agent(map.next_value()?),
                 "agent_MessageId" => has_agents_id = scalar(map.next_value()?).is_some(),
+                "sM" => is_streamed = map.next_value::<&RawValue>()?.get() == "true",
+                "endChunk" => is_last = map.next_value::<&RawValue>()?.get() == "true",
                 _ => drop(map.next_value::<serde::de::IgnoredAny>()?),
             }
         }
         head.from_agent = flagged || author_is_agent || has_agents_id;
+        head.part = match (is_streamed, is_last) {
+            (_, true) => Part::Last,
+            (true, false) => Part::Chunk,
+            (false, false) => Part::Whole,
+        };
         Ok(head)
     }
 }
@@ -174,6 +201,24 @@ mod tests {
 
     fn head(frame: &str) -> FrameHead<'_> {
         FrameHead::parse(frame.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn parts_of_a_streamed_answer_say_so() {
+        for (fields, part) in [
+            ("", Part::Whole),
+            (r#","sM":false,"endChunk":false"#, Part::Whole),
+            (r#","sM":"true""#, Part::Whole),
+            (r#","sM":true"#, Part::Chunk),
+            (r#","endChunk":false,"sM":true"#, Part::Chunk),
+            (r#","sM":true,"endChunk":true"#, Part::Last),
+            (r#","endChunk":true"#, Part::Last),
+        ] {
+            let frame = format!(r#"{{"type":"Bot_Response"{fields}}}"#);
+            let head = FrameHead::parse(frame.as_bytes()).unwrap();
+            assert_eq!((head.part, head.completes_answer()), (part, part != Part::Chunk), "{fields}");
+        }
+        assert!(!head(r#"{"type":"events"}"#).completes_answer());
     }
 
     #[test]

@@ -117,10 +117,10 @@ fn message(raw: Box<RawValue>) -> HistoryMessage {
         Direction::Outgoing => (HistoryDirection::Outgoing, HistoryAuthor::Bot),
     };
     HistoryMessage {
-        id: Some(record.id),
         direction: Some(direction),
         from: Some(from),
-        text: Some(record.text).filter(|text| !text.is_empty()),
+        text: record.readable(),
+        id: Some(record.id),
         created_on: Some(record.at),
         raw,
     }

@@ -44,6 +44,8 @@ pub(super) trait Rooms: Send + Sync + 'static {
     // ---- For recovering what was missed.
 
     fn knows(&self, user: UserNumber, identity: &str) -> bool;
+    /// What the history says of an event that came live.
+    fn told_by_history(&self, user: UserNumber, identity: &str, text: &str);
     fn said(&self, user: UserNumber) -> Vec<Said>;
     fn own(&self, user: UserNumber, id: ClientMessageId) -> Result<Option<OwnMessage>, StoreError>;
     fn own_within(&self, user: UserNumber, span: Duration) -> Result<Vec<OwnMessage>, StoreError>;
@@ -103,6 +105,10 @@ impl Rooms for DaemonRooms {
 
     fn knows(&self, user: UserNumber, identity: &str) -> bool {
         self.events.knows(user, identity)
+    }
+
+    fn told_by_history(&self, user: UserNumber, identity: &str, text: &str) {
+        self.events.told_by_history(user, identity, text);
     }
 
     fn said(&self, user: UserNumber) -> Vec<Said> {

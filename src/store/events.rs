@@ -104,11 +104,21 @@ impl Store {
         reserved: Reserved,
         on_durable: impl FnOnce(u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
-        let key = keys::agents(event.user);
-        let write =
-            if agents.is_empty() { Write::Remove(key) } else { Self::put(key, AgentRecord::VERSION, agents) };
+        let write = Self::agents_write(event.user, agents);
         let transaction = Transaction { writes: vec![write], ..Transaction::default() };
         self.append_event_in(transaction, event, reserved, on_durable)
+    }
+
+    /// Remembers this of a user's sessions with human agents; on stable storage before any event that is handed
+    /// over later.
+    pub fn save_agents(&self, user: UserNumber, agents: &AgentRecord) -> Result<(), StoreError> {
+        let writes = vec![Self::agents_write(user, agents)];
+        self.committer.submit(Transaction { writes, ..Transaction::default() })
+    }
+
+    fn agents_write(user: UserNumber, agents: &AgentRecord) -> Write {
+        let key = keys::agents(user);
+        if agents.is_empty() { Write::Remove(key) } else { Self::put(key, AgentRecord::VERSION, agents) }
     }
 
     /// What is remembered of users' sessions with human agents.

@@ -38,6 +38,8 @@ pub(super) mod kind {
     pub const JOURNAL: u8 = 0x32;
     /// What is remembered of a user's sessions with human agents.
     pub const AGENTS: u8 = 0x33;
+    /// Behind which of a user's events streamed answers begin that are not assembled yet.
+    pub const STREAMS: u8 = 0x34;
     /// A dead letter, without its frame.
     pub const DEAD: u8 = 0x40;
     /// A dead letter's frame.
@@ -139,6 +141,10 @@ pub(super) fn agents(user: UserNumber) -> IVec {
 
 pub(super) fn journal(first: u64) -> IVec {
     join([&[kind::JOURNAL], &first.to_be_bytes()])
+}
+
+pub(super) fn streams(user: UserNumber) -> IVec {
+    join([&[kind::STREAMS], &user.0.to_be_bytes()])
 }
 
 pub(super) fn dead(number: u64) -> IVec {

@@ -38,6 +38,7 @@ mod recent;
 mod records;
 mod room;
 mod segments;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use records::{
     ReplayMark, Said, Wanted, WebhookRecord,
 };
 pub use room::Standing;
+pub use streams::StreamMark;
 pub use user_record::{Access, ConnectHistory, Hole, Seen, UserRecord};
 
 use std::{

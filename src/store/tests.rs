@@ -41,10 +41,14 @@ pub(super) fn event(frame: Bytes) -> NewEvent {
 
 /// Stores an event and waits until it is durable.
 pub(super) async fn append(store: &Store, frame: Bytes) -> u64 {
+    append_marked(store, frame, StreamMark::Keep).await
+}
+
+pub(super) async fn append_marked(store: &Store, frame: Bytes, mark: StreamMark) -> u64 {
     let reserved = store.reserve(frame.len()).await.unwrap();
     let (sender, durable) = tokio::sync::oneshot::channel();
     store
-        .append_event(event(frame), reserved, move |number| {
+        .append_streamed(event(frame), mark, reserved, move |number| {
             let _ = sender.send(number);
         })
         .unwrap();

@@ -237,11 +237,22 @@ impl Subscriber for Dispatcher {
         let filter = &state.setup.settings.events;
         let wanted = !state.is_retired
             && match source {
-                Source::Live | Source::History => filter.wants_frame(event_type),
+                Source::Live | Source::History | Source::Assembled => filter.wants_frame(event_type),
                 Source::Bridge => filter.wants_report(event_type),
             };
         let sequence = state.lanes.give(user, wanted);
         LaneSlot { webhook: self.shared.number, sequence, wanted }
+    }
+
+    fn pass_by(&self, user: UserNumber) -> LaneSlot {
+        let sequence = self.shared.lock().lanes.give(user, false);
+        LaneSlot { webhook: self.shared.number, sequence, wanted: false }
+    }
+
+    fn assembles(&self, event_type: &str) -> bool {
+        let state = self.shared.lock();
+        let config::Webhook { streaming, events, .. } = &state.setup.settings;
+        !state.is_retired && *streaming == config::Streaming::Assembled && events.wants_frame(event_type)
     }
 
     fn arrived(&self, user: UserNumber, event: &Arc<Event>, sequence: u64) {

@@ -175,6 +175,14 @@ impl Subscriber for RemovedWebhook {
         LaneSlot { webhook: self.number, sequence: 0, wanted: false }
     }
 
+    fn pass_by(&self, _: UserNumber) -> LaneSlot {
+        LaneSlot { webhook: self.number, sequence: 0, wanted: false }
+    }
+
+    fn assembles(&self, _: &str) -> bool {
+        false
+    }
+
     fn arrived(&self, _: UserNumber, _: &Arc<Event>, _: u64) {}
 
     fn is_past(&self, user: UserNumber, event: u64) -> bool {

@@ -168,6 +168,14 @@ impl Subscriber for Everything {
         LaneSlot { webhook: WebhookNumber(1), sequence, wanted }
     }
 
+    fn pass_by(&self, user: UserNumber) -> LaneSlot {
+        LaneSlot { wanted: false, ..self.give(user, "", Source::Live) }
+    }
+
+    fn assembles(&self, _: &str) -> bool {
+        false
+    }
+
     fn arrived(&self, user: UserNumber, event: &Arc<Event>, _: u64) {
         let _ = self.told.send((user, event.clone()));
     }

@@ -12,7 +12,7 @@ use crate::{
     },
     clock::Timestamp,
     events::{
-        EventId,
+        Attachment, Choice, EventId,
         agent::{Agent, Signal},
     },
     messages::ClientMessageId,
@@ -46,9 +46,21 @@ struct Envelope {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Signal")]
     signal: Option<Signal>,
-    /// Its plain text, as far as it has one.
+    /// Its plain text, as far as it has one; of a template all that is on it, its choices numbered.
     text: Option<String>,
+    /// What may be chosen, in the order of their numbers. Absent if there is nothing to choose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<Choice>,
+    /// The files that came with it. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<Attachment>,
     data: Frame,
+    /// How many chunks a streamed answer came in. Only at webhooks with `streaming = "assembled"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunks: Option<u32>,
+    /// Whether all of them came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
 }
 
 /// How it came.

@@ -138,8 +138,6 @@ path = "kept"
     2 clients:
       crm: may send and read for every user (several tokens: rotation)
       ops: may read and administrate for al*, bob, at most 5/s
-    Set, but not in force yet in this version:
-      [webhooks.legacy] streaming (bridge.toml:26)
     warning: bridge.toml:18: [webhooks.legacy]: has no `secret`: the receiver can't tell the bridge's events from forged ones
     warning: bridge.toml:18: [webhooks.legacy]: no user uses it
     warning: bridge.toml:19: [webhooks.legacy] url: events travel unencrypted over http://; use https:// outside this machine

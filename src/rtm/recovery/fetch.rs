@@ -303,6 +303,11 @@ pub(in crate::rtm) fn knowledge<R: Rooms>(
         .filter(|id| rooms.knows(user, id))
         .cloned()
         .collect();
+    for record in records.iter().filter(|record| record.direction == Direction::Outgoing) {
+        if ids.contains(&record.id) {
+            rooms.told_by_history(user, &record.id, &record.text);
+        }
+    }
     if recent.is_none() && incoming().any(|record| record.user_msg_id.is_none()) {
         *recent = Some(rooms.own_within(user, OWN_WITHIN)?);
     }

@@ -80,6 +80,18 @@ impl Record {
         Some(Self { id, direction, at, user_msg_id, text, sent_texts, raw })
     }
 
+    /// What it says, for those who read it: a template with all that is on it.
+    pub fn readable(&self) -> Option<String> {
+        match self.direction {
+            Direction::Incoming => Some(self.text.clone()).filter(|text| !text.is_empty()),
+            Direction::Outgoing => {
+                let texts = Fields::of(&self.raw).unwrap_or_default().texts();
+                let frame = serde_json::json!({"type": "bot_response", "message": entries(&texts)});
+                events::content(frame.to_string().as_bytes()).text
+            }
+        }
+    }
+
     /// How many bytes it keeps.
     pub fn size(&self) -> usize {
         self.raw.get().len() + self.text.len() + self.id.len()

@@ -443,7 +443,7 @@ impl Session {
                 // What the user said elsewhere answers nothing.
                 let answers = !head.is("user_message");
                 let in_reply_to = self.outbox.last_sent().filter(|_| answers);
-                let answer = if head.is("bot_response") { Answer::Yes } else { Answer::No };
+                let answer = if head.completes_answer() { Answer::Yes } else { Answer::No };
                 out.push(if self.is_recovering() || self.renewal.holds_events_of(line) {
                     Action::HoldEvent { in_reply_to, answer }
                 } else {

@@ -226,6 +226,7 @@ pub(super) static KINDS: &[Kind] = &[
         },
     },
     Kind { byte: keys::kind::AGENTS, word: "agents", key: &[Part::U32("user")], form: record!(AgentRecord) },
+    Kind { byte: keys::kind::STREAMS, word: "streams", key: &[Part::U32("user")], form: Form::U64 },
     Kind {
         byte: keys::kind::DEAD,
         word: "dead_letter",

@@ -16,9 +16,10 @@ use crate::{
     names::{BotName, ClientName, UserName, WebhookName},
     store::{
         Access, Attempted, BotNumber, ConnectHistory, DeadLetter, DeadLetterId, Idempotency, LaneRecord,
-        LastRun, MessageEnd, Position, ReplayMark, Seen, Store, UserRecord, WebhookNumber, WebhookRecord,
+        LastRun, MessageEnd, Position, ReplayMark, Seen, Store, StreamMark, UserRecord, WebhookNumber,
+        WebhookRecord,
         testing::settings,
-        tests::{ALICE, append, append_with, message},
+        tests::{ALICE, append, append_marked, append_with, message},
     },
     trace::{SpanId, TraceContext, TraceId},
 };
@@ -55,6 +56,7 @@ async fn store_with_everything(path: &Path) {
     append(&store, Bytes::from(vec![b'x'; 100_000])).await;
     let agents = AgentRecord::begun(BotNumber(1), Timestamp::from_millis(6));
     append_with(&store, Bytes::from_static(b"\xff\x00"), &agents).await;
+    append_marked(&store, Bytes::from_static(b"{}"), StreamMark::Behind(2)).await;
     bury(&store, webhook, 1);
     bury(&store, webhook, 2);
     // The newest commit's journal stays; the first may go.
