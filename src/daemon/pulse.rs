@@ -206,12 +206,16 @@ mod tests {
         let settings = config::Webhook::new("http://127.0.0.1:9/".parse().unwrap());
         let dispatcher = Dispatcher::load(&crm, &settings, store.clone(), letters).unwrap();
         let webhooks = SharedWebhooks::new(Webhooks::new([(crm, dispatcher)].into()));
+        // What the start itself commits.
+        while store.is_awaited() {
+            std::thread::yield_now();
+        }
         World { _directory: directory, vitals: Vitals { store, users, webhooks }, alice, events }
     }
 
     #[tokio::test]
     async fn a_session_that_takes_no_commands_is_waited_for() {
-        let World { vitals, alice, .. } = world();
+        let World { _directory, vitals, alice, .. } = world();
         assert_eq!(vitals.look(), waiting(&[]));
         alice.mailbox.post(Command::Reconnect);
         assert_eq!(vitals.look(), waiting(&[(Part::Session("alice".into()), 0)]));
@@ -221,7 +225,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_commit_that_does_not_end_is_waited_for() {
-        let World { vitals, alice, events, .. } = world();
+        let World { _directory, vitals, alice, events } = world();
         // What runs on the commit thread holds it up: here, a webhook that takes no event.
         let (let_go, held) = std::sync::mpsc::channel::<()>();
         let stuck: Arc<dyn Subscriber> = Arc::new(Stuck(Mutex::new(held)));
@@ -244,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dispatcher_that_starts_nothing_is_waited_for() {
-        let World { vitals, alice, events, .. } = world();
+        let World { _directory, vitals, alice, events } = world();
         let (_, dispatcher) = vitals.webhooks.dispatchers().into_iter().next().unwrap();
         dispatcher.start(events);
         let event = Event {
@@ -268,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_watchdog_is_served_no_more_while_a_part_hangs_and_again_when_it_goes_on() {
-        let World { vitals, alice, .. } = world();
+        let World { _directory, vitals, alice, .. } = world();
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
         let watching = tokio::spawn(watch(vitals, health.clone(), Duration::ZERO, stop.clone()));
         let until = |wanted: Progress| {

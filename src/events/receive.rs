@@ -458,13 +458,14 @@ impl Shared {
         slots: &[LaneSlot],
     ) {
         let size = event.frame.len();
+        // First: whoever begins to look when a webhook has it begins behind it.
+        self.bells.ring(user, event.id.number);
         let event = Arc::new(event);
         for (subscriber, slot) in subscribers.iter().zip(slots) {
             if slot.wanted {
                 subscriber.arrived(user, &event, slot.sequence);
             }
         }
-        self.bells.ring(user, event.id.number);
         self.make_room(size);
     }
 
