@@ -41,6 +41,8 @@ async fn every_socket_is_opened_with_a_nonce_and_a_jwt_that_is_still_good() {
         control.configure(|settings| settings.clock_skew_ms = 3_600_000);
         control.end_sockets("alice", &SocketEnd::Drop);
         soon(control.wait_connects("alice", 2)).await;
+        // Who is asked to while it connects has nothing to do.
+        bridge.wait_state("alice", ConnectionState::Connected).await;
         bridge.user("alice").mailbox.post(Command::Reconnect);
         soon(control.wait_connects("alice", 3)).await;
         let id = bridge.accept("alice", "Hello").await;
