@@ -42,5 +42,6 @@ pub mod sandbox;
 mod schemas;
 pub mod store;
 pub mod suggest;
+pub mod template;
 pub mod users;
 pub mod webhook;

@@ -1,5 +1,7 @@
 //! `rtm-bridge check`: is the configuration right, and what does it mean?
 
+mod samples;
+
 use std::path::Path;
 
 use super::{CommandError, output, settings};
@@ -15,7 +17,12 @@ pub(super) fn run(file: &Path) -> Result<(), CommandError> {
 }
 
 fn report(file: &Path, config: &Config, warnings: &[Warning]) -> String {
-    let text = format!("{} is valid.\n\n{}", visible(&file.to_string_lossy()), explain(config, warnings));
+    let mut text = format!("{} is valid.\n\n{}", visible(&file.to_string_lossy()), explain(config, warnings));
+    for (name, webhook) in &config.webhooks {
+        if let Some(template) = &webhook.template {
+            samples::show(&mut text, name, template, &webhook.events);
+        }
+    }
     text.trim_end().to_owned()
 }
 

@@ -113,6 +113,8 @@ impl Webhook {
             rate: None,
             ordered: true,
             format: BodyFormat::Envelope,
+            template: None,
+            method: Method::Post,
             streaming: Streaming::Chunks,
             headers: Vec::new(),
             auth: WebhookAuth::None,

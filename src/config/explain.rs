@@ -5,8 +5,8 @@ use std::fmt;
 use url::Url;
 
 use super::{
-    BodyFormat, Client, Config, Durability, EventFilter, Http, Messages, Platform, Store, Streaming, Warning,
-    WarningKind, Webhook, WebhookAuth,
+    BodyFormat, Client, Config, Durability, EventFilter, Http, Messages, Method, Platform, Store, Streaming,
+    Warning, WarningKind, Webhook, WebhookAuth,
     plain::{Plain, plain_path},
     values::{duration_in_words, show_rate},
 };
@@ -123,16 +123,24 @@ fn explain_webhook(f: &mut fmt::Formatter<'_>, name: &str, webhook: &Webhook) ->
         EventFilter::AllAnd(types) => format!("every event of the platform, and {}", types.join(", ")),
         EventFilter::Only(types) => format!("events of type {}", types.join(", ")),
     };
-    let format = match webhook.format {
-        BodyFormat::Envelope => "as JSON envelopes",
-        BodyFormat::Frame => "as the platform's frames",
-        BodyFormat::Form => "as forms",
+    let format = match (webhook.format, &webhook.template) {
+        (BodyFormat::Envelope, _) => "as JSON envelopes".to_owned(),
+        (BodyFormat::Frame, _) => "as the platform's frames".to_owned(),
+        (BodyFormat::Form, _) => "as forms".to_owned(),
+        (BodyFormat::Template(_), template) => template.as_ref().map_or_else(String::new, |template| {
+            let source = template.source();
+            format!("as {} makes them ({})", Plain(&source.file), Plain(&source.content_type))
+        }),
     };
     let streaming = match webhook.streaming {
         Streaming::Chunks => "",
         Streaming::Assembled => ", streamed answers as one event",
     };
-    detail(f, format_args!("{events}, {format}{streaming}"))?;
+    let method = match webhook.method {
+        Method::Post => "",
+        Method::Put => ", by PUT",
+    };
+    detail(f, format_args!("{events}, {format}{method}{streaming}"))?;
     let order = if webhook.ordered { "each user's in order" } else { "in any order" };
     let rate = webhook.rate.map(|rate| format!(", at most {}", show_rate(rate))).unwrap_or_default();
     detail(f, format_args!("{order}, up to {} at once{rate}", webhook.max_in_flight))?;

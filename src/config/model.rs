@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use url::Url;
 
 use super::Secret;
-use crate::names::{BotName, ClientName, UserName, WebhookName};
+use crate::{
+    names::{BotName, ClientName, UserName, WebhookName},
+    template::{Template, TemplateId},
+};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -275,6 +278,10 @@ pub struct Webhook {
     pub ordered: bool,
     /// The body's shape.
     pub format: BodyFormat,
+    /// The template that `format` speaks of, if it does.
+    pub template: Option<Template>,
+    /// The request's method.
+    pub method: Method,
     /// What becomes of a streamed answer's chunks.
     pub streaming: Streaming,
     /// Further headers; their values are secrets.
@@ -362,6 +369,40 @@ pub enum BodyFormat {
     Frame,
     /// The envelope's fields, form-urlencoded.
     Form,
+    /// What this template makes of the envelope.
+    Template(TemplateId),
+}
+
+/// A shape that needs no template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainFormat {
+    /// The bridge's JSON envelope with the frame inside.
+    Envelope,
+    /// The frame alone.
+    Frame,
+    /// The envelope's fields, form-urlencoded.
+    Form,
+}
+
+impl BodyFormat {
+    /// The shape, or the template that makes it.
+    pub const fn plain(self) -> Result<PlainFormat, TemplateId> {
+        match self {
+            Self::Envelope => Ok(PlainFormat::Envelope),
+            Self::Frame => Ok(PlainFormat::Frame),
+            Self::Form => Ok(PlainFormat::Form),
+            Self::Template(id) => Err(id),
+        }
+    }
+}
+
+/// How a webhook's events are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
 }
 
 /// What becomes of a streamed answer's chunks.

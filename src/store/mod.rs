@@ -37,6 +37,7 @@ mod recent;
 mod records;
 mod room;
 mod streams;
+mod templates;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

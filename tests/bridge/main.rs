@@ -4,6 +4,7 @@
 
 mod api;
 mod bad_input;
+mod body_templates;
 mod breaker;
 mod conversation;
 mod dead_letters;

@@ -19,6 +19,7 @@ use crate::{
         testing::settings,
         tests::{ALICE, append, append_marked, message},
     },
+    template::{Template, TemplateSource},
 };
 
 const TOKEN: &str = "an-access-token";
@@ -52,12 +53,23 @@ async fn store_with_everything(path: &Path) {
     append(&store, Bytes::from_static(b"{\"type\":\"bot_response\"}")).await;
     append(&store, Bytes::from(vec![b'x'; 100_000])).await;
     append_marked(&store, Bytes::from_static(b"\xff\x00"), StreamMark::Behind(2)).await;
+    store.keep_template(&template()).unwrap();
     bury(&store, webhook, 1);
     bury(&store, webhook, 2);
     // The newest commit's journal stays; the first may go.
     let journal = store.accepted_after(crate::messages::MessageNumber(0)).next().unwrap().unwrap();
     store.forget_accepted(&journal, 1).unwrap();
     store.close();
+}
+
+/// A template of more than one part.
+fn template() -> Template {
+    let source = TemplateSource {
+        file: "desk.xml".to_owned(),
+        content_type: "text/xml".to_owned(),
+        text: "<t>{{ text }}</t>\n".repeat(500),
+    };
+    Template::compile(source).unwrap()
 }
 
 async fn accept(store: &Store, number: u64, is_large: bool, client: Option<crate::store::ClientNumber>) {
@@ -153,6 +165,7 @@ fn check_everything(path: &Path) {
         assert_eq!(store.replay_of(letter).unwrap().unwrap().attempts, 1);
     }
     assert_eq!(store.chosen_up_to().unwrap(), 1);
+    assert_eq!(store.template(template().id()).unwrap().as_ref(), Some(template().source()));
     store.close();
 }
 
