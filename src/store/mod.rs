@@ -3,7 +3,7 @@
 //! It speaks of messages, events, lanes and dead letters, never of trees and keys. Everything that
 //! must be durable goes through one commit thread (`commit`), into a log first (`wal`) and into the
 //! database later (`checkpoint`), and is seen by readers in between (`overlay`); bodies above 4 KiB
-//! are files beside (`payload`); `durability` makes sled's flush what it claims to be.
+//! are files beside (`payload`); templates are kept in parts (`templates`); `durability` makes sled's flush what it claims to be.
 //!
 //! On disk:
 //!

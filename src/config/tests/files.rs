@@ -206,7 +206,7 @@ fn mistakes_about_a_template_are_reported_with_all_others() {
     let cases = [
         (SOAP.to_owned(), "<t>\n{{ text }", "[webhooks.crm] template: desk.xml, line 2: syntax error"),
         (SOAP.to_owned(), "{% include \"x\" %}", "[webhooks.crm] template: desk.xml, line 1: "),
-        (SOAP.replace("desk", "other"), "", "[webhooks.crm] template: can't read other.xml"),
+        (SOAP.replace("desk", "other"), "", "[webhooks.crm] template: can't read t/other.xml"),
         (SOAP.replace("text/xml", "xml"), "", "[webhooks.crm] content_type: is not a content type"),
         ("template = \"t/desk.xml\"\n".to_owned(), "", "[webhooks.crm] template: needs a `content_type`"),
         (
