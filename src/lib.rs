@@ -45,6 +45,7 @@ mod schemas;
 mod spans;
 pub mod store;
 pub mod suggest;
+pub mod template;
 pub mod trace;
 pub mod unreachable;
 pub mod users;

@@ -67,9 +67,10 @@ struct LetterDetails {
     /// The event's number at its webhook and user.
     sequence: u64,
     /// Of the body.
-    content_type: &'static str,
-    /// The body as it was POSTed, byte for byte.
-    body: String,
+    content_type: Option<String>,
+    /// The body as it was sent, byte for byte; null if there was none to send, because the webhook's template makes
+    /// none of this event.
+    body: Option<String>,
     /// The beginning of what the last attempt was answered.
     last_answer: Option<String>,
     /// The first failed attempts and the latest.
@@ -147,8 +148,8 @@ impl From<Details> for LetterDetails {
         Self {
             sequence: listed.letter.position.sequence,
             letter: listed.into(),
-            content_type: body.content_type,
-            body: text(&body.bytes),
+            content_type: body.as_ref().map(|body| text(body.content_type.as_bytes())),
+            body: body.map(|body| text(&body.bytes)),
             last_answer: history.last_answer().map(text),
             attempt_history: history.attempts().iter().map(AttemptView::from).collect(),
         }

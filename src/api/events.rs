@@ -21,7 +21,7 @@ use super::{
     query::{Query, bad_value},
 };
 use crate::{
-    config::BodyFormat,
+    config::PlainFormat,
     events::{
         Body, Event, EventId, event_type_label,
         recent::{Cursor, Listener, Most, ReadError, RecentEvents, Whose},
@@ -119,7 +119,7 @@ fn list(events: &[Event]) -> Vec<u8> {
 }
 
 fn envelope(event: &Event) -> bytes::Bytes {
-    Body::render(event, None, BodyFormat::Envelope).bytes
+    Body::render(event, None, PlainFormat::Envelope).bytes
 }
 
 /// `GET /v1/events`

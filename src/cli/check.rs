@@ -4,6 +4,8 @@ mod advice;
 mod online;
 mod report;
 
+mod samples;
+
 use std::path::Path;
 
 use clap::Args;
@@ -71,7 +73,12 @@ pub(super) fn run(arguments: &Arguments, file: &Path) -> Result<(), CommandError
 }
 
 fn report(file: &Path, config: &Config, warnings: &[Warning]) -> String {
-    let text = format!("{} is valid.\n\n{}", visible(&file.to_string_lossy()), explain(config, warnings));
+    let mut text = format!("{} is valid.\n\n{}", visible(&file.to_string_lossy()), explain(config, warnings));
+    for (name, webhook) in &config.webhooks {
+        if let Some(template) = &webhook.template {
+            samples::show(&mut text, name, template, &webhook.events);
+        }
+    }
     text.trim_end().to_owned()
 }
 

@@ -114,6 +114,8 @@ impl Webhook {
             rate: None,
             ordered: true,
             format: BodyFormat::Envelope,
+            template: None,
+            method: Method::Post,
             streaming: Streaming::Chunks,
             transcript: 0,
             headers: Vec::new(),

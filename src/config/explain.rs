@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     BodyFormat, Bot, Client, Config, Credentials, Durability, EventFilter, HistorySource, HmacAlgorithm,
-    Http, Identity, Messages, Platform, RsaAlgorithm, Store, Streaming, TokenServiceBody, Warning,
+    Http, Identity, Messages, Method, Platform, RsaAlgorithm, Store, Streaming, TokenServiceBody, Warning,
     WarningKind, Webhook, WebhookAuth,
     plain::{Plain, plain_path},
     values::{duration_in_words, show_rate},
@@ -169,10 +169,14 @@ fn explain_webhook(f: &mut fmt::Formatter<'_>, name: &str, webhook: &Webhook) ->
         EventFilter::AllAnd(types) => format!("every event of the platform, and {}", types.join(", ")),
         EventFilter::Only(types) => format!("events of type {}", types.join(", ")),
     };
-    let format = match webhook.format {
-        BodyFormat::Envelope => "as JSON envelopes",
-        BodyFormat::Frame => "as the platform's frames",
-        BodyFormat::Form => "as forms",
+    let format = match (webhook.format, &webhook.template) {
+        (BodyFormat::Envelope, _) => "as JSON envelopes".to_owned(),
+        (BodyFormat::Frame, _) => "as the platform's frames".to_owned(),
+        (BodyFormat::Form, _) => "as forms".to_owned(),
+        (BodyFormat::Template(_), template) => template.as_ref().map_or_else(String::new, |template| {
+            let source = template.source();
+            format!("as {} makes them ({})", Plain(&source.file), Plain(&source.content_type))
+        }),
     };
     let streaming = match webhook.streaming {
         Streaming::Chunks => "",
@@ -182,7 +186,11 @@ fn explain_webhook(f: &mut fmt::Formatter<'_>, name: &str, webhook: &Webhook) ->
         0 => String::new(),
         n => format!(", the last {n} messages when an agent takes over"),
     };
-    detail(f, format_args!("{events}, {format}{streaming}{transcript}"))?;
+    let method = match webhook.method {
+        Method::Post => "",
+        Method::Put => ", by PUT",
+    };
+    detail(f, format_args!("{events}, {format}{method}{streaming}{transcript}"))?;
     let order = if webhook.ordered { "each user's in order" } else { "in any order" };
     let rate = webhook.rate.map(|rate| format!(", at most {}", show_rate(rate))).unwrap_or_default();
     detail(f, format_args!("{order}, up to {} at once{rate}", webhook.max_in_flight))?;

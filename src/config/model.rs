@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use url::Url;
 
 use super::{PrivateKey, Secret};
-use crate::names::{BotName, ClientName, UserName, WebhookName};
+use crate::{
+    names::{BotName, ClientName, UserName, WebhookName},
+    template::{Template, TemplateId},
+};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -371,6 +374,10 @@ pub struct Webhook {
     pub ordered: bool,
     /// The body's shape.
     pub format: BodyFormat,
+    /// The template that `format` speaks of, if it does.
+    pub template: Option<Template>,
+    /// The request's method.
+    pub method: Method,
     /// What becomes of a streamed answer's chunks.
     pub streaming: Streaming,
     /// How many of the last messages `bridge.agent_session` tells when an agent takes over.
@@ -460,6 +467,41 @@ pub enum BodyFormat {
     Frame,
     /// The envelope's fields, form-urlencoded.
     Form,
+    /// What this template makes of the envelope.
+    Template(TemplateId),
+}
+
+/// A shape that needs no template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlainFormat {
+    /// The bridge's JSON envelope with the frame inside.
+    #[default]
+    Envelope,
+    /// The frame alone.
+    Frame,
+    /// The envelope's fields, form-urlencoded.
+    Form,
+}
+
+impl BodyFormat {
+    /// The shape, or the template that makes it.
+    pub const fn plain(self) -> Result<PlainFormat, TemplateId> {
+        match self {
+            Self::Envelope => Ok(PlainFormat::Envelope),
+            Self::Frame => Ok(PlainFormat::Frame),
+            Self::Form => Ok(PlainFormat::Form),
+            Self::Template(id) => Err(id),
+        }
+    }
+}
+
+/// How a webhook's events are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
 }
 
 /// What becomes of a streamed answer's chunks.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
+use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,13 +11,20 @@ use super::{
     agent::{self, Reading},
     text::{Content, content},
 };
-use crate::{config::BodyFormat, store::WebhookNumber};
+use crate::{
+    config::PlainFormat,
+    store::WebhookNumber,
+    template::{Template, TemplateError},
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 
 /// A body, ready to be posted as often as it takes. Cloning it is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     /// The `content-type` header.
-    pub content_type: &'static str,
+    pub content_type: HeaderValue,
     /// The bytes.
     pub bytes: Bytes,
 }
@@ -75,7 +83,7 @@ impl Body {
     /// none where it has no such number (the inbox, the live tail).
     ///
     /// What only some webhooks are told of an event is in it: for one of them, see [`Body::render_for`].
-    pub fn render(event: &Event, sequence: Option<u64>, format: BodyFormat) -> Self {
+    pub fn render(event: &Event, sequence: Option<u64>, format: PlainFormat) -> Self {
         Self::render_whole(&agent::seen_by(event, None), sequence, format)
     }
 
@@ -84,18 +92,18 @@ impl Body {
         webhook: WebhookNumber,
         event: &Event,
         sequence: Option<u64>,
-        format: BodyFormat,
+        format: PlainFormat,
     ) -> Self {
         Self::render_whole(&agent::seen_by(event, Some(webhook)), sequence, format)
     }
 
-    fn render_whole(event: &Event, sequence: Option<u64>, format: BodyFormat) -> Self {
+    fn render_whole(event: &Event, sequence: Option<u64>, format: PlainFormat) -> Self {
         if event.source == Source::Assembled {
             let (whole, last) = Assembled::unpack(event);
             return Self::render_assembled(&last, sequence, format, &whole);
         }
         match format {
-            BodyFormat::Frame => Self::frame(event),
+            PlainFormat::Frame => Self::frame(event),
             _ => {
                 let content = match event.source {
                     Source::Live | Source::History => content(&event.frame),
@@ -111,11 +119,11 @@ impl Body {
     pub fn render_assembled(
         event: &Event,
         sequence: Option<u64>,
-        format: BodyFormat,
+        format: PlainFormat,
         whole: &Assembled,
     ) -> Self {
         match format {
-            BodyFormat::Frame => Self::frame(event),
+            PlainFormat::Frame => Self::frame(event),
             _ => {
                 let content = Content { text: whole.text.clone(), ..content(&event.frame) };
                 Self::fields(&Fields { event, sequence, content, whole: Some(whole) }, format)
@@ -123,18 +131,27 @@ impl Body {
         }
     }
 
-    fn frame(event: &Event) -> Self {
-        Self { content_type: "application/json", bytes: event.frame.clone() }
+    /// The body that a template makes of this event's envelope: a function of its arguments alone, too.
+    pub fn render_with(
+        template: &Template,
+        webhook: Option<WebhookNumber>,
+        event: &Event,
+        sequence: Option<u64>,
+    ) -> Result<Self, TemplateError> {
+        let envelope = Self::render_whole(&agent::seen_by(event, webhook), sequence, PlainFormat::Envelope);
+        let bytes = template.render(&envelope.bytes)?.into();
+        Ok(Self { content_type: template.content_type().clone(), bytes })
     }
 
-    fn fields(fields: &Fields<'_>, format: BodyFormat) -> Self {
+    fn frame(event: &Event) -> Self {
+        Self { content_type: JSON, bytes: event.frame.clone() }
+    }
+
+    fn fields(fields: &Fields<'_>, format: PlainFormat) -> Self {
         match format {
-            BodyFormat::Form => Self {
-                content_type: "application/x-www-form-urlencoded",
-                bytes: fields.form().into_bytes().into(),
-            },
-            BodyFormat::Envelope | BodyFormat::Frame => {
-                Self { content_type: "application/json", bytes: fields.envelope().into() }
+            PlainFormat::Form => Self { content_type: FORM, bytes: fields.form().into_bytes().into() },
+            PlainFormat::Envelope | PlainFormat::Frame => {
+                Self { content_type: JSON, bytes: fields.envelope().into() }
             }
         }
     }
@@ -344,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_envelope_holds_the_frame_byte_for_byte() {
-        let body = Body::render(&event(FRAME), Some(42), BodyFormat::Envelope);
+        let body = Body::render(&event(FRAME), Some(42), PlainFormat::Envelope);
         assert_eq!(body.content_type, "application/json");
         insta::assert_snapshot!(std::str::from_utf8(&body.bytes).unwrap(), @r#"{"type":"bot_response","timestamp":"2026-01-01T00:00:00.000Z","user":"alice","bot":"support","sequence":42,"inReplyTo":1466692440896,"source":"live","from":"bot","text":"Hi \"you\"\u0001","data":{ "type":"bot_response", "message":[{"cInfo":{"body":"Hi \"you\"\u0001"}}] ,"n":1.50 }}"#);
     }
@@ -358,7 +375,7 @@ mod tests {
             speaker: Speaker::Platform,
             ..event("{}")
         };
-        let body = Body::render(&bare, None, BodyFormat::Envelope);
+        let body = Body::render(&bare, None, PlainFormat::Envelope);
         insta::assert_snapshot!(std::str::from_utf8(&body.bytes).unwrap(), @r#"{"type":"unknown","timestamp":"2026-01-01T00:00:00.000Z","user":"alice","bot":"support","sequence":null,"inReplyTo":null,"source":"history","from":"platform","text":null,"data":{}}"#);
     }
 
@@ -367,13 +384,13 @@ mod tests {
         let author = r#""author":{"id":"a-1","firstName":"Ann","lastName":"\"Lee\"","type":"AGENT"}"#;
         let typing = format!(r#"{{"type":"events","message":{{"type":"typing",{author}}}}}"#);
         let agents = Event { kind: "events".into(), speaker: Speaker::Agent, ..event(&typing) };
-        let body = Body::render(&agents, Some(1), BodyFormat::Envelope);
+        let body = Body::render(&agents, Some(1), PlainFormat::Envelope);
         let start = r#"{"type":"events","timestamp":"2026-01-01T00:00:00.000Z","user":"alice","bot":"support","sequence":1,"inReplyTo":1466692440896,"source":"live","#;
         let expected = format!(
             r#"{start}"from":"agent","agent":{{"id":"a-1","name":"Ann \"Lee\""}},"signal":"typing","text":null,"data":{typing}}}"#
         );
         assert_eq!(body.bytes, expected);
-        let form = Body::render(&agents, Some(1), BodyFormat::Form);
+        let form = Body::render(&agents, Some(1), PlainFormat::Form);
         let pairs: Vec<_> = url::form_urlencoded::parse(&form.bytes).into_owned().collect();
         assert!(
             pairs.contains(&("agent".into(), r#"{"id":"a-1","name":"Ann \"Lee\""}"#.into())),
@@ -381,14 +398,17 @@ mod tests {
         );
         assert!(pairs.contains(&("signal".into(), "typing".into())));
         let nobody = Event { speaker: Speaker::Agent, ..event("{}") };
-        let body = Body::render(&nobody, Some(1), BodyFormat::Envelope);
+        let body = Body::render(&nobody, Some(1), PlainFormat::Envelope);
         assert!(body.bytes.ends_with(br#""from":"agent","text":null,"data":{}}"#));
     }
 
     #[test]
     fn a_form_leaves_nulls_out() {
-        let body =
-            Body::render(&Event { in_reply_to: None, ..event(r#"{"type":"x"}"#) }, Some(7), BodyFormat::Form);
+        let body = Body::render(
+            &Event { in_reply_to: None, ..event(r#"{"type":"x"}"#) },
+            Some(7),
+            PlainFormat::Form,
+        );
         assert_eq!(body.content_type, "application/x-www-form-urlencoded");
         insta::assert_snapshot!(std::str::from_utf8(&body.bytes).unwrap(), @"type=bot_response&timestamp=2026-01-01T00%3A00%3A00.000Z&user=alice&bot=support&sequence=7&source=live&from=bot&data=%7B%22type%22%3A%22x%22%7D");
     }
@@ -396,7 +416,7 @@ mod tests {
     #[test]
     fn a_frame_alone_is_the_frame_itself() {
         let event = event(FRAME);
-        let body = Body::render(&event, Some(1), BodyFormat::Frame);
+        let body = Body::render(&event, Some(1), PlainFormat::Frame);
         assert_eq!(body.bytes.as_ptr(), event.frame.as_ptr(), "not even copied");
     }
 
@@ -405,13 +425,13 @@ mod tests {
         let whole =
             Assembled { text: Some("Once upon a time".into()), chunks: 3, completeness: Completeness::Cut };
         let event = event("{}");
-        let body = Body::render_assembled(&event, Some(1), BodyFormat::Envelope, &whole);
+        let body = Body::render_assembled(&event, Some(1), PlainFormat::Envelope, &whole);
         let json: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
         assert_eq!(json["text"], "Once upon a time");
         assert_eq!((&json["chunks"], &json["complete"]), (&3.into(), &false.into()));
-        let form = Body::render_assembled(&event, Some(1), BodyFormat::Form, &whole);
+        let form = Body::render_assembled(&event, Some(1), PlainFormat::Form, &whole);
         assert!(form.bytes.ends_with(b"&data=%7B%7D&chunks=3&complete=false"));
-        let frame = Body::render_assembled(&event, Some(1), BodyFormat::Frame, &whole);
+        let frame = Body::render_assembled(&event, Some(1), PlainFormat::Frame, &whole);
         assert_eq!(&frame.bytes[..], b"{}");
     }
 
@@ -436,7 +456,7 @@ mod tests {
                 in_reply_to: ClientMessageId::new(in_reply_to).ok(),
                 ..event(&frame)
             };
-            let body = Body::render(&event, sequence, BodyFormat::Envelope);
+            let body = Body::render(&event, sequence, PlainFormat::Envelope);
             let json: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
             let content = content(frame.as_bytes());
             proptest::prop_assert_eq!(&json["text"], &serde_json::json!(content.text));
@@ -445,7 +465,7 @@ mod tests {
             proptest::prop_assert_eq!(&json["data"]["type"], &serde_json::json!(kind));
             let fields = Fields { event: &event, sequence, content, whole: None };
             proptest::prop_assert!(body.bytes.len() <= fields.envelope_size(), "allocated once");
-            proptest::prop_assert_eq!(&body, &Body::render(&event, sequence, BodyFormat::Envelope));
+            proptest::prop_assert_eq!(&body, &Body::render(&event, sequence, PlainFormat::Envelope));
         }
     }
 }

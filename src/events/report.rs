@@ -166,7 +166,7 @@ fn json(data: &impl Serialize) -> Bytes {
 mod tests {
     use super::*;
     use crate::{
-        config::{self, BodyFormat},
+        config::{self, PlainFormat},
         events::{Body, Event, Subscribers},
         messages::Messages,
         names::{BotName, UserName},
@@ -202,9 +202,9 @@ mod tests {
             speaker: stored[0].speaker,
             frame: stored[0].frame.clone(),
         };
-        let body = Body::render(&event, Some(7), BodyFormat::Envelope);
+        let body = Body::render(&event, Some(7), PlainFormat::Envelope);
         insta::assert_snapshot!(std::str::from_utf8(&body.bytes).unwrap(), @r#"{"type":"bridge.gap","timestamp":"2016-06-23T14:34:00.896Z","user":"alice","bot":"support","sequence":7,"inReplyTo":null,"source":"live","from":"platform","text":null,"data":{"from":"2016-06-23T14:34:00.896Z","to":"2016-06-23T14:34:00.896Z","recovered":3,"complete":true,"reason":null}}"#);
-        let frame = Body::render(&event, Some(7), BodyFormat::Frame);
+        let frame = Body::render(&event, Some(7), PlainFormat::Frame);
         assert_eq!(frame.bytes, stored[0].frame);
     }
 

@@ -438,7 +438,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{self, BodyFormat},
+        config::{self, PlainFormat},
         events::{
             Body, DeliveryCounts, Event, Received, Reception, Subscriber, Subscribers, WebhookState,
             WebhookStatus,
@@ -474,7 +474,7 @@ mod tests {
         }
 
         fn arrived(&self, _: UserNumber, event: &Arc<Event>, sequence: u64) {
-            let body = Body::render(event, Some(sequence), BodyFormat::Envelope);
+            let body = Body::render(event, Some(sequence), PlainFormat::Envelope);
             // Nobody listens any more at the end of a test.
             let _ = self.arrived.send(serde_json::from_slice(&body.bytes).unwrap());
         }

@@ -180,6 +180,15 @@ impl DeadLetters {
         }
     }
 
+    /// The shape of a letter's body is another one: nothing was sent in that which it had. Nothing happens to
+    /// one that somebody removed meanwhile.
+    pub fn reshape(&self, letter: &DeadLetter) {
+        let state = self.shared.lock();
+        if self.shared.is_there(&state, letter.id()) {
+            self.shared.store.save_dead_letter(letter);
+        }
+    }
+
     /// A replay was in vain: `letter` is a dead letter again. Nothing happens to one that somebody
     /// removed meanwhile.
     pub fn died_again(&self, letter: &DeadLetter, attempt: FailedAttempt) {

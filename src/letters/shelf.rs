@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{FailedAttempt, Filter, History, Replayer};
 use crate::{
-    events::{Body, Event, EventId},
+    events::{Body, Event, EventId, render},
     names::{UserName, WebhookName},
     store::{DeadLetter, DeadLetterId, LaneRecord, ReplayMark, Store, StoreError, UserNumber, WebhookNumber},
 };
@@ -87,8 +87,8 @@ pub struct Listed {
 pub struct Details {
     /// The letter.
     pub listed: Listed,
-    /// The body as it was posted.
-    pub body: Body,
+    /// The body as it was posted; none if there was none to post.
+    pub body: Option<Body>,
     /// Its failed attempts.
     pub history: History,
 }
@@ -195,7 +195,7 @@ impl DeadLetters {
         };
         let event = self.shared.event_of(&letter, frame)?;
         Ok(Some(Details {
-            body: Body::render_for(letter.webhook, &event, Some(letter.position.sequence), letter.format),
+            body: render(letter.webhook, &event, letter.position.sequence, letter.format, None, store).ok(),
             history: store.history(letter.user, id)?,
             listed: self.shared.listed(letter)?,
         }))

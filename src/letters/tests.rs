@@ -165,7 +165,7 @@ async fn a_letter_goes_with_all_that_belongs_to_it() {
         world.letters.bury(&letter, frame(event), &LaneRecord::default());
         world.settle().await;
         let details = world.letters.find(&mut world.all(), letter.id()).unwrap().unwrap();
-        assert_eq!((details.body.bytes, details.history.attempts().len()), (frame(event), 1));
+        assert_eq!((details.body.unwrap().bytes, details.history.attempts().len()), (frame(event), 1));
         assert_eq!(world.replay(&letter).await, ReplayOutcome::Marked);
         assert_eq!(world.letters.remove(&mut world.all(), letter.id()).await.unwrap(), Removal::Done);
         assert_eq!(world.letters.remove(&mut world.all(), letter.id()).await.unwrap(), Removal::NotThere);

@@ -3,7 +3,10 @@
 use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{
+    Method,
+    header::{CONTENT_TYPE, HeaderMap},
+};
 use serde::Deserialize;
 
 use crate::{
@@ -27,6 +30,8 @@ pub struct ReceivedEvent {
     pub sequence: Option<u64>,
     /// The envelope's `text`, or that of a frame that came alone.
     pub text: Option<String>,
+    /// The request's method: `POST` or `PUT`.
+    pub method: Method,
     /// All headers.
     pub headers: HeaderMap,
     /// The body, as it came.
@@ -84,6 +89,7 @@ impl ReceivedEvent {
             signature: judge(given, &body, signer, at),
             at,
             answered: 0,
+            method: Method::POST,
             headers,
             body,
         }

@@ -74,8 +74,8 @@ async fn connection(stream: tokio::net::TcpStream, counted: Counted) {
 }
 
 async fn handle(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
-    if request.method() != Method::POST {
-        return respond(Reply::status(405).header(hyper::header::ALLOW, "POST"));
+    if ![Method::POST, Method::PUT].contains(request.method()) {
+        return respond(Reply::status(405).header(hyper::header::ALLOW, "POST, PUT"));
     }
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
@@ -87,6 +87,7 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> Response<Full<By
     } else {
         shared.behaviour.choose(&event)
     };
+    event.method = head.method;
     event.answered = reply.status.as_u16();
     let event = Arc::new(event);
     shared.log.attempt(event.clone());

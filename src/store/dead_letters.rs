@@ -121,6 +121,13 @@ impl Store {
         self.committer.submit(Transaction { writes, done: Some(done), ..Transaction::default() })
     }
 
+    /// Keeps another version of a dead letter, handed over before what follows from it.
+    pub fn save_dead_letter(&self, letter: &DeadLetter) {
+        let write = Self::put(keys::dead(letter.id().0), DeadLetter::VERSION, letter);
+        // While the store fails or closes this is lost, and so is what follows.
+        let _ = self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() });
+    }
+
     /// Notes how far a replay is; a crash soon after may forget it.
     pub fn save_replay(&self, letter: &DeadLetter, mark: ReplayMark) {
         let key = keys::replay(letter.webhook, letter.user, letter.id().0);

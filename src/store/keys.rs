@@ -6,7 +6,10 @@
 use sled::IVec;
 
 use super::{ClientNumber, UserNumber, WebhookNumber};
-use crate::messages::{ClientMessageId, Fingerprint, MessageNumber};
+use crate::{
+    messages::{ClientMessageId, Fingerprint, MessageNumber},
+    template::TemplateId,
+};
 
 /// Kinds of records, by the first byte of their keys.
 pub(super) mod kind {
@@ -48,6 +51,8 @@ pub(super) mod kind {
     pub const HISTORY: u8 = 0x42;
     /// A dead letter that is to be delivered after all.
     pub const REPLAY: u8 = 0x43;
+    /// A part of a template that bodies were made with.
+    pub const TEMPLATE: u8 = 0x50;
 }
 
 /// What kind of thing a name names, in keys of [`kind::NAME`].
@@ -167,6 +172,14 @@ pub(super) fn replay(webhook: WebhookNumber, user: UserNumber, number: u64) -> I
 /// The user's number in a key of [`kind::REPLAY`].
 pub(super) fn user_of_replay(key: &[u8]) -> Option<UserNumber> {
     key.get(5..9)?.try_into().ok().map(u32::from_be_bytes).map(UserNumber)
+}
+
+pub(super) fn template(id: TemplateId, part: u8) -> IVec {
+    join([&[kind::TEMPLATE], &id.0, &[part]])
+}
+
+pub(super) fn template_parts(id: TemplateId) -> IVec {
+    join([&[kind::TEMPLATE], &id.0])
 }
 
 /// The big-endian number that a key ends with.

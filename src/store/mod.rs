@@ -3,7 +3,7 @@
 //! It speaks of messages, events, lanes and dead letters, never of trees and keys. Everything that
 //! must be durable goes through one commit thread (`commit`), into a log first (`wal`), and what is
 //! still there after a while into the database (`checkpoint`); readers find it in either (`overlay`).
-//! Bodies above 4 KiB are files beside (`payload`); `durability` makes sled's flush what it claims to be.
+//! Bodies above 4 KiB are files beside (`payload`); templates are kept in parts (`templates`); `durability` makes sled's flush what it claims to be.
 //!
 //! On disk:
 //!
@@ -39,6 +39,7 @@ mod records;
 mod room;
 mod segments;
 mod streams;
+mod templates;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    config::{Webhook, WebhookAuth},
+    config::{self, Webhook, WebhookAuth},
     events::{Body, EventId, event_type_label},
     names::{UserName, WebhookName},
     trace::{TRACEPARENT, TRACESTATE, TraceContext},
@@ -59,6 +59,7 @@ pub(super) struct Shared {
     path: Uri,
     /// The headers of every attempt, in their order; an attempt's own have no values yet.
     headers: HeaderMap,
+    method: Method,
     signer: Signer,
     timeout: Duration,
 }
@@ -112,6 +113,10 @@ impl Sender {
             url: settings.url.clone(),
             path: path.parse().map_err(|_| SenderProblem::Url)?,
             headers: header_template(settings, &signer)?,
+            method: match settings.method {
+                config::Method::Post => Method::POST,
+                config::Method::Put => Method::PUT,
+            },
             signer,
             timeout: settings.timeout,
         };
@@ -203,7 +208,7 @@ impl Shared {
     /// The request of an attempt: a function of the delivery alone.
     fn request(&self, delivery: &Delivery) -> Post {
         let mut request = Request::new(Full::new(delivery.body.bytes.clone()));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.clone();
         *request.headers_mut() = self.headers_of(delivery);
         request
@@ -215,7 +220,7 @@ impl Shared {
         let size = OWN_VALUES + self.signer.header_size() + user.len() + label.len();
         let mut values = BytesMut::with_capacity(size);
         let mut headers = self.headers.clone();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+        headers.insert(CONTENT_TYPE, body.content_type.clone());
 
         write!(values, "{event_id}").expect("writing to memory can't fail");
         let id = cut(&mut values);
@@ -262,6 +267,12 @@ impl AttemptResult {
         Self { outcome, status: None, failure: Some(failure), answer: Vec::new(), took }
     }
 
+    /// No attempt was made: there is no body to send.
+    pub(super) fn unrendered(text: String, outcome: Outcome) -> Self {
+        let failure = Some(Failure { kind: FailureKind::Template, text });
+        Self { outcome, status: None, failure, answer: Vec::new(), took: Duration::ZERO }
+    }
+
     /// What happened, in one line for people: `delivered (204)`, `it failed (503)`, or the failure.
     pub fn summary(&self) -> String {
         let status = self.status.map_or_else(String::new, |status| format!(" ({status})"));
@@ -271,6 +282,8 @@ impl AttemptResult {
             (None, Outcome::Retry { cause, .. }) => format!("{cause}{status}"),
             (None, Outcome::Refused) => format!("it refuses this event{status}"),
             (None, Outcome::Gone) => format!("it says that it is gone{status}"),
+            // It comes with a failure always.
+            (None, Outcome::Unrendered) => "there is no body to send".to_owned(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod ended;
 mod replayed;
 mod restore;
 mod state;
+mod templated;
 
 use std::{
     pin::pin,
@@ -27,6 +28,7 @@ use self::{
     ended::Ended,
     restore::{FormatChange, restore_gate},
     state::{Job, State},
+    templated::keep_template,
 };
 use super::{
     AttemptResult, Delivery, Sender, SenderError,
@@ -98,6 +100,7 @@ impl Dispatcher {
     ) -> Result<Self, LoadError> {
         let sender = Sender::new(name, settings)?;
         let number = store.webhook_number(name)?;
+        keep_template(&store, name, settings);
         let mut gate = Gate::new(settings);
         let mut record = restore_gate(&store, &mut gate, number)?;
         let change = FormatChange::since_last_run(&record, settings);
@@ -143,6 +146,7 @@ impl Dispatcher {
     /// do a hold, a disabling, and the body of what was begun.
     pub fn reconfigure(&self, settings: &config::Webhook, sender: Sender) {
         let shared = &self.shared;
+        keep_template(&shared.store, &shared.name, settings);
         let mut state = shared.lock();
         if state.record.format != Some(settings.format) {
             for (user, lane) in state.lanes.pin_formats() {
@@ -368,19 +372,27 @@ impl Shared {
     async fn work(self: Arc<Self>, first: Job) {
         let mut give_up = pin!(self.give_up.cancelled());
         let mut next = Some(first);
-        while let Some(job) = next {
+        while let Some(mut job) = next {
+            let body = match job.started.format.plain() {
+                Ok(format) => {
+                    Body::render_for(self.number, job.event(), Some(job.started.item.sequence), format)
+                }
+                Err(template) => match self.body_of_template(&mut job, template) {
+                    Ok(body) => body,
+                    Err(result) => {
+                        let now = Now::read();
+                        next = self.ended(Ended { job: &job, result: &result, began: now.wall, now });
+                        continue;
+                    }
+                },
+            };
             let event = job.event();
             let delivery = Delivery {
                 event_id: event.id,
                 user: event.user.clone(),
                 event_type: event.kind.clone(),
                 attempt: job.attempt(),
-                body: Body::render_for(
-                    self.number,
-                    event,
-                    Some(job.started.item.sequence),
-                    job.started.format,
-                ),
+                body,
                 at: Timestamp::now(),
                 trace: spans::trace_of_attempt(self.traced(&job)),
             };

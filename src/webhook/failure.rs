@@ -35,6 +35,8 @@ pub enum FailureKind {
     Reset,
     /// What came is not HTTP.
     Protocol,
+    /// Nothing was sent: the webhook's template makes no body of the event.
+    Template,
 }
 
 impl FailureKind {
@@ -47,6 +49,7 @@ impl FailureKind {
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Protocol => "protocol",
+            Self::Template => "template",
         }
     }
 }
@@ -60,6 +63,7 @@ impl fmt::Display for FailureKind {
             Self::Timeout => "no answer in time",
             Self::Reset => "the connection ended before an answer",
             Self::Protocol => "its answer is not HTTP",
+            Self::Template => "its template makes no body of the event",
         })
     }
 }
@@ -92,7 +96,10 @@ impl Failure {
             FailureKind::Tls => format!("no TLS connection with {place}: {root}"),
             FailureKind::Timeout => format!("no connection with {place} within {connect_limit:?}"),
             FailureKind::Reset => format!("{place} closed the connection before it answered"),
-            FailureKind::Protocol => format!("{place} sent something that is not HTTP: {root}"),
+            // A client knows nothing of templates.
+            FailureKind::Protocol | FailureKind::Template => {
+                format!("{place} sent something that is not HTTP: {root}")
+            }
         };
         Self { kind, text: visible(&text) }
     }

@@ -29,6 +29,9 @@ pub enum Outcome {
     Refused,
     /// The receiver is gone (410): nothing more is sent until the webhook is enabled again.
     Gone,
+    /// Nothing was sent: the webhook's template makes no body of this event. A dead letter at once, and the
+    /// next event goes on.
+    Unrendered,
 }
 
 /// Why an attempt is to be repeated.

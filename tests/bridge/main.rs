@@ -8,6 +8,7 @@ mod api;
 mod attachments;
 mod bad_input;
 mod bad_uploads;
+mod body_templates;
 mod breaker;
 mod conversation;
 mod conversations;

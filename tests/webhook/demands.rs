@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use rtm_bridge::{
-    config::{BodyFormat, Secret, Webhook, WebhookAuth},
+    config::{PlainFormat, Secret, Webhook, WebhookAuth},
     events::{Body, Event, EventId, Source, Speaker},
     names::{BotName, UserName},
     webhook::{Delivery, Outcome, RetryCause},
@@ -137,7 +137,7 @@ async fn each_format_is_read_by_a_receiver_that_knows_no_other() {
             && field("text") == Some("a=1&b=2 + 100% ä 👋\n")
             && field("data").is_some_and(|data| data.as_bytes() == frame)
     });
-    let formats = [(BodyFormat::Envelope, envelope), (BodyFormat::Frame, bare), (BodyFormat::Form, form)];
+    let formats = [(PlainFormat::Envelope, envelope), (PlainFormat::Frame, bare), (PlainFormat::Form, form)];
     for (wanted, demand) in &formats {
         let url = demanding(StatusCode::UNPROCESSABLE_ENTITY, demand.clone()).await;
         let sender = sender(&settings(&url));

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use bytes::Bytes;
 use rtm_bridge::{
     clock::Timestamp,
-    config::{BodyFormat, EventFilter, SigningKey, Streaming, Webhook, WebhookAuth},
+    config::{EventFilter, PlainFormat, SigningKey, Streaming, Webhook, WebhookAuth},
     events::{Body, Event, EventId, Source, Speaker},
     names::{BotName, UserName, WebhookName},
     receiver::{Receiver, ReceiverOptions},
@@ -32,7 +32,7 @@ pub fn settings(url: &Url) -> Webhook {
         max_in_flight: 32,
         rate: None,
         ordered: true,
-        format: BodyFormat::Envelope,
+        format: PlainFormat::Envelope,
         streaming: Streaming::Chunks,
         transcript: 0,
         headers: Vec::new(),
@@ -79,7 +79,7 @@ pub fn delivery(number: u64) -> Delivery {
         user: event.user.clone(),
         event_type: event.kind.clone(),
         attempt: 1,
-        body: Body::render(&event, Some(number), BodyFormat::Envelope),
+        body: Body::render(&event, Some(number), PlainFormat::Envelope),
         at: Timestamp::now(),
         trace: None,
     }

@@ -178,6 +178,7 @@ pub(super) fn post(config: &Config, name: &WebhookName, result: &AttemptResult) 
             "The receiver says that it is gone for good. A running bridge would disable the webhook: correct \
              [webhooks.{name}] url, or remove the webhook."
         ),
+        Outcome::Unrendered => format!("Look at [webhooks.{name}] template: it makes nothing of this event."),
         Outcome::Retry { cause, .. } => retry(cause, name, settings),
     };
     Some(advice)

@@ -203,12 +203,21 @@ async fn way(name: &WebhookName, settings: &Webhook, event: Option<Event>) -> Wa
         return Way::Unreached(unreached);
     }
     let Some(event) = event else { return Way::Reached(None) };
+    let body = match (&settings.template, settings.format.plain()) {
+        (Some(template), _) => match Body::render_with(template, None, &event, None) {
+            Ok(body) => body,
+            Err(error) => {
+                return Way::Unusable(format!("its template makes nothing of bridge.test: {error}"));
+            }
+        },
+        (None, format) => Body::render(&event, None, format.unwrap_or_default()),
+    };
     let delivery = Delivery {
         event_id: event.id,
         user: event.user.clone(),
         event_type: event.kind.clone(),
         attempt: 1,
-        body: Body::render(&event, None, settings.format),
+        body,
         at: Timestamp::now(),
         trace: None,
     };

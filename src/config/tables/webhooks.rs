@@ -1,20 +1,24 @@
 //! `[webhooks.NAME]`
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use reqwest::header::{HeaderName, HeaderValue};
 
 use super::urls::{self, Purpose};
-use crate::config::{
-    BodyFormat, Environment, EventFilter, Secret, SigningKey, Streaming, Webhook, WebhookAuth,
-    is_report_type,
-    plain::plain,
-    reader::{self, Item, TableReader, flag},
-    secrets::{Literal, is_token, secret, secrets, signing_key},
-    suggest::closest,
-    tls_files,
-    tree::Value,
-    values::{Invalid, show_duration},
+use crate::{
+    config::{
+        BodyFormat, Environment, EventFilter, Method, Secret, SigningKey, Streaming, Webhook, WebhookAuth,
+        is_report_type,
+        load::read_limited,
+        plain::{Plain, plain},
+        reader::{self, Item, TableReader, flag, shown},
+        secrets::{Literal, is_token, secret, secrets, signing_key},
+        suggest::closest,
+        tls_files,
+        tree::Value,
+        values::{Invalid, show_duration},
+    },
+    template::{LARGEST_SOURCE, Template, TemplateSource, escaping},
 };
 
 /// The bridge's own event types; platform types are the platform's to invent.
@@ -61,6 +65,9 @@ pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<
             ("form", BodyFormat::Form),
         ])
     });
+    let template = template(&mut table);
+    let method = table
+        .knob("method", defaults.method, |item| item.choice(&[("POST", Method::Post), ("PUT", Method::Put)]));
     let streaming = table.knob("streaming", defaults.streaming, |item| {
         item.choice(&[("chunks", Streaming::Chunks), ("assembled", Streaming::Assembled)])
     });
@@ -104,7 +111,9 @@ pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<
         max_in_flight,
         rate,
         ordered,
-        format,
+        format: template.as_ref().map_or(format, |template| BodyFormat::Template(template.id())),
+        template,
+        method,
         streaming,
         transcript,
         headers,
@@ -112,6 +121,58 @@ pub(super) fn read(mut table: TableReader<'_>, env: &dyn Environment) -> Option<
         client_certificate,
         ca,
     })
+}
+
+/// `template` and `content_type`, which go together.
+fn template(table: &mut TableReader<'_>) -> Option<Template> {
+    const EXAMPLE: &str = "\"text/xml; charset=utf-8\"";
+    let content_type = table.optional("content_type", |item| {
+        let content_type = item.nonempty(EXAMPLE)?;
+        if escaping(content_type).is_none() {
+            item.problem(
+                Invalid::new("is not a content type")
+                    .help(format!("give it as receivers know it, such as {EXAMPLE}")),
+            );
+            return None;
+        }
+        Some(content_type.to_owned())
+    });
+    let file = table.optional("template", |item| {
+        let path = item.path("\"soap-desk.xml\"")?;
+        let text = item.checked(read_template(&path))?;
+        Some((path, text))
+    });
+    match (table.item("template"), table.item("content_type"), table.item("format")) {
+        (Some(template), None, _) => template.problem(
+            Invalid::new("needs a `content_type`: values are escaped as that asks")
+                .help(format!("add `content_type = {EXAMPLE}`")),
+        ),
+        (None, Some(content_type), _) => content_type.problem(
+            Invalid::new("has no effect without `template`: each format has its own")
+                .help("remove it, or add a `template`"),
+        ),
+        (Some(_), Some(_), Some(format)) => format.problem(
+            Invalid::new("`template` and `format` both say what the body is").help("remove one of them"),
+        ),
+        _ => {}
+    }
+    let ((path, text), content_type) = (file?, content_type?);
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let source = TemplateSource { file: name.to_string_lossy().into_owned(), content_type, text };
+    let compiled = Template::compile(source);
+    table.item("template")?.checked(compiled.map_err(|error| {
+        Invalid::new(Plain(&error.to_string()).to_string())
+            .help("the language of templates: docs/webhooks.md")
+    }))
+}
+
+fn read_template(path: &Path) -> Result<String, Invalid> {
+    let bytes = read_limited(path, LARGEST_SOURCE).map_err(|error| {
+        Invalid::new(format!("can't read {}: {error}", shown(path)))
+            .help("correct the path, or let the user that runs rtm-bridge read it")
+    })?;
+    String::from_utf8(bytes)
+        .map_err(|_| Invalid::new(format!("{} is not UTF-8", shown(path))).help("save it as UTF-8"))
 }
 
 fn placeholder_url() -> url::Url {

@@ -175,3 +175,58 @@ fn the_store_is_beside_the_file_or_where_systemd_says() {
     dir.write("bridge.toml", "[store]\npath = \"/srv/kept\"\n");
     assert_eq!(path(&systemd), Path::new("/srv/kept"));
 }
+
+const SOAP: &str = "template = \"t/desk.xml\"\ncontent_type = \"text/xml\"\n";
+
+fn with_template(dir: &Dir, settings: &str, template: &str) {
+    dir.write("t/desk.xml", template);
+    dir.write("bridge.toml", BASE.replace("[users.alice]", &format!("{settings}[users.alice]")));
+}
+
+#[test]
+fn a_template_is_read_and_another_text_is_another_webhook() {
+    let dir = Dir::new();
+    with_template(&dir, SOAP, "<t>{{ text }}</t>");
+    let (before, warnings) = dir.load().unwrap();
+    let source = before.webhooks["crm"].template.as_ref().unwrap().source();
+    assert_eq!(
+        (&*source.file, &*source.content_type, &*source.text),
+        ("desk.xml", "text/xml", "<t>{{ text }}</t>")
+    );
+    assert_eq!(warnings, []);
+    dir.write("t/desk.xml", "<u>{{ text }}</u>");
+    let changes = Config::changes(&before, &dir.load().unwrap().0);
+    assert_eq!(changes.webhooks.changed.len(), 1);
+    assert_ne!(before.webhooks["crm"].format, dir.load().unwrap().0.webhooks["crm"].format);
+}
+
+#[test]
+fn mistakes_about_a_template_are_reported_with_all_others() {
+    let dir = Dir::new();
+    let cases = [
+        (SOAP.to_owned(), "<t>\n{{ text }", "[webhooks.crm] template: desk.xml, line 2: syntax error"),
+        (SOAP.to_owned(), "{% include \"x\" %}", "[webhooks.crm] template: desk.xml, line 1: "),
+        (SOAP.replace("desk", "other"), "", "[webhooks.crm] template: can't read t/other.xml"),
+        (SOAP.replace("text/xml", "xml"), "", "[webhooks.crm] content_type: is not a content type"),
+        ("template = \"t/desk.xml\"\n".to_owned(), "", "[webhooks.crm] template: needs a `content_type`"),
+        (
+            "content_type = \"text/xml\"\n".to_owned(),
+            "",
+            "[webhooks.crm] content_type: has no effect without",
+        ),
+        (format!("{SOAP}format = \"form\"\n"), "", "[webhooks.crm] format: `template` and `format` both"),
+        ("method = \"PATCH\"\n".to_owned(), "", "[webhooks.crm] method: "),
+    ];
+    for (settings, template, expected) in cases {
+        with_template(&dir, &format!("{settings}timeout = 0\n"), template);
+        let all = messages(&dir);
+        assert!(all.iter().any(|message| message.contains(expected)), "{expected}: {all:#?}");
+        assert!(all.iter().any(|message| message.contains("timeout")), "the other one, too: {all:#?}");
+        assert_eq!(all.len(), 2, "{all:#?}");
+    }
+    with_template(&dir, SOAP, "");
+    dir.write("t/desk.xml", b"\xff");
+    assert!(messages(&dir)[0].contains("desk.xml is not UTF-8"));
+    dir.write("t/desk.xml", "x".repeat(65 << 10));
+    assert!(messages(&dir)[0].contains("it is larger than 64KiB"), "{:?}", messages(&dir));
+}

@@ -251,6 +251,12 @@ pub(super) static KINDS: &[Kind] = &[
         key: &[Part::U32("webhook"), Part::U32("user"), Part::U64("id")],
         form: record!(ReplayMark),
     },
+    Kind {
+        byte: keys::kind::TEMPLATE,
+        word: "template_part",
+        key: &[Part::Fingerprint("template"), Part::U8("part")],
+        form: Form::Bytes,
+    },
 ];
 
 /// The file of a dead letter's frame, where that is too long for a record.

@@ -21,6 +21,7 @@ use crate::{
         testing::settings,
         tests::{ALICE, append, append_marked, append_with, message},
     },
+    template::{Template, TemplateSource},
     trace::{SpanId, TraceContext, TraceId},
 };
 
@@ -57,12 +58,23 @@ async fn store_with_everything(path: &Path) {
     let agents = AgentRecord::begun(BotNumber(1), Timestamp::from_millis(6));
     append_with(&store, Bytes::from_static(b"\xff\x00"), &agents).await;
     append_marked(&store, Bytes::from_static(b"{}"), StreamMark::Behind(2)).await;
+    store.keep_template(&template()).unwrap();
     bury(&store, webhook, 1);
     bury(&store, webhook, 2);
     // The newest commit's journal stays; the first may go.
     let journal = store.accepted_after(crate::messages::MessageNumber(0)).next().unwrap().unwrap();
     store.forget_accepted(&journal, 1).unwrap();
     store.close();
+}
+
+/// A template of more than one part.
+fn template() -> Template {
+    let source = TemplateSource {
+        file: "desk.xml".to_owned(),
+        content_type: "text/xml".to_owned(),
+        text: "<t>{{ text }}</t>\n".repeat(500),
+    };
+    Template::compile(source).unwrap()
 }
 
 async fn accept(store: &Store, number: u64, is_large: bool, client: Option<crate::store::ClientNumber>) {
@@ -166,6 +178,7 @@ fn check_everything(path: &Path) {
     let agents = AgentRecord::begun(BotNumber(1), Timestamp::from_millis(6));
     assert_eq!(store.agent_records().unwrap(), [(ALICE, agents)]);
     assert_eq!(store.chosen_up_to().unwrap(), 1);
+    assert_eq!(store.template(template().id()).unwrap().as_ref(), Some(template().source()));
     store.close();
 }
 
@@ -221,7 +234,7 @@ async fn the_form_of_an_export_is_stable() {
     insta::assert_snapshot!(of("user"), @r#"{"kind":"user","key":{"user":1},"fields":{"access":null,"history":"Before","platform_user_id":"u-1","seen":{"alive_at":"1970-01-01T00:00:00.004Z","holes":[],"up_to":"1970-01-01T00:00:00.003Z"}}}"#);
     insta::assert_snapshot!(of("agents"), @r#"{"kind":"agents","key":{"user":1},"fields":{"session":{"agent":{"id":"a-1","name":null},"bot":1,"grounds":"Told","since":"1970-01-01T00:00:00.006Z"},"unreported":[{"agent":{"id":"a-1","name":null},"at":"1970-01-01T00:00:00.006Z","state":"started"}]}}"#);
     insta::assert_snapshot!(of("idempotency"), @r#"{"kind":"idempotency","key":{"client":1,"key":"abababababababababababababababab","user":1},"fields":{"at":"1970-01-01T00:00:00.001Z","fingerprint":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"id":1003}}"#);
-    insta::assert_snapshot!(lines.last().unwrap(), @r#"{"end":{"records":37,"unreadable":0}}"#);
+    insta::assert_snapshot!(lines.last().unwrap(), @r#"{"end":{"records":40,"unreadable":0}}"#);
 }
 
 #[tokio::test]

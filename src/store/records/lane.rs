@@ -74,7 +74,10 @@ impl WebhookRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::records::{decode, encode};
+    use crate::{
+        store::records::{decode, encode},
+        template::TemplateId,
+    };
 
     /// Deliveries under way end in any order, each with an answer of its own.
     #[test]
@@ -106,6 +109,14 @@ mod tests {
         let bytes = encode(LaneRecord::VERSION, &lane);
         insta::assert_snapshot!(format!("{bytes:02x?}"), @"[01, 29, 07, 01, 2c, 09, 01, 2a, 03, 02, 01, f7, 03]");
         assert_eq!(decode::<LaneRecord>(LaneRecord::VERSION, "lane", &bytes).unwrap(), lane);
+
+        let templated = WebhookRecord {
+            format: Some(BodyFormat::Template(TemplateId([0xaa; 16]))),
+            ..WebhookRecord::default()
+        };
+        let bytes = encode(WebhookRecord::VERSION, &templated);
+        let id = ["aa"; 16].join(", ");
+        assert_eq!(format!("{bytes:02x?}"), format!("[01, 00, 00, 01, 03, {id}]"));
 
         let webhook = WebhookRecord {
             disabled_since: Some(Timestamp::from_millis(5)),

@@ -24,6 +24,8 @@ const WORTH_TELLING: u32 = 3;
 /// Why an event became a dead letter.
 pub(super) const REFUSED: &str = "the receiver refuses this event";
 /// Why an event became a dead letter.
+pub(super) const UNRENDERED: &str = "the template makes no body of this event";
+/// Why an event became a dead letter.
 pub(super) const TOO_LATE: &str = "it could not be delivered in time";
 
 /// A delivery that ended.
@@ -67,6 +69,8 @@ impl Shared {
         match result.outcome {
             Outcome::Delivered | Outcome::Refused => self.answered(&mut state, now),
             Outcome::Gone => self.gone(&mut state, now),
+            // The receiver was not asked.
+            Outcome::Unrendered => {}
             Outcome::Retry { hold, .. } => self.failed(&mut state, job, hold, now),
         }
         match &job.errand {
@@ -137,6 +141,7 @@ impl Shared {
         match result.outcome {
             Outcome::Delivered => self.delivered(state, job, now.wall),
             Outcome::Refused => self.bury(state, ended, REFUSED),
+            Outcome::Unrendered => self.bury(state, ended, UNRENDERED),
             Outcome::Gone => self.retry_at(state, ended, now.mono),
             Outcome::Retry { .. } => {
                 if state.gate.age(job.event().received_at, now.wall) >= state.setup.settings.max_age {

@@ -2,7 +2,7 @@
 
 use super::{
     Shared,
-    ended::{Ended, REFUSED, TOO_LATE},
+    ended::{Ended, REFUSED, TOO_LATE, UNRENDERED},
     state::State,
 };
 use crate::{
@@ -29,6 +29,7 @@ impl Shared {
                 state.replays.ended(job.user);
             }
             Outcome::Refused => self.dead_again(state, ended, letter, REFUSED),
+            Outcome::Unrendered => self.dead_again(state, ended, letter, UNRENDERED),
             Outcome::Retry { .. }
                 if state.gate.age(mark.requested_at, now.wall) >= state.setup.settings.max_age =>
             {
