@@ -139,7 +139,11 @@ impl Burst {
 impl Scene {
     /// Starts everything, in a directory of its own.
     pub async fn start(bot: Bot, users: usize) -> Outcome<Self> {
-        let platform = Platform::start(bot).await?;
+        Self::on(Platform::start(bot).await?, users).await
+    }
+
+    /// The same, on this platform.
+    pub async fn on(platform: Platform, users: usize) -> Outcome<Self> {
         let receiver = Receiver::start(Answer::Takes).await?;
         let directory = directory()?;
         let daemon = Daemon::connected(&Settings {

@@ -52,12 +52,20 @@ pub struct Settings<'a> {
 impl Settings<'_> {
     /// Writes the configuration. Knobs that limit the load are raised, all else is as by default.
     fn write(&self) -> Outcome<PathBuf> {
-        let platform = self.platform.address();
+        let platform = self.platform.url();
+        let ca = match self.platform.authority() {
+            Some(authority) => {
+                std::fs::write(self.directory.join("ca.pem"), authority)?;
+                r#"ca = "ca.pem""#
+            }
+            None => "",
+        };
         let mut text = format!(
             r#"
             [platform]
-            url = "http://{platform}"
+            url = "{platform}"
             request_rate = {REQUEST_RATE}.0
+            {ca}
             [http]
             api = "127.0.0.1:0"
             ops = "127.0.0.1:0"

@@ -18,6 +18,7 @@
 //! callers     HTTP clients of the API, likewise
 //! feed        frames to push, and the mark by which they are known again
 //! http, ws    the little of both protocols that these need
+//! tls         TLS in front of the platform
 //! ```
 
 mod arguments;
@@ -39,6 +40,7 @@ mod report;
 mod roles;
 mod rows;
 mod stats;
+mod tls;
 mod wait;
 mod ws;
 

@@ -19,6 +19,7 @@ use crate::{
     Outcome,
     http::{Conversation, Message},
     kernel,
+    tls::Front,
     wait::Counter,
     ws::{self, Outgoing},
 };
@@ -50,6 +51,7 @@ pub struct Asked<'a> {
 #[derive(Debug)]
 pub struct Platform {
     address: SocketAddr,
+    front: Option<Front>,
     shared: Arc<Shared>,
     _listening: AbortOnDropHandle<()>,
 }
@@ -58,6 +60,8 @@ struct Shared {
     bot: Bot,
     routes: Option<Routes>,
     address: SocketAddr,
+    /// Scheme and address of the sockets' URLs.
+    origin: String,
     sockets: Mutex<HashMap<usize, Arc<Socket>>>,
     opened: Counter,
     acked: Counter,
@@ -71,14 +75,30 @@ impl Platform {
         Self::start_with(bot, None).await
     }
 
+    /// Starts one that is asked over TLS.
+    pub async fn start_with_tls(bot: Bot) -> Outcome<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let front = Front::before(listener.local_addr()?).await?;
+        Self::on(listener, Some(front), bot, None)
+    }
+
     /// Starts one that knows more.
     pub async fn start_with(bot: Bot, routes: Option<Routes>) -> Outcome<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::on(listener, None, bot, routes)
+    }
+
+    fn on(listener: TcpListener, front: Option<Front>, bot: Bot, routes: Option<Routes>) -> Outcome<Self> {
         let address = listener.local_addr()?;
+        let origin = match &front {
+            Some(front) => format!("wss://{}", front.address()),
+            None => format!("ws://{address}"),
+        };
         let shared = Arc::new(Shared {
             bot,
             routes,
             address,
+            origin,
             sockets: Mutex::default(),
             opened: Counter::default(),
             acked: Counter::default(),
@@ -92,12 +112,25 @@ impl Platform {
                 tokio::spawn(async move { shared.serve(stream).await.ok() });
             }
         });
-        Ok(Self { address, shared, _listening: AbortOnDropHandle::new(listening) })
+        Ok(Self { address, front, shared, _listening: AbortOnDropHandle::new(listening) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its URL, as a configuration has it.
+    pub fn url(&self) -> String {
+        match &self.front {
+            Some(front) => format!("https://{}", front.address()),
+            None => format!("http://{}", self.address),
+        }
+    }
+
+    /// Whom to trust, if it is asked over TLS: a file of certificates.
+    pub fn authority(&self) -> Option<&str> {
+        self.front.as_ref().map(Front::authority)
     }
 
     /// Waits until so many sockets were opened in all.
@@ -198,7 +231,7 @@ impl Shared {
                 self.routes
                     .as_ref()
                     .and_then(|routes| routes(&asked))
-                    .or_else(|| Some(format!(r#"{{"url":"ws://{}/rtm/bot?sid={token}"}}"#, self.address)))
+                    .or_else(|| Some(format!(r#"{{"url":"{}/rtm/bot?sid={token}"}}"#, self.origin)))
             })
         };
         match body {

@@ -38,6 +38,7 @@ shared! {
     receiver = "../bridge/receiver.rs",
     report = "../bridge/report.rs",
     stats = "../bridge/stats.rs",
+    tls = "../bridge/tls.rs",
     wait = "../bridge/wait.rs",
     ws = "../bridge/ws.rs",
 }

@@ -1,8 +1,8 @@
 //! How many instructions an event and a message take, in the real program from socket to socket:
-//! a guard against what gets slower little by little.
+//! a guard against what gets slower little by little. And how much memory they allocate: to look at, no guard.
 //!
 //! The daemon runs under valgrind, which counts what all its threads execute (not what the kernel does
-//! for them). It is given one thing at a time, so that nothing depends on what happens to be committed
+//! for them), or what they allocate. It is given one thing at a time, so that nothing depends on what happens to be committed
 //! or written together. It is run three times, with nothing but a warm-up, with events, with messages:
 //! the differences are what those took, whatever the start and the end take.
 
@@ -22,6 +22,7 @@ shared! {
     platform = "../bridge/platform.rs",
     receiver = "../bridge/receiver.rs",
     stats = "../bridge/stats.rs",
+    tls = "../bridge/tls.rs",
     wait = "../bridge/wait.rs",
     ws = "../bridge/ws.rs",
 }
@@ -67,6 +68,9 @@ struct Arguments {
     /// Record what they take now
     #[arg(long)]
     update: bool,
+    /// Count allocations instead, and compare with nothing
+    #[arg(long, conflicts_with = "update")]
+    allocations: bool,
     /// What `cargo bench` passes
     #[arg(long, hide = true)]
     bench: bool,
@@ -82,6 +86,25 @@ struct Counts {
     message: u64,
 }
 
+/// One of valgrind's tools, and how to read what it found, as so many sums.
+#[derive(Debug, Clone, Copy)]
+struct Tool<const SUMS: usize> {
+    name: &'static str,
+    read: fn(&str) -> Option<[u64; SUMS]>,
+}
+
+/// Of instructions.
+const INSTRUCTIONS: Tool<1> = Tool { name: "callgrind", read: instructions };
+/// Of blocks allocated, and of their bytes; one that is reallocated counts as another.
+const ALLOCATIONS: Tool<2> = Tool { name: "dhat", read: blocks_and_bytes };
+
+/// What one of them takes.
+#[derive(Debug, Clone, Copy)]
+struct Each<const SUMS: usize> {
+    event: [f64; SUMS],
+    message: [f64; SUMS],
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let Some(program) = &arguments.program else {
@@ -90,7 +113,13 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let work = async |program: &Path| {
-        if arguments.update { record(&count(program).await?) } else { guard(program).await }
+        if arguments.allocations {
+            tell_allocations(program).await
+        } else if arguments.update {
+            record(&count(program).await?)
+        } else {
+            guard(program).await
+        }
     };
     match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(work(program))) {
         Ok(true) => ExitCode::SUCCESS,
@@ -121,26 +150,47 @@ async fn guard(program: &Path) -> Outcome<bool> {
     Ok(is_within(&least, &recorded))
 }
 
-/// What one takes, of so many more than none.
 async fn count(program: &Path) -> Outcome<Counts> {
-    let nothing = run(program, 0, 0).await?;
-    let events = run(program, COUNTED, 0).await?;
-    let messages = run(program, 0, COUNTED).await?;
-    let each = |all: u64| all.saturating_sub(nothing) / COUNTED as u64;
+    let Each { event: [event], message: [message] } = each(program, INSTRUCTIONS).await?;
     let rustc = std::process::Command::new("rustc").arg("--version").output()?;
     let rustc = String::from_utf8(rustc.stdout)?.trim().to_owned();
-    Ok(Counts { rustc, event: each(events), message: each(messages) })
+    Ok(Counts { rustc, event: event as u64, message: message as u64 })
 }
 
-/// Instructions of a daemon's whole life with so many events and messages, one after the other.
-async fn run(program: &Path, events: usize, messages: usize) -> Outcome<u64> {
+/// Says what they allocate.
+async fn tell_allocations(program: &Path) -> Outcome<bool> {
+    let each = each(program, ALLOCATIONS).await?;
+    for (what, [blocks, bytes]) in [("event", each.event), ("message", each.message)] {
+        println!("{what:8} {blocks:>9.1} allocations of {bytes:>9.0} bytes in all");
+    }
+    Ok(true)
+}
+
+/// What one takes, of so many more than none.
+async fn each<const SUMS: usize>(program: &Path, tool: Tool<SUMS>) -> Outcome<Each<SUMS>> {
+    let nothing = run(program, tool, 0, 0).await?;
+    let events = run(program, tool, COUNTED, 0).await?;
+    let messages = run(program, tool, 0, COUNTED).await?;
+    let each = |all: [u64; SUMS]| {
+        std::array::from_fn(|sum| all[sum].saturating_sub(nothing[sum]) as f64 / COUNTED as f64)
+    };
+    Ok(Each { event: each(events), message: each(messages) })
+}
+
+/// What a tool finds in a daemon's whole life with so many events and messages, one after the other.
+async fn run<const SUMS: usize>(
+    program: &Path,
+    tool: Tool<SUMS>,
+    events: usize,
+    messages: usize,
+) -> Outcome<[u64; SUMS]> {
     let platform = Platform::start(Bot::Acks).await?;
     let receiver = Receiver::start(Answer::Takes).await?;
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let counts = directory.path().join("counts");
+    let found = directory.path().join("found");
     let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--quiet", "--tool=callgrind"]);
-    valgrind.arg(format!("--callgrind-out-file={}", counts.display()));
+    valgrind.arg("--quiet").arg(format!("--tool={}", tool.name));
+    valgrind.arg(format!("--{}-out-file={}", tool.name, found.display()));
     valgrind.arg(program);
     // Fewer threads, fewer ways for them to meet.
     valgrind.env("TOKIO_WORKER_THREADS", "1");
@@ -160,14 +210,33 @@ async fn run(program: &Path, events: usize, messages: usize) -> Outcome<u64> {
         platform.acked(index as u64 + 1).await?;
     }
     daemon.stop().await?;
-    total(&std::fs::read_to_string(counts)?).ok_or_else(|| "callgrind wrote no totals".into())
+    let found = std::fs::read_to_string(found)?;
+    (tool.read)(&found).ok_or_else(|| format!("{} wrote no totals", tool.name).into())
 }
 
 /// The sum in callgrind's file.
-fn total(counts: &str) -> Option<u64> {
+fn instructions(found: &str) -> Option<[u64; 1]> {
     let line =
-        counts.lines().find_map(|line| line.strip_prefix("totals:").or(line.strip_prefix("summary:")))?;
-    line.split_whitespace().next()?.parse().ok()
+        found.lines().find_map(|line| line.strip_prefix("totals:").or(line.strip_prefix("summary:")))?;
+    line.split_whitespace().next()?.parse().ok().map(|sum| [sum])
+}
+
+/// The sums over the places in dhat's file.
+fn blocks_and_bytes(found: &str) -> Option<[u64; 2]> {
+    #[derive(Deserialize)]
+    struct Found {
+        #[serde(rename = "pps")]
+        places: Vec<Place>,
+    }
+    #[derive(Deserialize)]
+    struct Place {
+        #[serde(rename = "tbk")]
+        blocks: u64,
+        #[serde(rename = "tb")]
+        bytes: u64,
+    }
+    let Found { places } = serde_json::from_str(found).ok()?;
+    Some([places.iter().map(|place| place.blocks).sum(), places.iter().map(|place| place.bytes).sum()])
 }
 
 fn record(counts: &Counts) -> Outcome<bool> {
