@@ -71,7 +71,7 @@ async fn one_event_for_those_who_want_it_so_and_each_chunk_for_the_others() {
 
     let frame = &at_webhook(&events_and_next, "frame")[0];
     assert_eq!(serde_json::from_slice::<Value>(&frame.body).unwrap(), first["data"]);
-    assert_eq!(world.answers_in_inbox().await, ["Once ", "upon ", "a time", "echo: next"], "nothing twice");
+    assert_eq!(world.inbox_holds(4).await, ["Once ", "upon ", "a time", "echo: next"], "nothing twice");
 }
 
 #[tokio::test]
