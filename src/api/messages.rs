@@ -127,13 +127,13 @@ pub(super) async fn send(
         Some(wait @ Wait { until: Until::Final, .. }) => {
             let accepted = state.messages.accept(&user, draft, id, key).await?;
             stored(post, &user, &accepted);
-            waited(&state, &user, accepted.id, wait).await
+            accepted_and_waited(&state, &user, &accepted, wait).await
         }
         Some(wait @ Wait { until: Until::Reply, .. }) => {
             // Held for as long as this request is being answered: a caller that hangs up drops it.
             let (accepted, _turn) = state.messages.accept_awaited(&user, draft, id, key).await?;
             stored(post, &user, &accepted);
-            waited(&state, &user, accepted.id, wait).await
+            accepted_and_waited(&state, &user, &accepted, wait).await
         }
     }
 }
@@ -167,8 +167,18 @@ pub(super) async fn show(
     Ok(Json(MessageView::new(&user.name, id, &record)).into_response())
 }
 
+/// Waits for what becomes of a message that was accepted just now, and answers with its status then.
+pub(super) async fn accepted_and_waited(
+    state: &ApiState,
+    user: &Arc<User>,
+    accepted: &Accepted,
+    wait: Wait,
+) -> Result<Response, Problem> {
+    Ok(located(waited(state, user, accepted.id, wait).await?, user, accepted.id))
+}
+
 /// Waits, and answers with the message's status then.
-pub(super) async fn waited(
+async fn waited(
     state: &ApiState,
     user: &Arc<User>,
     id: ClientMessageId,
@@ -245,7 +255,7 @@ fn unfinished(code: Code, what: &str, user: &User, id: ClientMessageId, record: 
 
 pub(super) fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
     let Accepted { id, record, novelty } = accepted;
-    let mut response = match novelty {
+    let response = match novelty {
         Novelty::New => {
             let body = json!({
                 "user": user.name,
@@ -257,6 +267,11 @@ pub(super) fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
         }
         Novelty::Repeat => Json(MessageView::new(&user.name, *id, record)).into_response(),
     };
+    located(response, user, *id)
+}
+
+/// Says where the message's status can be asked for.
+fn located(mut response: Response, user: &User, id: ClientMessageId) -> Response {
     // Names and ids have only characters that a header may have.
     if let Ok(location) = HeaderValue::try_from(format!("/v1/users/{}/messages/{id}", user.name)) {
         response.headers_mut().insert(header::LOCATION, location);

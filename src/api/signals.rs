@@ -12,7 +12,7 @@ use super::{
     Admitted, ApiState,
     auth::{Caller, Scope},
     body::{self, BodyFormat},
-    messages::{Wait, accepted_answer, idempotency_key, waited},
+    messages::{Wait, accepted_and_waited, accepted_answer, idempotency_key},
     problem::{Code, Problem},
 };
 use crate::messages::{DraftAndId, SignalError, UserSignal};
@@ -79,7 +79,7 @@ async fn send(
     let accepted = state.messages.accept(&user, draft, id, key).await?;
     match wait {
         None => Ok(accepted_answer(&user, &accepted)),
-        Some(wait) => waited(&state, &user, accepted.id, wait).await,
+        Some(wait) => accepted_and_waited(&state, &user, &accepted, wait).await,
     }
 }
 

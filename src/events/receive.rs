@@ -243,8 +243,7 @@ impl Events {
         let store = &self.shared.store;
         let Stored { id, durable } = if head.part != Part::Whole && head.is("bot_response") {
             if effect != Effect::None {
-                // First, so that it is never behind the event.
-                store.save_agents(user.number, &self.shared.agents.record(user.number))?;
+                self.shared.save_agents(user.number)?;
             }
             self.receive_part(user, head, lanes, fresh, reserved).await?
         } else {
@@ -426,6 +425,14 @@ impl Shared {
             }),
         )?;
         Ok(Stored { id: self.store.event_id(number), durable })
+    }
+
+    /// Stores what a part of a streamed answer changed of an agent session: ahead of the part, so that it is never
+    /// behind it. In turn with events, since a report that is stored meanwhile changes it too: the later of the
+    /// two must not be followed by the earlier.
+    fn save_agents(&self, user: UserNumber) -> Result<(), StoreError> {
+        let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.save_agents(user, &self.agents.record(user))
     }
 
     /// Who wants the user's events; none once this is closed.

@@ -4,7 +4,7 @@ use std::{io::Write as _, process::Stdio};
 
 use rtm_bridge::{
     clock::Timestamp,
-    config::EventFilter,
+    config::{EventFilter, Streaming},
     events::{Body, EventId},
     names::{UserName, WebhookName},
     sandbox::{AgentPlay, AgentScript, Persona, ReceivedFrame},
@@ -106,6 +106,7 @@ impl World {
         let types = ["bot_response", "user_message", "events", "bridge.agent_session"];
         webhook.events = EventFilter::Only(types.map(str::to_owned).to_vec());
         webhook.transcript = 20;
+        webhook.streaming = Streaming::Assembled;
         within("the reload", self.daemon().reload(&self.config)).await.unwrap();
     }
 
@@ -128,10 +129,13 @@ async fn a_clerk_takes_part_from_the_hand_over_to_the_hand_back() {
     let agent = |play| world.control().agent(ALICE, play);
 
     // The bot hands over, and the case opens with what was said before.
-    for text in ["My order is late", "agent"] {
+    for (text, answer) in [
+        ("My order is late", "echo: My order is late"),
+        ("stream", "bot: Once upon a time"),
+        ("agent", "a colleague takes over."),
+    ] {
         assert_eq!(desk.post("say", &[("text", text), ("key", text)]).await, 303);
-        desk.until_said(if text == "agent" { "a colleague takes over." } else { "echo: My order is late" })
-            .await;
+        desk.until_said(answer).await;
     }
     desk.until("an open case", |case| case["open"] == true).await;
     agent(AgentPlay::Join { agent: Persona::default() });
@@ -149,6 +153,23 @@ async fn a_clerk_takes_part_from_the_hand_over_to_the_hand_back() {
         "{page}"
     );
     world.until_signal("message_read").await;
+
+    // The agent sends a file, and the clerk fetches it.
+    agent(AgentPlay::File {
+        name: "terms of use.txt".to_owned(),
+        url: format!("{}sandbox", world.sandbox.url()),
+        kind: "attachment".to_owned(),
+        size: 0.01,
+    });
+    let files = |case: &Value| -> Vec<Value> {
+        let lines = case["lines"].as_array().unwrap().iter();
+        lines.flat_map(|line| line["files"].as_array().unwrap().clone()).collect()
+    };
+    let case = desk.until("the agent's file", |case| !files(case).is_empty()).await;
+    let file = json!({"name": "terms of use.txt", "type": "attachment", "url": format!("{}sandbox", world.sandbox.url()), "size": 0.01});
+    assert_eq!(files(&case), [file]);
+    let (status, content) = desk.get(&format!("/cases/{ALICE}/files/0")).await;
+    assert!(status == 200 && content.contains("Sandbox Bot"), "{status} {content}");
 
     // The clerk answers.
     assert_eq!(desk.post("typing", &[]).await, 303);
@@ -168,14 +189,18 @@ async fn a_clerk_takes_part_from_the_hand_over_to_the_hand_back() {
     assert!(
         place("My order is late") < place("Which <order>?") && place("Which <order>?") < place("Number 17")
     );
-    for once in ["bot: One moment, please: a colleague takes over.", "user: My order is late", "user: agent"]
-    {
+    for once in [
+        "bot: One moment, please: a colleague takes over.",
+        "bot: Once upon a time",
+        "user: My order is late",
+        "user: agent",
+    ] {
         assert_eq!(lines.iter().filter(|line| *line == once).count(), 1, "{once} in {lines:?}");
     }
 }
 
 #[tokio::test]
-async fn a_file_of_the_agents_can_be_fetched_and_strangers_are_refused() {
+async fn a_repeated_event_is_shown_once_and_strangers_are_refused() {
     let world = World::start().await;
     let Some(desk) = Desk::start(&world).await else { return };
     let mut webhook = world.config.webhooks["crm"].clone();

@@ -1,13 +1,14 @@
 //! Human agents: how their sessions are recognised, remembered and reported.
 
 use rtm_bridge::{
-    config::{Config, EventFilter, Webhook},
+    config::{Config, EventFilter, HistorySource, Streaming, Webhook},
     sandbox::{AgentPlay, AgentScript, BotScript, Endpoint, Fault, FaultKind, Persona, Push},
 };
 use serde_json::{Value, json};
 
-use crate::support::{
-    ALICE, Request, World, add_webhook, answer, at_webhook, crm, delivered, envelope, within,
+use crate::{
+    streams::chunk,
+    support::{ALICE, Request, World, add_webhook, answer, at_webhook, crm, delivered, envelope, within},
 };
 
 const REPORT: &str = "bridge.agent_session";
@@ -227,15 +228,42 @@ async fn without_the_platforms_history_the_bridge_tells_what_it_has_kept() {
     })
     .await;
     world.control().push(ALICE, Push::text("Welcome."));
-    delivered(&world, 1).await;
+    world.control().push_raw(ALICE, chunk("ms-stream", "Once ", false));
+    world.control().push(ALICE, Push::text("Meanwhile."));
+    world.control().push_raw(ALICE, chunk("ms-stream", "upon a time", true));
+    delivered(&world, 4).await;
     let refused = FaultKind::Refuse { at: Endpoint::History, status: 500, retry_after: None };
     world.control().inject(Fault::always(refused));
     world.agent(join());
     let events = world.until_reports(1).await;
     let report = events.iter().find(|event| event["type"] == REPORT).unwrap();
     assert_eq!(report["data"]["transcriptSource"], "bridge");
-    assert_eq!(report["data"]["transcript"][0]["text"], "Welcome.");
-    assert_eq!(report["data"]["transcript"][0]["from"], "bot");
+    let transcript = report["data"]["transcript"].as_array().unwrap();
+    let texts: Vec<_> =
+        transcript.iter().filter(|one| one["from"] == "bot").map(|one| &one["text"]).collect();
+    assert_eq!(texts, ["Welcome.", "Meanwhile.", "Once upon a time"], "a streamed answer is one message");
+}
+
+#[tokio::test]
+async fn a_transcript_is_the_users_history_whichever_one_recoveries_read() {
+    for source in [HistorySource::Botkit, HistorySource::Conversations] {
+        let world = World::start_with(|config| {
+            wants(crm(config), &[REPORT]);
+            crm(config).transcript = 20;
+            crm(config).streaming = Streaming::Assembled;
+            config.bots.values_mut().for_each(|bot| bot.history = source);
+        })
+        .await;
+        world.all_connected().await;
+        for text in ["stream", "agent"] {
+            let id = world.send(ALICE, text).await;
+            world.final_status(ALICE, id).await;
+        }
+        let report = &world.until_reports(1).await[0]["data"];
+        assert_eq!(report["transcriptSource"], "platform", "{source:?}");
+        let said: Vec<_> = report["transcript"].as_array().unwrap().iter().map(|one| &one["text"]).collect();
+        assert_eq!(said[..3], ["stream", "Once upon a time", "agent"], "{source:?}");
+    }
 }
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use crate::support::{ALICE, World, answer, sent_texts, within};
 
 /// So many connections at once.
 const MANY: usize = 5_000;
-/// How long an answer may take among them on a machine with nothing else to do is a tenth of this; tests
-/// share theirs.
-const SOON: Duration = Duration::from_secs(1);
+/// How soon others are answered among them.
+const SOON: Duration = Duration::from_millis(100);
+/// So often that is looked at anew: tests share their machine.
+const ROUNDS: usize = 20;
 
 impl World {
     async fn caller(&self, bytes: &[u8]) -> TcpStream {
@@ -23,15 +24,24 @@ impl World {
         caller
     }
 
-    /// The quickest of some answers: what the API takes, not what the machine does beside.
-    async fn quickest_answer(&self) -> Duration {
-        let mut quickest = Duration::MAX;
-        for _ in 0..20 {
-            let began = Instant::now();
-            assert_eq!(answer(self.request(Method::GET, "/v1/users")).await.0, 200);
-            quickest = quickest.min(began.elapsed());
+    /// Asks again and again, until half of the answers come soon, as they do unless it is the API that is slow.
+    async fn answers_soon(&self, among: &str) {
+        let mut medians = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut took = Vec::new();
+            for _ in 0..20 {
+                let began = Instant::now();
+                assert_eq!(answer(self.request(Method::GET, "/v1/users")).await.0, 200);
+                took.push(began.elapsed());
+            }
+            took.sort_unstable();
+            let median = took[took.len() / 2];
+            if median <= SOON {
+                return;
+            }
+            medians.push(median);
         }
-        quickest
+        panic!("with {MANY} connections {among}, half of the answers took longer than {medians:?}");
     }
 }
 
@@ -67,16 +77,14 @@ async fn thousands_of_idle_and_slow_connections_leave_the_api_answering() {
     for n in 0..MANY {
         callers.push(world.caller(beginnings[n % beginnings.len()]).await);
     }
-    let quickest = world.quickest_answer().await;
-    assert!(quickest < SOON, "{quickest:?} with {MANY} connections open");
+    world.answers_soon("open").await;
     let id = world.send(ALICE, "Hi").await;
     assert_eq!(world.final_status(ALICE, id).await["status"], "acked");
     // One more byte of each, all at once.
     for caller in &mut callers {
         caller.write_all(b"x").await.unwrap();
     }
-    let quickest = world.quickest_answer().await;
-    assert!(quickest < SOON, "{quickest:?} with {MANY} connections that trickle");
+    world.answers_soon("that trickle").await;
     assert_eq!(sent_texts(&world.control(), ALICE), ["Hi"]);
 }
 

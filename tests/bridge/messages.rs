@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use rtm_bridge::{
     clock::Timestamp,
     config,
@@ -12,7 +13,7 @@ use rtm_bridge::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{ALICE, BOB, World, add_user, answer, sent_texts, within};
+use crate::support::{ALICE, BOB, World, add_user, answer, eventually, sent_texts, within};
 
 const BOT_NAME: &str = "Sandbox Bot";
 const BOT_ID: &str = "st-00000000-0000-4000-8000-000000000001";
@@ -305,6 +306,39 @@ async fn an_error_is_not_remembered_under_its_key() {
     assert_eq!(world.post_keyed(ALICE, "key-1", json!({"text": "Hi"})).await.0, 202);
 }
 
+#[tokio::test]
+async fn a_repeat_says_where_to_ask_as_the_first_answer_did() {
+    let world = World::start().await;
+    let place = "/v1/users/alice/messages/7";
+    for (query, expected) in [("", 202), ("", 200), ("?wait=ack", 200), ("?wait=reply", 200)] {
+        let request = world.request(Method::POST, &format!("/v1/users/{ALICE}/messages{query}"));
+        let response = request.json(&json!({"text": "Hi", "clientMessageId": 7})).send().await.unwrap();
+        let location = response.headers()["location"].to_str().unwrap();
+        assert_eq!((response.status().as_u16(), location), (expected, place), "{query:?}");
+    }
+    assert_eq!(world.get(place).await.1["status"], "acked");
+}
+
+#[tokio::test]
+async fn a_key_lives_as_long_as_its_message_where_fewer_are_kept_than_follow() {
+    let mut world = World::start_silent(|config| config.store.max_messages = 20).await;
+    let hi = || json!({"text": "Hi"});
+    let (_, first) = world.post_keyed(ALICE, "first", hi()).await;
+    let place = format!("/v1/users/{ALICE}/messages/{}", first["clientMessageId"]);
+    // Old ones are looked for at every 256th message, and those that wait are none.
+    for _ in 0..2 {
+        let ids = join_all((0..260).map(|_| world.send(ALICE, "and on"))).await;
+        world.final_status(ALICE, ids.into_iter().max().unwrap()).await;
+    }
+    eventually("the first to be forgotten", || async { (world.get(&place).await.0 == 404).then_some(()) })
+        .await;
+    let (status, again) = world.post_keyed(ALICE, "first", json!({"text": "Hello"})).await;
+    assert_eq!(status, 202, "the key is free again: {again}");
+    world.restart().await;
+    let (status, problem) = world.post_keyed(ALICE, "first", hi()).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("idempotency_key_reused")), "{problem}");
+}
+
 // ---- Order.
 
 #[tokio::test]
@@ -521,7 +555,9 @@ async fn a_final_message_stays_as_it_ended_after_a_restart() {
     world.control().inject(Fault::once(FaultKind::NegativeAck));
     let rejected = world.send(ALICE, "rejected").await;
     world.final_status(ALICE, rejected).await;
-    crate::support::delivered(&world, 1).await;
+    // A webhook may know of an answer a moment before its message does.
+    let noted = || async { (world.status(ALICE, acked).await["replies"] != json!([])).then_some(()) };
+    eventually("the answer to be noted at its message", noted).await;
     let before = [world.status(ALICE, acked).await, world.status(ALICE, rejected).await];
     assert_eq!((&before[0]["status"], &before[1]["status"]), (&json!("acked"), &json!("rejected")));
     world.restart().await;

@@ -1,11 +1,12 @@
 //! Streamed answers: as chunks, and as one event.
 
-use rtm_bridge::config::{BodyFormat, Streaming};
+use rtm_bridge::config::{BodyFormat, EventFilter, Streaming};
 use serde_json::{Value, json};
 
 use crate::support::{ALICE, World, add_webhook, at_webhook, crm, delivered, envelope, eventually, texts};
 
-fn chunk(id: &str, text: &str, is_last: bool) -> String {
+/// A part of a streamed answer.
+pub fn chunk(id: &str, text: &str, is_last: bool) -> String {
     json!({"type": "bot_response", "messageId": id, "sM": true, "endChunk": is_last,
         "message": [{"type": "text", "component": {"type": "text", "payload": {"text": text}}}]})
     .to_string()
@@ -70,7 +71,7 @@ async fn one_event_for_those_who_want_it_so_and_each_chunk_for_the_others() {
 
     let frame = &at_webhook(&events_and_next, "frame")[0];
     assert_eq!(serde_json::from_slice::<Value>(&frame.body).unwrap(), first["data"]);
-    assert_eq!(world.answers_in_inbox().await, ["Once ", "upon ", "a time", "echo: next"], "nothing twice");
+    assert_eq!(world.inbox_holds(4).await, ["Once ", "upon ", "a time", "echo: next"], "nothing twice");
 }
 
 #[tokio::test]
@@ -112,4 +113,52 @@ async fn a_caller_that_waits_gets_the_whole_answer() {
         let replies: Vec<_> = message["replies"].as_array().unwrap().iter().map(said).collect();
         assert_eq!(replies, ["Once ", "upon ", "a time"]);
     }
+}
+
+/// The same of an agent's answer.
+fn agents_chunk(id: &str, text: &str, is_last: bool) -> String {
+    let mut frame: Value = serde_json::from_str(&chunk(id, text, is_last)).unwrap();
+    frame["fromAgent"] = json!(true);
+    frame["author"] = json!({"id": "a-1", "firstName": "Ann", "lastName": "Lee", "type": "AGENT"});
+    frame.to_string()
+}
+
+#[tokio::test]
+async fn an_agent_session_may_begin_in_a_streamed_answer_and_outlives_a_restart_in_its_middle() {
+    const REPORT: &str = "bridge.agent_session";
+    let mut world = World::start_silent(|config| {
+        assembled(config);
+        crm(config).events = EventFilter::Only(vec!["bot_response".into(), REPORT.into()]);
+        add_webhook(config, "each", |webhook| webhook.streaming = Streaming::Chunks);
+    })
+    .await;
+    world.control().push_raw(ALICE, agents_chunk("ms-1", "How can ", false));
+    world.until_user(ALICE, "an agent", |user| user["agentSession"] == true).await;
+    delivered(&world, 3).await;
+    world.restart().await;
+    world.all_connected().await;
+    assert_eq!(world.user(ALICE).await["agent"], json!({"id": "a-1", "name": "Ann Lee"}));
+    world.control().push_raw(ALICE, agents_chunk("ms-1", "I help?", true));
+    world.control().push_raw(ALICE, r#"{"type":"agent_session_end"}"#.to_owned());
+    world.until_user(ALICE, "no agent", |user| user["agentSession"] == false).await;
+    let events = delivered(&world, 7).await;
+    let told = |name: &str| -> Vec<String> {
+        let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let line = |event: &Value| match event["type"].as_str() {
+            Some(REPORT) => word(&event["data"]["state"]),
+            _ => format!(
+                "{} {}: {}",
+                word(&event["from"]),
+                word(&event["agent"]["name"]),
+                word(&event["text"])
+            ),
+        };
+        at_webhook(&events, name).iter().map(|event| line(&envelope(event))).collect()
+    };
+    assert_eq!(told("crm"), ["started", "agent Ann Lee: How can I help?", "ended"]);
+    let each = ["agent Ann Lee: How can ", "started", "agent Ann Lee: I help?", "ended"];
+    assert_eq!(told("each"), each);
+    let sequences: Vec<_> =
+        at_webhook(&events, "crm").iter().map(|event| envelope(event)["sequence"].clone()).collect();
+    assert_eq!(sequences, [1, 2, 3]);
 }

@@ -1,9 +1,15 @@
 //! A caller's trace: in the POSTs of what comes of its message, and nowhere else.
 
-use rtm_bridge::{config::EventFilter, sandbox::Push};
+use rtm_bridge::{
+    config::{EventFilter, Streaming},
+    sandbox::Push,
+};
 use serde_json::json;
 
-use crate::support::{ALICE, Request, World, answer, crm, delivered, texts, within};
+use crate::{
+    streams::chunk,
+    support::{ALICE, Request, World, answer, crm, delivered, texts, within},
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -109,4 +115,27 @@ async fn a_repeat_is_the_same_message_whatever_trace_it_names() {
     let answer = &delivered(&world, 1).await[0];
     let given = header(answer, "traceparent").unwrap();
     assert!(given.contains(&"1".repeat(32)), "it is a part of the first one's: {given}");
+}
+
+#[tokio::test]
+async fn a_streamed_answer_goes_on_with_the_trace_as_one_event_and_an_agents_session_does_not() {
+    let mut world = World::start_silent(|config| {
+        let webhook = crm(config);
+        webhook.streaming = Streaming::Assembled;
+        webhook.events = EventFilter::Only(vec!["bot_response".into(), "bridge.agent_session".into()]);
+    })
+    .await;
+    world.send_traced("Hi", &parent()).await;
+    world.control().push_raw(ALICE, chunk("ms-1", "Once ", false));
+    world.control().push(ALICE, Push::text("meanwhile"));
+    delivered(&world, 1).await;
+    world.restart().await;
+    world.all_connected().await;
+    world.control().push_raw(ALICE, chunk("ms-1", "upon a time", true));
+    world.control().push_raw(ALICE, r#"{"type":"agent_session_start"}"#.to_owned());
+    let events = delivered(&world, 3).await;
+    assert_eq!(texts(&events[..2]), ["meanwhile", "Once upon a time"]);
+    assert_ne!(span_of(&events[0]), span_of(&events[1]));
+    assert_eq!(events[2].event_type, "bridge.agent_session");
+    assert_eq!(header(&events[2], "traceparent"), None, "it answers nothing");
 }

@@ -16,6 +16,7 @@ mod otlp;
 mod servers;
 mod service;
 mod shell;
+mod streams;
 mod support;
 mod tail;
 mod tls;

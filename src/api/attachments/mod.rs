@@ -33,7 +33,7 @@ use super::{
     Admitted, ApiState,
     auth::Scope,
     body::check_encoding,
-    messages::{Wait, accepted_answer, waited},
+    messages::{Wait, accepted_and_waited, accepted_answer},
     problem::{Code, Problem},
     query::{Query, malformed},
 };
@@ -171,7 +171,7 @@ pub(super) async fn send(
     drop(place);
     match wait {
         None => Ok(accepted_answer(user, &accepted)),
-        Some(wait) => waited(state, user, accepted.id, wait).await,
+        Some(wait) => accepted_and_waited(state, user, &accepted, wait).await,
     }
 }
 

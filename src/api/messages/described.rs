@@ -231,6 +231,7 @@ pub(in crate::api) fn send() -> Operation {
     .answers::<Accepted>(202, "It is on stable storage, and will be sent.", queued)
     .with_header("Location", "Where its status can be asked for.")
     .answers::<MessageView<'_>>(200, "A repeat, or what was waited for: how the message is now.", acked())
+    .with_header("Location", "Where its status can be asked for.")
     .fails(&[
         Code::MalformedBody,
         Code::BadIdempotencyKey,

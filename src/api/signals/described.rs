@@ -94,6 +94,7 @@ fn signal<T: JsonSchema>(id: &'static str, summary: &'static str, body: &Value) 
         .answers::<Accepted>(202, "It is on stable storage, and will be sent.", queued)
         .with_header("Location", "Where its status can be asked for.")
         .answers::<MessageView<'_>>(200, "A repeat, or what was waited for: how it is now.", sent)
+        .with_header("Location", "Where its status can be asked for.")
         .fails(&[
             Code::MalformedBody,
             Code::BadIdempotencyKey,

@@ -10,7 +10,12 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    super::{Event, Source, Speaker, receive::Shared, report::AGENT_SESSION, text::plain_text},
+    super::{
+        Event, Source, Speaker,
+        receive::Shared,
+        report::AGENT_SESSION,
+        text::{delta, plain_text},
+    },
     reading::Agent,
     session::{Turn, TurnState},
 };
@@ -20,7 +25,7 @@ use crate::{
         Histories, HistoryAuthor, HistoryDirection, HistoryMessage, HistoryPosition, HistoryQuery,
         HistorySource,
     },
-    rtm::frame::FrameHead,
+    rtm::frame::{FrameHead, Part},
     store::{StoredEvent, WebhookNumber},
     users::User,
 };
@@ -169,35 +174,54 @@ async fn read_history(
     Ok(())
 }
 
-/// What the bridge has kept of what was said, oldest first.
+/// What the bridge has kept of what was said, oldest first. The chunks of a streamed answer are one message.
 fn kept(shared: &Shared, user: &User, most: usize) -> Vec<HistoryMessage> {
     let events = shared.store.events_between(user.number, 0, u64::MAX).rev().take(MOST_KEPT);
-    let mut messages: Vec<_> = events.filter_map(|event| said(&event.ok()?)).take(most).collect();
+    let mut messages: Vec<HistoryMessage> = Vec::new();
+    for (part, message) in events.filter_map(|event| said(&event.ok()?)) {
+        let is_same = |later: &HistoryMessage| later.id.is_some() && later.id == message.id;
+        let later = if part == Part::Whole { None } else { messages.iter().position(is_same) };
+        match later {
+            // Backwards: each chunk goes before those that came after it.
+            Some(later) => {
+                let rest = messages[later].text.take();
+                messages[later].text =
+                    [message.text, rest].into_iter().flatten().reduce(|one, two| one + &two);
+            }
+            None if messages.len() == most => break,
+            None => messages.push(message),
+        }
+    }
     messages.reverse();
     messages
 }
 
-/// What an event says, if it is something said.
-fn said(event: &StoredEvent) -> Option<HistoryMessage> {
+/// What an event says, if it is something said; and whether that is a part of something.
+fn said(event: &StoredEvent) -> Option<(Part, HistoryMessage)> {
     let (direction, from) = match event.speaker {
         Speaker::User => (HistoryDirection::Incoming, HistoryAuthor::User),
         Speaker::Bot => (HistoryDirection::Outgoing, HistoryAuthor::Bot),
         Speaker::Agent => (HistoryDirection::Outgoing, HistoryAuthor::Agent),
         Speaker::Platform => return None,
     };
-    let head = FrameHead::parse(&event.frame).ok()?;
-    let is_said = head.is("bot_response") || head.is("user_message");
-    if event.source == Source::Bridge || !is_said {
+    // What was assembled is there as its chunks.
+    if matches!(event.source, Source::Bridge | Source::Assembled) {
         return None;
     }
-    Some(HistoryMessage {
+    let head = FrameHead::parse(&event.frame).ok()?;
+    if !head.is("bot_response") && !head.is("user_message") {
+        return None;
+    }
+    let text = if head.part == Part::Whole { plain_text(&event.frame) } else { delta(&event.frame) };
+    let message = HistoryMessage {
         id: head.identity().map(str::to_owned),
         direction: Some(direction),
         from: Some(from),
-        text: plain_text(&event.frame),
+        text,
         created_on: Some(event.received_at),
         raw: serde_json::from_slice(&event.frame).ok()?,
-    })
+    };
+    Some((head.part, message))
 }
 
 #[cfg(test)]
