@@ -97,10 +97,14 @@ impl Vitals {
     }
 }
 
-/// Keeps [`Health`]'s progress in step until `stop`. `patience` is how long a session may rightly be
-/// occupied with one thing, should that be longer than [`LIMIT`].
-pub(super) async fn watch(vitals: Vitals, health: Arc<Health>, patience: Duration, stop: CancellationToken) {
-    let limit = LIMIT.max(patience);
+/// Keeps [`Health`]'s progress in step until `stop`. `patience` tells how long a session may rightly be
+/// occupied with one thing, as things are now, should that be longer than [`LIMIT`].
+pub(super) async fn watch(
+    vitals: Vitals,
+    health: Arc<Health>,
+    patience: impl Fn() -> Duration + Send,
+    stop: CancellationToken,
+) {
     let mut pulse = Pulse::default();
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -109,6 +113,7 @@ pub(super) async fn watch(vitals: Vitals, health: Arc<Health>, patience: Duratio
             _ = every.tick() => {}
             () = stop.cancelled() => return,
         }
+        let limit = LIMIT.max(patience());
         let looking = vitals.clone();
         let look = tokio::task::spawn_blocking(move || looking.look());
         let hanging = match tokio::time::timeout(limit, look).await {
@@ -145,7 +150,10 @@ fn tell(health: &Health, part: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    };
 
     use super::*;
     use crate::{
@@ -270,7 +278,11 @@ mod tests {
     async fn the_watchdog_is_served_no_more_while_a_part_hangs_and_again_when_it_goes_on() {
         let World { vitals, alice, .. } = world();
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
-        let watching = tokio::spawn(watch(vitals, health.clone(), Duration::ZERO, stop.clone()));
+        // A reload may change it at any time.
+        let secs = Arc::new(AtomicU64::new(0));
+        let told = secs.clone();
+        let patience = move || Duration::from_secs(told.load(Ordering::Relaxed));
+        let watching = tokio::spawn(watch(vitals, health.clone(), patience, stop.clone()));
         let until = |wanted: Progress| {
             let health = health.clone();
             async move {
@@ -285,6 +297,12 @@ mod tests {
         assert!(began.elapsed() >= LIMIT, "{:?}", began.elapsed());
         alice.mailbox.take().await;
         until(Progress::Moving).await;
+
+        secs.store(300, Ordering::Relaxed);
+        let began = Instant::now();
+        alice.mailbox.post(Command::Reconnect);
+        until(Progress::Stalled).await;
+        assert!(began.elapsed() >= Duration::from_secs(300), "{:?}", began.elapsed());
         stop.cancel();
         watching.await.unwrap();
     }
