@@ -170,8 +170,8 @@ fn each_failed_step_has_its_place_and_its_advice() {
 
     jwtgrant: bob, carol
       sign-in (jwtgrant): the platform refused the credentials (check the bot's
-      client_id, client_secret, name and id, and this machine's clock):
-      Invalid\u{1b}[2J token
+      client_id, client_secret, private_key or sts, its name and id, and this
+      machine's clock): Invalid\u{1b}[2J token
       -> Set this machine's clock first. Compare with the bot's app in the platform:
          [bots.support] client_id, client_secret (it must be that client's), name
          (letter case counts), id and algorithm. Is the app enabled for the bot? Is
