@@ -128,7 +128,7 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Daemon {
     /// What is in force: `[http]` and `[store]` as they were at the start, the rest as of the last reload.
-    config: Mutex<Arc<Config>>,
+    config: InForce,
     /// Held by the reload that is under way.
     reloading: tokio::sync::Mutex<()>,
     platform: Arc<Platform>,
@@ -150,6 +150,24 @@ pub struct Daemon {
     servers: Vec<JoinHandle<()>>,
     api_address: SocketAddr,
     ops_address: SocketAddr,
+}
+
+/// The configuration of a running daemon. Cloning it is cheap.
+#[derive(Debug, Clone)]
+struct InForce(Arc<Mutex<Arc<Config>>>);
+
+impl InForce {
+    fn new(config: Config) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(config))))
+    }
+
+    fn get(&self) -> Arc<Config> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, config: Config) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
 }
 
 /// The daemon in numbers, for a status line.
@@ -275,14 +293,16 @@ impl Daemon {
             vec![api_serving, tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone()))];
         tokio::spawn(follow_store(store.clone(), events.clone(), health.clone(), draining.clone()));
         let vitals = Vitals { store: store.clone(), users: users.clone(), webhooks: webhooks.clone() };
-        let patience = 2 * config.platform.pong_timeout;
+        let in_force = InForce::new(config.clone());
+        let now_in_force = in_force.clone();
+        let patience = move || 2 * now_in_force.get().platform.pong_timeout;
         tokio::spawn(pulse::watch(vitals, health.clone(), patience, draining.clone()));
         health.set_store(health_of(&store.standing().borrow()));
         health.set_progress(Progress::Moving);
         health.set_stage(Stage::Serving);
         tracing::info!(api = %api_address, ops = %ops_address, users = numbers.len(), webhooks = webhook_count, "ready");
         Ok(Self {
-            config: Mutex::new(Arc::new(config.clone())),
+            config: in_force,
             reloading: tokio::sync::Mutex::default(),
             platform,
             api: api_state,
@@ -344,10 +364,6 @@ impl Daemon {
     /// Whether commits, dispatch and sessions go on.
     pub fn progress(&self) -> Progress {
         self.health.progress()
-    }
-
-    fn config(&self) -> Arc<Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the daemon can't go on, if ever.

@@ -1,6 +1,11 @@
 //! `rtm-bridge dead-letters`: what webhooks did not get.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand};
@@ -12,7 +17,7 @@ use super::{
     client::{Bridge, Call, CallError, Target, user_name, webhook_name},
     output,
     process::{Threads, block_on},
-    progress::Progress,
+    progress::{Done, Progress},
     status::age,
     table::{Cell, Table},
 };
@@ -27,6 +32,10 @@ use crate::{
 const PAGE: usize = 1000;
 /// Marking or deleting a hundred thousand takes a while.
 const BULK_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// How often a replay that is waited for is looked at, at most.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LEFT_ALONE: &str = "left alone, as their webhooks are not configured";
 
 const AFTER_HELP: &str = "\
 A dead letter is an event that a webhook refused, or that nobody took in time.
@@ -55,10 +64,11 @@ const AFTER_REPLAY: &str = "\
 The event is delivered with the same webhook-id, body and sequence, retried as
 any other, and goes from the list when its webhook took it. If it isn't taken
 within the webhook's max_age from now, or is refused, it is a dead letter again.
+With --wait, Ctrl-C ends the waiting; the replay goes on.
 
 Examples:
   rtm-bridge dead-letters replay dl_000000002a000001
-  rtm-bridge dead-letters replay --all --webhook crm";
+  rtm-bridge dead-letters replay --all --webhook crm --wait";
 
 const AFTER_PURGE: &str = "\
 What is purged is gone for good.
@@ -83,7 +93,7 @@ enum Action {
     Show(ShowArguments),
     /// Deliver one, or many, after all
     #[command(after_help = AFTER_REPLAY)]
-    Replay(ManyArguments),
+    Replay(ReplayArguments),
     /// Delete one, or many
     #[command(after_help = AFTER_PURGE)]
     Purge(ManyArguments),
@@ -140,6 +150,15 @@ struct ManyArguments {
     which: Which,
     #[command(flatten)]
     target: Target,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArguments {
+    #[command(flatten)]
+    many: ManyArguments,
+    /// Wait until each of them is delivered, or a dead letter again; exit with 1 if any is
+    #[arg(long, requires = "all")]
+    wait: bool,
 }
 
 /// What the API says of a dead letter.
@@ -207,15 +226,17 @@ pub(super) fn run(arguments: &Arguments, config: &Path) -> Result<(), CommandErr
 
 fn list(arguments: &ListArguments, config: &Path) -> Result<(), CommandError> {
     let bridge = Bridge::find(&arguments.target, config)?;
+    let wanted = arguments.limit as usize;
     let shown = block_on(Threads::One, async {
         if arguments.json {
-            let Page { dead_letters, next_cursor } = pages::<Box<RawValue>>(&bridge, arguments).await?;
+            let Page { dead_letters, next_cursor } =
+                pages::<Box<RawValue>>(&bridge, &arguments.which, wanted).await?;
             let letters: Vec<_> = dead_letters.iter().map(|letter| letter.get()).collect();
             let cursor = next_cursor.map_or_else(|| "null".to_owned(), |cursor| format!("{cursor:?}"));
             let json = format!("{{\"deadLetters\":[{}],\"nextCursor\":{cursor}}}", letters.join(","));
             return Ok(output::visible_json(&json));
         }
-        let page = pages::<Letter>(&bridge, arguments).await?;
+        let page = pages::<Letter>(&bridge, &arguments.which, wanted).await?;
         let mut shown = letter_table(&page.dead_letters, Timestamp::now());
         if page.next_cursor.is_some() {
             shown.push_str("\nThere are more: --limit shows them.");
@@ -228,13 +249,13 @@ fn list(arguments: &ListArguments, config: &Path) -> Result<(), CommandError> {
 /// Asks for as many pages as it takes.
 async fn pages<T: serde::de::DeserializeOwned>(
     bridge: &Bridge,
-    arguments: &ListArguments,
+    which: &Which,
+    wanted: usize,
 ) -> Result<Page<T>, CallError> {
-    let wanted = arguments.limit as usize;
     let mut all = Page { dead_letters: Vec::new(), next_cursor: None };
     loop {
         let limit = (wanted - all.dead_letters.len()).min(PAGE);
-        let mut call = with(Call::get(&["dead-letters"]), &arguments.which).query("limit", limit.to_string());
+        let mut call = with(Call::get(&["dead-letters"]), which).query("limit", limit.to_string());
         if let Some(cursor) = all.next_cursor.take() {
             call = call.query("cursor", cursor);
         }
@@ -261,21 +282,80 @@ fn show(arguments: &ShowArguments, config: &Path) -> Result<(), CommandError> {
     output::line(shown)
 }
 
-fn replay(arguments: &ManyArguments, config: &Path) -> Result<(), CommandError> {
-    let bridge = Bridge::find(&arguments.target, config)?;
-    let said = block_on(Threads::One, async {
-        if let Some(id) = arguments.id {
+fn replay(arguments: &ReplayArguments, config: &Path) -> Result<(), CommandError> {
+    let ReplayArguments { many: ManyArguments { id, which, target, .. }, wait } = arguments;
+    let bridge = Bridge::find(target, config)?;
+    let (said, failed) = block_on(Threads::One, async {
+        if let Some(id) = id {
             let id = id.to_string();
             bridge.call(Call::post(&["dead-letters", &id, "replay"])).await?;
-            return Ok(format!(
+            let said = format!(
                 "{id}: will be delivered after all; rtm-bridge dead-letters show {id} tells if it isn't"
-            ));
+            );
+            return Ok((said, 0));
         }
-        let call = bridge.call(many(Call::post(&["dead-letters", "replay"]), &arguments.which));
-        let answer = Progress::during("replaying", call).await?;
-        Ok(replayed(&bridge.read(&answer)?))
+        let before = if *wait { deaths(&bridge, which).await? } else { Deaths::default() };
+        let call = bridge.call(many(Call::post(&["dead-letters", "replay"]), which));
+        let marked: Replayed = bridge.read(&Progress::during("replaying", call).await?)?;
+        if !wait {
+            return Ok((replayed(&marked), 0));
+        }
+        let failed = until_replayed(&bridge, which, &before, marked.replaying).await?;
+        Ok((outcome(&marked, failed), failed))
     })?;
-    output::line(said)
+    output::line(said)?;
+    if failed > 0 {
+        return Err(CommandError::failed(
+            "error: not all were taken; rtm-bridge dead-letters list tells why".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// When each letter died that is not being replayed, and how many are being replayed.
+#[derive(Debug, Default)]
+struct Deaths {
+    at: HashMap<String, Timestamp>,
+    replaying: u64,
+}
+
+impl Deaths {
+    fn of(letters: Vec<Letter>) -> Self {
+        let mut deaths = Self::default();
+        for Letter { id, dead_at, replaying_since, .. } in letters {
+            match replaying_since {
+                Some(_) => deaths.replaying += 1,
+                None => drop(deaths.at.insert(id, dead_at)),
+            }
+        }
+        deaths
+    }
+
+    /// How many of those that were dead before have died once more since.
+    fn again_since(&self, before: &Self) -> u64 {
+        let died_again =
+            |(id, at): &(&String, &Timestamp)| before.at.get(*id).is_some_and(|then| then != *at);
+        self.at.iter().filter(died_again).count() as u64
+    }
+}
+
+async fn deaths(bridge: &Bridge, which: &Which) -> Result<Deaths, CallError> {
+    Ok(Deaths::of(pages::<Letter>(bridge, which, usize::MAX).await?.dead_letters))
+}
+
+/// Waits until none is being replayed, and gives how many are dead letters again.
+async fn until_replayed(bridge: &Bridge, which: &Which, before: &Deaths, all: u64) -> Result<u64, CallError> {
+    let mut progress = Progress::new("replaying", "dead letters");
+    loop {
+        let began = Instant::now();
+        let now = deaths(bridge, which).await?;
+        if now.replaying == 0 {
+            return Ok(now.again_since(before));
+        }
+        progress.at(Done::of(all.saturating_sub(now.replaying), all));
+        // Of a long list the bridge is asked less often.
+        tokio::time::sleep(LOOK_EVERY.max(10 * began.elapsed())).await;
+    }
 }
 
 fn purge(arguments: &ManyArguments, config: &Path) -> Result<(), CommandError> {
@@ -322,9 +402,22 @@ fn replayed(replayed: &Replayed) -> String {
         many => format!("{many} dead letters will be delivered after all"),
     };
     if *left_alone > 0 {
-        let _ = write!(said, "; {left_alone} left alone, as their webhooks are not configured");
+        let _ = write!(said, "; {left_alone} {LEFT_ALONE}");
     }
     said
+}
+
+/// What came of a replay that was waited for.
+fn outcome(marked: &Replayed, failed: u64) -> String {
+    let Replayed { replaying, left_alone } = marked;
+    let said = match (replaying, failed) {
+        (0, _) => return replayed(marked),
+        (all, 0) => format!("{all} delivered"),
+        (all, failed) => {
+            format!("{} delivered, {failed} dead again", all.saturating_sub(failed))
+        }
+    };
+    if *left_alone > 0 { format!("{said}; {left_alone} {LEFT_ALONE}") } else { said }
 }
 
 fn letter_table(letters: &[Letter], now: Timestamp) -> String {
@@ -465,6 +558,37 @@ mod tests {
     body (application/json)
     {"text":"Hi\u{9b}2J"}
     "#);
+    }
+
+    #[test]
+    fn who_died_again_is_known_by_the_time_of_death() {
+        let deaths = |letters: Value| Deaths::of(serde_json::from_value(letters).unwrap());
+        let again = |mut letter: Value| {
+            letter["deadAt"] = json!("2026-01-01T12:00:01Z");
+            letter
+        };
+        let [one, two, three, new] =
+            ["dl_1", "dl_2", "dl_3", "dl_4"].map(|id| letter(id, "alice", "late", None));
+        let before = deaths(json!([one, two, three]));
+        assert_eq!((before.replaying, before.again_since(&before)), (0, 0));
+        let meanwhile = letter("dl_1", "alice", "late", Some("2026-01-01T12:00:00Z"));
+        let after = deaths(json!([meanwhile, again(two), three, again(new)]));
+        assert_eq!(
+            (after.replaying, after.again_since(&before)),
+            (1, 1),
+            "the third was left alone, the fourth is new"
+        );
+    }
+
+    #[test]
+    fn what_came_of_a_replay_is_said_in_words() {
+        let said = |replaying, left_alone, failed| outcome(&Replayed { replaying, left_alone }, failed);
+        assert_eq!(said(0, 0, 0), "there is nothing to deliver");
+        assert_eq!(said(3, 0, 0), "3 delivered");
+        assert_eq!(
+            said(3, 1, 2),
+            "1 delivered, 2 dead again; 1 left alone, as their webhooks are not configured"
+        );
     }
 
     #[test]

@@ -358,15 +358,18 @@ fn help_of_dead_letters_replay() {
           --user <USER>        Only those of this user
           --url <URL>          The running bridge's API [default: http.api of the
                                configuration] [env: RTM_BRIDGE_URL]
+          --wait               Wait until each of them is delivered, or a dead
+                               letter again; exit with 1 if any is
       -h, --help               Print help
 
     The event is delivered with the same webhook-id, body and sequence, retried as
     any other, and goes from the list when its webhook took it. If it isn't taken
     within the webhook's max_age from now, or is refused, it is a dead letter again.
+    With --wait, Ctrl-C ends the waiting; the replay goes on.
 
     Examples:
       rtm-bridge dead-letters replay dl_000000002a000001
-      rtm-bridge dead-letters replay --all --webhook crm
+      rtm-bridge dead-letters replay --all --webhook crm --wait
     ");
 }
 

@@ -119,8 +119,6 @@ fn place(f: &mut fmt::Formatter<'_>, file: &std::path::Path, at: Option<Position
 /// What a valid configuration had better not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Why it is told.
-    pub kind: WarningKind,
     /// The file it stands in.
     pub file: PathBuf,
     /// Where in the file.
@@ -129,15 +127,6 @@ pub struct Warning {
     pub key: String,
     /// What is unwise, and what to do about it.
     pub message: String,
-}
-
-/// Why a warning is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WarningKind {
-    /// It is unwise.
-    Advice,
-    /// The knob is set, but this version does not act on it yet ([`super::NOT_IN_FORCE`]).
-    NotInForce,
 }
 
 impl fmt::Display for Warning {

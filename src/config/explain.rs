@@ -7,7 +7,7 @@ use url::Url;
 use super::{
     BodyFormat, Bot, Client, Config, Credentials, Durability, EventFilter, HistorySource, HmacAlgorithm,
     Http, Identity, Messages, Method, Platform, RsaAlgorithm, Store, Streaming, TokenServiceBody, Warning,
-    WarningKind, Webhook, WebhookAuth,
+    Webhook, WebhookAuth,
     plain::{Plain, plain_path},
     values::{duration_in_words, show_rate},
 };
@@ -52,31 +52,13 @@ impl fmt::Display for Explanation<'_> {
         } else {
             list(f, "client", clients.iter(), |f, (name, client)| explain_client(f, name.as_str(), client))?;
         }
-        self.not_in_force(f)?;
         self.advice(f)
     }
 }
 
 impl Explanation<'_> {
-    fn of_kind(&self, kind: WarningKind) -> Vec<&Warning> {
-        self.warnings.iter().filter(|warning| warning.kind == kind).collect()
-    }
-
-    fn not_in_force(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let warnings = self.of_kind(WarningKind::NotInForce);
-        if warnings.is_empty() {
-            return Ok(());
-        }
-        writeln!(f, "Set, but not in force yet in this version:")?;
-        for warning in warnings {
-            let line_number = warning.position.map_or(0, |position| position.line);
-            line(f, format_args!("{} ({}:{line_number})", warning.key, plain_path(&warning.file)))?;
-        }
-        Ok(())
-    }
-
     fn advice(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for warning in self.of_kind(WarningKind::Advice) {
+        for warning in self.warnings {
             writeln!(f, "{warning}")?;
         }
         Ok(())

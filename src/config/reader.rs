@@ -8,7 +8,6 @@ use std::{
 
 use super::{
     Rate,
-    errors::WarningKind,
     report::{About, KeyPath, Problem, Report},
     source::{Span, Visibility},
     suggest::{closest, did_you_mean},
@@ -48,7 +47,7 @@ impl<'r> Item<'r> {
     }
 
     pub(super) fn warn(self, message: impl Into<String>) {
-        self.report.warn(WarningKind::Advice, &self.node.span, self.path, message.into());
+        self.report.warn(&self.node.span, self.path, message.into());
     }
 
     /// Reports a type that isn't the wanted one.
@@ -252,7 +251,8 @@ pub(super) fn unknown_word<'a>(word: &str, known: impl Iterator<Item = &'a str> 
 pub(super) struct TableReader<'r> {
     pub(super) report: &'r Report,
     pub(super) path: KeyPath,
-    /// What its knobs are called in general: `webhooks.*`.
+    /// What its knobs are called in general, for the tests that look whether each is documented: `webhooks.*`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what is known is only asked for by tests"))]
     group: &'static str,
     table: Option<&'r Table>,
     /// What to blame for a missing knob: the table's name.
@@ -349,19 +349,14 @@ impl<'r> TableReader<'r> {
     }
 
     /// A knob with a default.
-    pub(super) fn knob<T: PartialEq>(
+    pub(super) fn knob<T>(
         &mut self,
         key: &'static str,
         default: T,
         read: impl FnOnce(Item<'_>) -> Option<T>,
     ) -> T {
         match self.with(key, read) {
-            Asked::Read(value) => {
-                if value != default {
-                    self.note_set(key);
-                }
-                value
-            }
+            Asked::Read(value) => value,
             Asked::Missing | Asked::Refused => default,
         }
     }
@@ -373,10 +368,7 @@ impl<'r> TableReader<'r> {
         read: impl FnOnce(Item<'_>) -> Option<T>,
     ) -> Option<T> {
         match self.with(key, read) {
-            Asked::Read(value) => {
-                self.note_set(key);
-                Some(value)
-            }
+            Asked::Read(value) => Some(value),
             Asked::Missing | Asked::Refused => None,
         }
     }
@@ -413,7 +405,7 @@ impl<'r> TableReader<'r> {
     /// Warns about the table as a whole.
     pub(super) fn warn(&self, message: impl Into<String>) {
         if let Some(span) = self.name_span {
-            self.report.warn(WarningKind::Advice, span, &self.path, message.into());
+            self.report.warn(span, &self.path, message.into());
         }
     }
 
@@ -454,13 +446,6 @@ impl<'r> TableReader<'r> {
             help: Some(format!("add `{key} = {example}`")),
             visibility: Visibility::Hidden,
         });
-    }
-
-    fn note_set(&self, key: &'static str) {
-        let knob = format!("{}.{key}", self.group);
-        if let Some(item) = self.item(key) {
-            self.report.knob_set(&knob, item.span(), item.path);
-        }
     }
 }
 

@@ -8,8 +8,7 @@ use std::{
 };
 
 use super::{
-    errors::{ConfigError, ConfigErrors, Warning, WarningKind},
-    not_in_force::NOT_IN_FORCE,
+    errors::{ConfigError, ConfigErrors, Warning},
     source::{FileId, SourceFile, Span, Visibility},
 };
 
@@ -120,20 +119,12 @@ impl Report {
         });
     }
 
-    pub(super) fn warn(&self, kind: WarningKind, span: &Span, key: &KeyPath, message: String) {
+    pub(super) fn warn(&self, span: &Span, key: &KeyPath, message: String) {
         let files = self.files.borrow();
         let file = &files[span.file.0];
         let position = Some(file.position(span.bytes.start));
-        let warning = Warning { kind, file: file.path.clone(), position, key: key.to_string(), message };
+        let warning = Warning { file: file.path.clone(), position, key: key.to_string(), message };
         self.warnings.borrow_mut().push((span.clone(), warning));
-    }
-
-    /// Notes a knob that is set to anything but its default.
-    pub(super) fn knob_set(&self, knob: &str, span: &Span, key: &KeyPath) {
-        if NOT_IN_FORCE.contains(&knob) {
-            let message = "not in force yet: this version reads the knob and does not act on it";
-            self.warn(WarningKind::NotInForce, span, key, message.into());
-        }
     }
 
     pub(super) fn literal_secret(&self, span: &Span) {

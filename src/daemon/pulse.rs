@@ -97,10 +97,14 @@ impl Vitals {
     }
 }
 
-/// Keeps [`Health`]'s progress in step until `stop`. `patience` is how long a session may rightly be
-/// occupied with one thing, should that be longer than [`LIMIT`].
-pub(super) async fn watch(vitals: Vitals, health: Arc<Health>, patience: Duration, stop: CancellationToken) {
-    let limit = LIMIT.max(patience);
+/// Keeps [`Health`]'s progress in step until `stop`. `patience` tells how long a session may rightly be
+/// occupied with one thing, as things are now, should that be longer than [`LIMIT`].
+pub(super) async fn watch(
+    vitals: Vitals,
+    health: Arc<Health>,
+    patience: impl Fn() -> Duration + Send,
+    stop: CancellationToken,
+) {
     let mut pulse = Pulse::default();
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -109,6 +113,7 @@ pub(super) async fn watch(vitals: Vitals, health: Arc<Health>, patience: Duratio
             _ = every.tick() => {}
             () = stop.cancelled() => return,
         }
+        let limit = LIMIT.max(patience());
         let looking = vitals.clone();
         let look = tokio::task::spawn_blocking(move || looking.look());
         let hanging = match tokio::time::timeout(limit, look).await {
@@ -274,7 +279,7 @@ mod tests {
     async fn the_watchdog_is_served_no_more_while_a_part_hangs_and_again_when_it_goes_on() {
         let World { _directory, vitals, alice, .. } = world();
         let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
-        let watching = tokio::spawn(watch(vitals, health.clone(), Duration::ZERO, stop.clone()));
+        let watching = tokio::spawn(watch(vitals, health.clone(), || Duration::ZERO, stop.clone()));
         let until = |wanted: Progress| {
             let health = health.clone();
             async move {

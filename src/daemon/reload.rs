@@ -4,12 +4,7 @@
 //! Everything that can fail is made ready first (clients, certificates, what the store has of a new webhook);
 //! until then nothing has changed. What follows can only be slow.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 
@@ -106,7 +101,7 @@ impl Daemon {
     /// It can't be applied. Nothing changed.
     pub async fn reload(&self, new: &Config) -> Result<Reloaded, ReloadError> {
         let _alone = self.reloading.lock().await;
-        let old = self.config();
+        let old = self.config.get();
         let changes = Config::changes(&old, new);
         let config = Config { http: old.http.clone(), store: old.store.clone(), ..new.clone() };
         if config.clients.is_empty() && !self.is_on_loopback() {
@@ -130,14 +125,14 @@ impl Daemon {
         for webhook in &changes.webhooks.removed {
             self.remove_webhook(&config, webhook).await;
         }
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.config.set(config);
         self.read_certificates_again();
         Ok(Reloaded { changes, reconnected: anew.len() })
     }
 
     /// Whether users, webhooks or clients would go by a reload of this.
     pub fn would_remove(&self, new: &Config) -> bool {
-        let Changes { users, webhooks, clients, .. } = Config::changes(&self.config(), new);
+        let Changes { users, webhooks, clients, .. } = Config::changes(&self.config.get(), new);
         !(users.removed.is_empty() && webhooks.removed.is_empty() && clients.removed.is_empty())
     }
 

@@ -125,7 +125,7 @@ impl fmt::Display for Failure {
         let whom = if self.step == Step::TokenService { "the token service" } else { "the platform" };
         match self.kind {
             FailureKind::Unauthorized => {
-                write!(f, "{whom} refused the credentials ({})", self.step.what_to_check())?
+                write!(f, "{whom} refused the credentials ({})", self.step.what_to_check())?;
             }
             FailureKind::TokenRefused => f.write_str("the platform refused the access token")?,
             FailureKind::RateLimited => f.write_str("too many requests (429)")?,

@@ -128,11 +128,12 @@ fn value_of(handle: &Handle, overlay: &Overlay, key: &[u8]) -> Result<Option<IVe
         match overlay.get(key) {
             Some(Value::Removed) => return Ok(None),
             Some(Value::Pending(value)) => return Ok(Some(value)),
-            Some(Value::Logged(place)) => match overlay.value(place).map_err(unreadable_log)? {
-                Some(value) => return Ok(Some(IVec::from(value))),
+            Some(Value::Logged(place)) => {
+                if let Some(value) = overlay.value(place).map_err(unreadable_log)? {
+                    return Ok(Some(IVec::from(value)));
+                }
                 // It moved while it was looked for.
-                None => {}
-            },
+            }
             None => return handle.db.get(key).map_err(|error| handle.error(&error)),
         }
     }

@@ -214,7 +214,7 @@ fn print(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) -> Result<(
 
 /// As text or an attribute's value, in either kind of quotes.
 fn print_markup(out: &mut Output<'_>, text: &str) -> fmt::Result {
-    for part in text.split_inclusive(|c| needs_escape(c)) {
+    for part in text.split_inclusive(needs_escape) {
         let Some(last) = part.chars().next_back().filter(|c| needs_escape(*c)) else {
             out.write_str(part)?;
             continue;

@@ -216,7 +216,7 @@ async fn a_repeated_event_is_shown_once_and_strangers_are_refused() {
         user: UserName::new(ALICE).unwrap(),
         event_type: "bot_response".to_owned(),
         attempt: 1,
-        body: Body { content_type: "application/json", bytes: envelope.to_string().into() },
+        body: Body { content_type: "application/json".parse().unwrap(), bytes: envelope.to_string().into() },
         at: Timestamp::now(),
         trace: None,
     };

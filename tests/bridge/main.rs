@@ -28,6 +28,7 @@ mod openapi;
 mod platform;
 mod recovery;
 mod reload;
+mod reload_sockets;
 mod renewal;
 mod reports;
 mod shutdown;

@@ -24,7 +24,7 @@ fn user(name: &str) -> UserName {
 
 impl World {
     /// Changes the configuration, and reloads it.
-    async fn reload(&mut self, change: impl FnOnce(&mut Config)) -> Reloaded {
+    pub async fn reload(&mut self, change: impl FnOnce(&mut Config)) -> Reloaded {
         self.try_reload(change).await.unwrap()
     }
 
@@ -34,7 +34,7 @@ impl World {
     }
 
     /// Checks that a user still has the one connection that it first made.
-    fn assert_untouched(&self, name: &str) {
+    pub fn assert_untouched(&self, name: &str) {
         assert_eq!((self.control().connects(name), self.control().goodbyes(name)), (1, vec![]), "{name}");
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use rtm_bridge::{
+    config::Streaming,
     daemon::{Daemon, StartError},
     sandbox::{BotScript, Endpoint, Fault, FaultKind, Push},
 };
 use serde_json::json;
 
-use crate::support::{ALICE, BOB, World, add_user, delivered, texts, within};
+use crate::support::{ALICE, BOB, World, add_user, answer, crm, delivered, texts, within};
 
 /// A stop may take no longer, whatever hangs.
 const BOUND: Duration = Duration::from_secs(10);
@@ -33,6 +35,7 @@ async fn a_hung_webhook_and_a_hung_platform_do_not_hold_up_the_end() {
     let began = Instant::now();
     world.stop_daemon().await;
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    assert_eq!(within("alice's goodbye", world.control().wait_goodbyes(ALICE, 1)).await, [1001]);
 
     world.control().clear_faults();
     world.receiver.release();
@@ -42,6 +45,48 @@ async fn a_hung_webhook_and_a_hung_platform_do_not_hold_up_the_end() {
     assert_eq!(texts(&again).last().unwrap(), "Hi", "what had no answer is delivered again");
     assert_eq!(world.final_status(ALICE, id).await["status"], "acked");
     world.until_state(BOB, "connected").await;
+}
+
+/// A part of a streamed answer.
+fn chunk(text: &str, is_last: bool) -> String {
+    json!({"type": "bot_response", "messageId": "ms-1", "sM": true, "endChunk": is_last,
+        "message": [{"type": "text", "component": {"type": "text", "payload": {"text": text}}}]})
+    .to_string()
+}
+
+#[tokio::test]
+async fn an_upload_a_streamed_answer_and_a_waiting_caller_are_cut_off_in_order() {
+    let mut world = World::start_silent(|config| crm(config).streaming = Streaming::Assembled).await;
+    // An answer of which one part is there, a file that the platform doesn't take, and a caller who waits
+    // for an answer.
+    world.control().push_raw(ALICE, chunk("Once ", false));
+    world.control().push(ALICE, Push::text("meanwhile"));
+    assert_eq!(texts(&delivered(&world, 1).await), ["meanwhile"]);
+    world.control().inject(Fault::always(FaultKind::Hang { at: Endpoint::FileUpload }));
+    let file = world.request(Method::POST, &format!("/v1/users/{ALICE}/attachments?name=a.txt"));
+    let file = file.header("content-type", "application/octet-stream").body("hello");
+    let waiting = world.request(Method::POST, &format!("/v1/users/{ALICE}/messages?wait=reply&timeout=50s"));
+    let waiting = waiting.json(&json!({"text": "Hi", "clientMessageId": 7}));
+    let asking = [file, waiting].map(|request| tokio::spawn(answer(request)));
+    within("the file", world.control().wait_requests_of(ALICE, Endpoint::FileUpload, 1)).await;
+    within("the message", world.control().wait_messages(ALICE, 1)).await;
+
+    let began = Instant::now();
+    world.stop_daemon().await;
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    assert_eq!(within("the goodbye", world.control().wait_goodbyes(ALICE, 1)).await, [1001]);
+    for asked in asking {
+        let (status, answer) = within("an answer", asked).await.unwrap();
+        assert_eq!((status, &answer["code"]), (503, &json!("shutting_down")), "{answer}");
+    }
+
+    world.control().clear_faults();
+    world.start_daemon().await;
+    world.all_connected().await;
+    assert_eq!(world.final_status(ALICE, 7).await["status"], "acked");
+    world.control().push_raw(ALICE, chunk("upon ", false));
+    world.control().push_raw(ALICE, chunk("a time", true));
+    assert_eq!(texts(&delivered(&world, 2).await)[1], "Once upon a time");
 }
 
 #[tokio::test]

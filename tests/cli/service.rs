@@ -128,6 +128,41 @@ async fn a_reload_reads_secrets_from_files_again_and_the_logs_level() {
     line_with(&mut world.daemon.stderr, "DEBUG").await;
 }
 
+#[tokio::test]
+async fn credentials_come_from_the_service_manager() {
+    let credentials = tempfile::tempdir().unwrap();
+    std::fs::write(credentials.path().join("crm-token"), "the-token-of-the-crm\n").unwrap();
+    let client = "[clients.crm]\ntoken = { credential = \"crm-token\" }\nusers = [\"*\"]\n";
+    let with_credentials = |mut daemon: Command| {
+        daemon.env("CREDENTIALS_DIRECTORY", credentials.path());
+        daemon
+    };
+    let world = World::start_as(client, with_credentials).await;
+    for (token, code) in [("the-token-of-the-crm", 0), ("another-token-of-the-crm", 1)] {
+        let mut status = world.command(&["status"]);
+        status.env("RTM_BRIDGE_TOKEN", token);
+        assert_eq!(crate::support::ended(status).await.code, code, "{token}");
+    }
+    // A command that is not run by the service manager says what it lacks.
+    let check = world.run(&["check"]).await;
+    assert_eq!(check.code, 2, "{}", check.stdout);
+    assert!(
+        check.stderr.contains("[clients.crm] token") && check.stderr.contains("$CREDENTIALS_DIRECTORY"),
+        "{}",
+        check.stderr
+    );
+}
+
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_system_allows() {
+    let with_limit = |daemon: Command| in_shell("ulimit -Sn 256 && ulimit -Hn 4096 && exec \"$@\"", &daemon);
+    let world = World::start_as("", with_limit).await;
+    let id = world.daemon.child.id().unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().collect::<Vec<_>>(), ["4096", "4096", "files"]);
+}
+
 /// The daemon with these listeners as the service manager passes them, under these names.
 fn with_sockets(config: &str, sockets: &[&TcpListener], names: &str) -> Command {
     use std::fmt::Write as _;
@@ -142,17 +177,22 @@ fn with_sockets(config: &str, sockets: &[&TcpListener], names: &str) -> Command 
         write!(script, "exec {}<&{high} {high}<&-; ", 3 + index, high = 200 + index).unwrap();
     }
     script.push_str("LISTEN_PID=$$ exec \"$@\"");
-    let daemon = command(&["--config", config]);
-    let daemon = daemon.as_std();
+    let mut shell = in_shell(&script, &command(&["--config", config]));
+    shell.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
+    shell
+}
+
+/// A shell's script that gets this command as its arguments, with its environment.
+fn in_shell(script: &str, inner: &Command) -> Command {
+    let inner = inner.as_std();
     let mut shell = Command::new("bash");
-    shell.args(["-c", &script, "bash"]).arg(daemon.get_program()).args(daemon.get_args());
-    for (name, value) in daemon.get_envs() {
+    shell.args(["-c", script, "bash"]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
         match value {
             Some(value) => shell.env(name, value),
             None => shell.env_remove(name),
         };
     }
-    shell.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
     shell.stdin(std::process::Stdio::null());
     shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
     shell

@@ -31,9 +31,15 @@ pub fn command(arguments: &[&str]) -> Command {
     for name in ["CONFIG", "URL", "TOKEN", "WEBHOOK_SECRET"] {
         command.env_remove(format!("RTM_BRIDGE_{name}"));
     }
-    for name in
-        ["RUST_LOG", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY"]
-    {
+    for name in [
+        "RUST_LOG",
+        "JOURNAL_STREAM",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "STATE_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+    ] {
         command.env_remove(name);
     }
     command

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use bytes::Bytes;
 use rtm_bridge::{
     clock::Timestamp,
-    config::{EventFilter, PlainFormat, SigningKey, Streaming, Webhook, WebhookAuth},
+    config::{BodyFormat, EventFilter, Method, PlainFormat, SigningKey, Streaming, Webhook, WebhookAuth},
     events::{Body, Event, EventId, Source, Speaker},
     names::{BotName, UserName, WebhookName},
     receiver::{Receiver, ReceiverOptions},
@@ -34,7 +34,7 @@ pub fn settings(url: &Url) -> Webhook {
         ordered: true,
         format: BodyFormat::Envelope,
         template: None,
-        method: rtm_bridge::config::Method::default(),
+        method: Method::Post,
         streaming: Streaming::Chunks,
         transcript: 0,
         headers: Vec::new(),

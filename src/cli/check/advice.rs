@@ -3,7 +3,7 @@
 use url::Url;
 
 use crate::{
-    config::{Config, WebhookAuth},
+    config::{Config, Credentials, WebhookAuth},
     names::{BotName, WebhookName},
     rtm::{
         failure::{Failure, FailureKind, Step},
@@ -63,7 +63,7 @@ fn request(config: &Config, bot: &BotName, failure: &Failure, skew: Option<Skew>
     }
     let is_socket = failure.step == Step::Open;
     match failure.kind {
-        FailureKind::Unauthorized => unauthorized(bot, skew),
+        FailureKind::Unauthorized => unauthorized(config, bot, skew),
         FailureKind::TokenRefused => format!(
             "The platform refuses a token that it has just granted. Is the bot of [bots.{bot}] name and id \
              the one that the app client_id belongs to?"
@@ -127,16 +127,26 @@ fn request(config: &Config, bot: &BotName, failure: &Failure, skew: Option<Skew>
     }
 }
 
-fn unauthorized(bot: &BotName, skew: Option<Skew>) -> String {
+fn unauthorized(config: &Config, bot: &BotName, skew: Option<Skew>) -> String {
     let mut advice = String::new();
     if skew.is_some_and(|skew| u128::from(skew.0.unsigned_abs()) > MOST_SKEW.as_millis()) {
         advice.push_str("Set this machine's clock first. ");
     }
-    advice.push_str(&format!(
-        "Compare with the bot's app in the platform: [bots.{bot}] client_id, client_secret (it must be that \
-         client's), name (letter case counts), id and algorithm. Is the app enabled for the bot? Is \
-         platform.audience as the platform wants it?"
-    ));
+    let what = match config.bots.get(bot).map(|bot| &bot.credentials) {
+        Some(Credentials::PrivateKey { .. }) => {
+            "client_id, private_key (the app must have its public half: openssl pkey -in KEY -pubout), name \
+             (letter case counts), id and algorithm"
+        }
+        Some(Credentials::TokenService(_)) => {
+            "client_id, name (letter case counts) and id; and see whether the JWT that its sts makes is signed \
+             with that client's secret and has its iss, its sub and a time that is not over"
+        }
+        Some(Credentials::ClientSecret { .. }) | None => {
+            "client_id, client_secret (it must be that client's), name (letter case counts), id and algorithm"
+        }
+    };
+    let app = "Is the app enabled for the bot? Is platform.audience as the platform wants it?";
+    advice.push_str(&format!("Compare with the bot's app in the platform: [bots.{bot}] {what}. {app}"));
     advice
 }
 

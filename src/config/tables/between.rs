@@ -6,7 +6,6 @@ use super::entries;
 use crate::{
     config::{
         Config,
-        errors::WarningKind,
         plain::plain_path,
         report::{KeyPath, Report},
         secrets::is_world_readable,
@@ -24,7 +23,7 @@ pub(super) fn warn_of_unused(report: &Report, root: &Table, config: &Config) {
         for (key, _) in entries(root, table) {
             if !used.contains(key.name.as_str()) {
                 let path = KeyPath::table([table, &key.name]);
-                report.warn(WarningKind::Advice, &key.span, &path, "no user uses it".into());
+                report.warn(&key.span, &path, "no user uses it".into());
             }
         }
     }
@@ -45,6 +44,6 @@ pub(super) fn warn_of_literal_secrets(report: &Report) {
                 "{what} in this file: {{ env = ... }}, {{ file = ... }} or {{ credential = ... }} keep it out"
             )
         };
-        report.warn(WarningKind::Advice, &first, &KeyPath::default(), message);
+        report.warn(&first, &KeyPath::default(), message);
     }
 }

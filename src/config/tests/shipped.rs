@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Dir, Fake, fixture};
-use crate::config::{Config, NOT_IN_FORCE, load::knobs_of};
+use crate::config::{Config, load::knobs_of};
 
 const SHIPPED: &str = include_str!("../../../bridge.toml");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
@@ -92,28 +92,5 @@ fn every_knob_is_in_it_and_in_the_reference() {
         assert!(shipped.contains(&format!("{name} = ")), "{knob} is not in bridge.toml");
         let reference = section(REFERENCE, &format!("## `[{table}"), "## ");
         assert!(reference.contains(&format!("`{name}`")), "{knob} is not in docs/configuration.md");
-    }
-}
-
-#[test]
-fn what_is_not_in_force_says_so_in_both() {
-    let marks = |text: &str| text.matches("not in force yet").count();
-    assert!(marks(SHIPPED) > 0 || NOT_IN_FORCE.is_empty());
-    for knob in NOT_IN_FORCE {
-        let (table, _) = knob.split_once('.').unwrap();
-        let name = knob.rsplit('.').next().unwrap();
-        let reference = section(REFERENCE, &format!("## `[{table}"), "## ");
-        let row = reference.lines().find(|line| line.starts_with(&format!("| `{name}`"))).unwrap();
-        assert!(row.to_lowercase().contains("not in force yet"), "{row}");
-    }
-    let in_reference = REFERENCE.lines().filter(|line| line.starts_with("| `") && marks(line) > 0).count();
-    assert_eq!(in_reference, NOT_IN_FORCE.len());
-}
-
-#[test]
-fn what_is_not_in_force_exists() {
-    let knobs = knobs();
-    for knob in NOT_IN_FORCE {
-        assert!(knobs.iter().any(|known| known == knob), "there is no knob {knob}");
     }
 }

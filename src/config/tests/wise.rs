@@ -1,7 +1,6 @@
 //! What is merely unwise: the warnings.
 
 use super::{BASE, Dir, WHSEC, fixture, load, warnings};
-use crate::config::{NOT_IN_FORCE, WarningKind};
 
 /// That a text gets one warning, about this key and with these words.
 #[track_caller]
@@ -9,7 +8,6 @@ fn warned(text: &str, key: &str, words: &str) {
     let warnings = warnings(text);
     let about: Vec<_> = warnings.iter().filter(|warning| warning.key == key).collect();
     assert!(about.len() == 1 && about[0].message.contains(words), "{text}\n{warnings:#?}");
-    assert_eq!(about[0].kind, WarningKind::Advice);
 }
 
 fn webhook(more: &str) -> String {
@@ -99,19 +97,6 @@ fn globs_that_match_nobody() {
     let text =
         format!("{BASE}[clients.c]\ntoken = {{ env = \"CRM_API_TOKEN\" }}\nusers = [\"bob\", \"al*\"]\n");
     warned(&text, "[clients.c] users", "no user matches `bob`");
-}
-
-#[test]
-fn knobs_that_are_not_in_force_yet_say_so_unless_they_are_at_their_default() {
-    if NOT_IN_FORCE.contains(&"webhooks.*.streaming") {
-        let streaming =
-            |value| webhook(&format!("secret = {{ env = \"WHSEC\" }}\nstreaming = \"{value}\"\n"));
-        let warnings = warnings(&streaming("assembled"));
-        assert_eq!(warnings.len(), 1, "{warnings:#?}");
-        assert_eq!(warnings[0].kind, WarningKind::NotInForce);
-        assert_eq!(warnings[0].key, "[webhooks.crm] streaming");
-        assert_eq!(super::warnings(&streaming("chunks")), []);
-    }
 }
 
 #[test]

@@ -27,8 +27,11 @@ fn append(wal: &mut Wal, number: u64, writes: &[Write]) {
     wal.append(Counters { commits: number, backlog: 0 }, Sync::System).unwrap();
 }
 
+/// A key, and its value if it has one.
+type Record = (u8, Option<Vec<u8>>);
+
 /// What is found beyond so many commits: keys and values, the last commit, and what follows a gap.
-fn found_after(store: &Path, commits: u64) -> (Vec<(u8, Option<Vec<u8>>)>, u64, Option<u64>) {
+fn found_after(store: &Path, commits: u64) -> (Vec<Record>, u64, Option<u64>) {
     let replay = read(store, Counters { commits, backlog: 0 }).unwrap();
     let keys: Vec<IVec> = replay.writes.keys().cloned().collect();
     let overlay = Overlay::new(replay.writes, replay.files);
