@@ -169,7 +169,7 @@ impl Worker {
             }
             let closing = queue.state == State::Closing;
             if queue.transactions > 0 || (closing && !queue.items.is_empty()) {
-                queue.take_front(&mut self.taken);
+                take_front(&self.database, &mut queue, &mut self.taken);
                 return Work::Commit;
             }
             if closing {
@@ -178,7 +178,7 @@ impl Worker {
             let deferred = queue.deferred_since.map(|since| since + DEFER_AT_MOST);
             let now = Instant::now();
             if deferred.is_some_and(|at| at <= now) {
-                queue.take_front(&mut self.taken);
+                take_front(&self.database, &mut queue, &mut self.taken);
                 return Work::Commit;
             }
             if measure_at <= now {
@@ -265,9 +265,6 @@ impl Worker {
         if !self.segments.has_room() {
             self.segments.switch(self.disk.handle.as_ref())?;
         }
-        // These may be lost: so they can be seen while they are on their way. Those who put them off no longer
-        // have them.
-        self.database.overlay().announce(items.iter().filter_map(Item::deferred));
         let wal = &mut self.segments.wal;
         wal.append(counters, self.disk.sync).map_err(|error| Trouble::of_io("the log", &error))?;
         self.disk.counters = counters;
@@ -531,6 +528,13 @@ impl Worker {
             (None, Before::Usable) => {}
         }
     }
+}
+
+/// Takes what one commit may hold. Whoever no longer finds a write that was put off in the queue finds it on its
+/// way: there is no moment in which it is nowhere.
+fn take_front(database: &Database, queue: &mut Queue, taken: &mut Vec<Item>) {
+    queue.take_front(taken);
+    database.overlay().announce(taken.iter().filter_map(Item::deferred));
 }
 
 /// Puts in the place of each message what removes it, and answers with those to tell. What the

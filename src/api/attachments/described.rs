@@ -70,6 +70,7 @@ impl JsonSchema for FilesForm {
             "type": "object",
             "required": ["file"],
             "properties": { "file": files(generator) },
+            "additionalProperties": false,
         })
     }
 }
@@ -96,6 +97,7 @@ impl JsonSchema for MessageWithFiles {
                 "renderMsg": { "type": "string" },
                 "file": files(generator),
             },
+            "additionalProperties": false,
         })
     }
 }

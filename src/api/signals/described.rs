@@ -29,6 +29,9 @@ macro_rules! signals {
     )+};
 }
 
+/// Without control characters.
+const NO_CONTROLS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
 signals! {
     /// That the user types, or doesn't any more.
     NewTyping {
@@ -40,11 +43,11 @@ signals! {
     /// That the user got or read something.
     NewReceipt {
         /// What: the `messageId` of an event's `data`.
-        #[schemars(length(min = 1, max = 256))]
+        #[schemars(length(min = 1, max = 256), regex(pattern = NO_CONTROLS))]
         message_id: String,
         /// The `agent_MessageId` of the same event's `data`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "String", length(min = 1, max = 256))]
+        #[schemars(with = "String", length(min = 1, max = 256), regex(pattern = NO_CONTROLS))]
         agent_message_id: Option<String>,
         /// `read`, if it isn't said.
         #[serde(skip_serializing_if = "Option::is_none")]
