@@ -30,10 +30,13 @@ def filter_case(context, case):
     if isinstance(case.body, dict) and isinstance(case.body.get("clientMessageId"), float):
         return False
     is_form = case.media_type in ("application/x-www-form-urlencoded", "multipart/form-data")
-    # A body that is the file itself has its name beside it.
-    if case.operation.path.endswith("/attachments") and not is_form and not query.get("name", "").strip():
-        return False
+    # A body that is the file itself has its name beside it, and files have bytes.
+    if case.operation.path.endswith("/attachments") and not is_form:
+        return bool(query.get("name", "").strip() and case.body)
     if is_form and isinstance(case.body, dict):
+        files = case.body.get("file", [])
+        if not all(files if isinstance(files, list) else [files]):
+            return False
         return all(is_json(case.body[name], kind) for name, kind in JSON_FIELDS.items() if name in case.body)
     return True
 
