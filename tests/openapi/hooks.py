@@ -37,6 +37,8 @@ def filter_case(context, case):
         files = case.body.get("file", [])
         if not all(files if isinstance(files, list) else [files]):
             return False
+        if "attachments" in case.body and case.body["attachments"] in ("[]", "") and "text" not in case.body and not files:
+            return False
         return all(is_json(case.body[name], kind) for name, kind in JSON_FIELDS.items() if name in case.body)
     return True
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::MOST_FILES;
 use crate::{
-    api::{auth::Scope, openapi::Operation, problem::Code},
+    api::{auth::Scope, messages::described::SAYS_SOMETHING, openapi::Operation, problem::Code},
     attachments::Attachment,
 };
 
@@ -98,6 +98,12 @@ impl JsonSchema for MessageWithFiles {
                 "file": files(generator),
             },
             "additionalProperties": false,
+            "anyOf": [
+                { "required": ["text"], "properties": { "text": { "pattern": SAYS_SOMETHING } } },
+                { "required": ["file"], "properties": { "file": { "minItems": 1 } } },
+                // An array that is not empty, as a text.
+                { "required": ["attachments"], "properties": { "attachments": { "minLength": 3 } } },
+            ],
         })
     }
 }

@@ -22,7 +22,7 @@ const FRAMES: &str = "A JSON body with `resourceid` is a whole client frame. `id
     and refused while the user is not connected.";
 
 /// A text is more than white space.
-const SAYS_SOMETHING: &str = r"[^\s\u0085]";
+pub(in crate::api) const SAYS_SOMETHING: &str = r"[^\s\u0085]";
 
 type Object = Map<String, Value>;
 
