@@ -8,7 +8,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use serde_json::{json, value::RawValue};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{
@@ -23,6 +24,7 @@ use crate::{
     messages::{
         Accepted, ClientMessageId, IdempotencyKey, MessageRecord, MessageStatus, MessageView, Novelty, Until,
     },
+    names::UserName,
     spans,
     store::StoreError,
     suggest::quoted,
@@ -253,17 +255,28 @@ fn unfinished(code: Code, what: &str, user: &User, id: ClientMessageId, record: 
         .with("message", message)
 }
 
+/// What is told of a message that was just accepted.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Accepted"))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AcceptedView<'a> {
+    user: &'a UserName,
+    client_message_id: ClientMessageId,
+    status: MessageStatus,
+    created_at: Timestamp,
+}
+
 pub(super) fn accepted_answer(user: &User, accepted: &Accepted) -> Response {
     let Accepted { id, record, novelty } = accepted;
     let response = match novelty {
         Novelty::New => {
-            let body = json!({
-                "user": user.name,
-                "clientMessageId": id,
-                "status": record.status,
-                "createdAt": record.created_at,
-            });
-            (StatusCode::ACCEPTED, Json(body)).into_response()
+            let view = AcceptedView {
+                user: &user.name,
+                client_message_id: *id,
+                status: record.status,
+                created_at: record.created_at,
+            };
+            (StatusCode::ACCEPTED, Json(view)).into_response()
         }
         Novelty::Repeat => Json(MessageView::new(&user.name, *id, record)).into_response(),
     };
@@ -311,12 +324,13 @@ pub(super) mod described;
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
+    use serde_json::json;
 
     use super::*;
     use crate::{
         events::EventId,
         messages::{Certainty, Expectation, FinalReason, Fingerprint, MessageNumber},
-        names::{BotName, UserName},
+        names::BotName,
         store::UserNumber,
     };
 

@@ -10,6 +10,7 @@ pub mod auth;
 mod body;
 mod dead_letters;
 mod events;
+mod gated;
 mod history;
 mod loopback;
 mod message_list;
@@ -23,21 +24,19 @@ mod signals;
 mod users;
 mod webhooks;
 
+pub use gated::Gated;
+
 use std::{
     fmt,
-    panic::AssertUnwindSafe,
+    ops::Deref,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use axum::{
     Extension, Router,
-    extract::{Request, State, rejection::PathRejection},
-    middleware::{self, Next},
-    response::{IntoResponse as _, Response},
+    extract::{Request, rejection::PathRejection},
 };
-use futures_util::FutureExt as _;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use auth::{Caller, Gate};
@@ -77,16 +76,27 @@ impl Settings {
 
 /// What the API's routes work with. Cloning it is cheap.
 #[derive(Clone)]
-pub struct ApiState {
-    settings: Arc<RwLock<Arc<Settings>>>,
+pub struct ApiState(Arc<Parts>);
+
+/// What that is.
+pub struct Parts {
+    settings: RwLock<Arc<Settings>>,
     users: Arc<Users>,
     messages: Messages,
     events: Events,
     letters: DeadLetters,
     histories: Arc<dyn Histories>,
     uploads: Arc<dyn Uploads>,
-    places: Arc<attachments::Places>,
+    places: attachments::Places,
     draining: CancellationToken,
+}
+
+impl Deref for ApiState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl fmt::Debug for ApiState {
@@ -109,9 +119,19 @@ impl ApiState {
         uploads: Arc<dyn Uploads>,
         draining: CancellationToken,
     ) -> Self {
-        let settings = Arc::new(RwLock::new(Arc::new(Settings::of(config))));
-        let places = Arc::default();
-        Self { settings, users, messages, events, letters, histories, uploads, places, draining }
+        let settings = RwLock::new(Arc::new(Settings::of(config)));
+        let places = attachments::Places::default();
+        Self(Arc::new(Parts {
+            settings,
+            users,
+            messages,
+            events,
+            letters,
+            histories,
+            uploads,
+            places,
+            draining,
+        }))
     }
 
     /// Goes by another configuration from the next request on.
@@ -140,60 +160,19 @@ impl ApiState {
     }
 }
 
-/// The routes under `/v1`, behind the gate: for the API's listener and for the ops listener.
-pub fn v1(state: &ApiState) -> Router {
-    with_problems(routes::v1())
-        .layer(middleware::from_fn_with_state(state.clone(), authorize))
-        .with_state(state.clone())
+/// Everything that the API's listener serves.
+pub fn router(state: &ApiState) -> Gated {
+    Gated::new(routes::open().merge(routes::v1()).with_state(state.clone()), state)
 }
 
-/// Everything that the API's listener serves.
-pub fn router(state: &ApiState) -> Router {
-    let open = with_problems(routes::open())
-        .layer(middleware::from_fn_with_state(state.clone(), guard))
-        .with_state(state.clone());
-    contained(open.nest("/v1", v1(state)))
+/// These routes and those under `/v1`, for the ops listener.
+pub fn router_with(own: Router, state: &ApiState) -> Gated {
+    Gated::new(own.merge(routes::v1().with_state(state.clone())), state)
 }
 
 /// Answers what no route answers with a problem.
-pub(crate) fn with_problems<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+fn with_problems(routes: Router) -> Router {
     routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
-}
-
-/// Turns a handler's panic into a `500`: the one request fails, the connection lives on.
-pub(crate) fn contained(routes: Router) -> Router {
-    routes.layer(middleware::from_fn(contain_panics))
-}
-
-/// Keeps the loopback rules for routes that need no token.
-pub(crate) async fn guard(State(state): State<ApiState>, request: Request, next: Next) -> Response {
-    match state.settings().gate.admit_to_listener(request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
-}
-
-async fn authorize(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
-    match state.settings().gate.admit(request.uri(), request.headers(), Instant::now()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
-    }
-}
-
-async fn contain_panics(request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!(%method, ?path, "a request's handler panicked");
-            Problem::new(Code::InternalError, "the bridge failed to answer this request; its log says why")
-                .into_response()
-        }
-    }
 }
 
 async fn not_found() -> Problem {

@@ -29,7 +29,7 @@ macro_rules! routes {
         $(
             $(#[$about])*
             pub(super) fn $group() -> Router<ApiState> {
-                Router::new()$(.route($path, routing::$method($room::$handler)))+
+                Router::new()$(.route(concat!($prefix, $path), routing::$method($room::$handler)))+
             }
         )+
 

@@ -10,7 +10,6 @@ use axum::{
     Json, Router,
     extract::{RawQuery, State},
     http::{StatusCode, header},
-    middleware,
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -21,7 +20,7 @@ pub use health::{Health, Progress, Stage, StoreHealth};
 
 use crate::{
     api::{
-        self, ApiState,
+        self, ApiState, Gated,
         problem::{Code, Problem},
         query::{Query, bad_value},
     },
@@ -58,7 +57,7 @@ impl fmt::Debug for OpsState {
 }
 
 /// Everything that the ops listener serves: its own routes, and the API's under the same rules.
-pub fn router(state: OpsState, api: &ApiState) -> Router {
+pub fn router(state: OpsState, api: &ApiState) -> Gated {
     let own = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -68,8 +67,7 @@ pub fn router(state: OpsState, api: &ApiState) -> Router {
         .route("/counts", get(counts::show))
         .with_state((state, api.clone()))
         .merge(page::routes());
-    let own = api::with_problems(own).layer(middleware::from_fn_with_state(api.clone(), api::guard));
-    api::contained(own.nest("/v1", api::v1(api)))
+    api::router_with(own, api)
 }
 
 /// Whether the process makes progress.

@@ -6,17 +6,19 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    api::tests::{state, untouched, user},
+    api::{
+        server::Application as _,
+        tests::{state, untouched, user},
+    },
     config::{Client, Scopes, Secret},
     names::ClientName,
     users::{ConnectionState, UserStatus},
 };
 
-fn ops() -> (OpsState, Router) {
+fn ops() -> (OpsState, Gated) {
     let (messages, events, letters) = untouched();
     let ops = OpsState {
         health: Arc::default(),
@@ -31,9 +33,9 @@ fn ops() -> (OpsState, Router) {
     (ops, router)
 }
 
-async fn get_from(router: &Router, path: &str) -> (u16, Value) {
+async fn get_from(router: &Gated, path: &str) -> (u16, Value) {
     let request = Request::get(path).header(header::HOST, "localhost:8081").body(Body::empty()).unwrap();
-    let response = router.clone().oneshot(request).await.unwrap();
+    let response = router.answer(request).await;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&body).unwrap())
@@ -101,7 +103,7 @@ async fn the_rest_is_as_on_the_apis_listener() {
     }
     for path in ["/readyz", "/", "/page.js", "/counts"] {
         let foreign = Request::get(path).header(header::HOST, "evil.example").body(Body::empty()).unwrap();
-        let answer = router.clone().oneshot(foreign).await.unwrap();
+        let answer = router.answer(foreign).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
     }
 }

@@ -5,6 +5,7 @@ use std::{borrow::Cow, marker::PhantomData};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+use super::AcceptedView;
 use crate::{
     api::{
         attachments::described::{FILE_CODES, MessageWithFiles},
@@ -12,9 +13,7 @@ use crate::{
         openapi::{Operation, duration_parameter},
         problem::Code,
     },
-    clock::Timestamp,
-    messages::{ClientMessageId, MessageStatus, MessageView},
-    names::UserName,
+    messages::{ClientMessageId, MessageView},
 };
 
 const FRAMES: &str = "A JSON body with `resourceid` is a whole client frame. `id`, `client`, `meta` and `botInfo` in it are always the \
@@ -159,17 +158,6 @@ impl JsonSchema for Text {
     }
 }
 
-/// What is told of a message that was just accepted.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "camelCase")]
-#[allow(dead_code, reason = "for its schema alone")]
-pub(in crate::api) struct Accepted {
-    user: UserName,
-    client_message_id: ClientMessageId,
-    status: MessageStatus,
-    created_at: Timestamp,
-}
-
 /// A message that the platform took.
 pub(in crate::api) fn acked() -> Value {
     json!({ "user": "alice", "clientMessageId": 1_466_692_440_896_u64, "status": "acked", "reason": null, "delivery": "confirmed",
@@ -228,7 +216,7 @@ pub(in crate::api) fn send() -> Operation {
     .takes::<MessageForm>("application/x-www-form-urlencoded", form)
     .takes::<Text>("text/plain", "Where is my order?".into())
     .takes::<MessageWithFiles>("multipart/form-data", json!({ "text": "The list", "file": ["..."] }))
-    .answers::<Accepted>(202, "It is on stable storage, and will be sent.", queued)
+    .answers::<AcceptedView<'_>>(202, "It is on stable storage, and will be sent.", queued)
     .with_header("Location", "Where its status can be asked for.")
     .answers::<MessageView<'_>>(200, "A repeat, or what was waited for: how the message is now.", acked())
     .with_header("Location", "Where its status can be asked for.")

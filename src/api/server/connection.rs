@@ -3,17 +3,19 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
 
 use axum::{
-    Router,
     body::Body,
     http::Request,
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -22,10 +24,9 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
 use super::{
-    Acceptor, Endpoints, Limits,
+    Acceptor, Application, Limits,
     deadline::{BusyGuard, Watch, Watched},
 };
 use crate::api::problem::{Code, Problem};
@@ -38,15 +39,15 @@ const HARD_MAX_HEAD: usize = 128 * 1024;
 /// Serves one connection until it ends, keeps us waiting for too long, or was drained.
 pub(super) async fn serve<A: Acceptor>(
     tcp: TcpStream,
-    endpoints: Endpoints,
+    peer: SocketAddr,
     acceptor: &A,
-    router: Router,
+    application: &impl Application,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
     // Answers are small and whole: waiting for more to send gains nothing.
     if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(peer = %endpoints.peer, %error, "can't set TCP_NODELAY");
+        tracing::debug!(%peer, %error, "can't set TCP_NODELAY");
     }
     let watch = Watch::new();
     let accepted = tokio::select! {
@@ -56,11 +57,11 @@ pub(super) async fn serve<A: Acceptor>(
     let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return tracing::debug!(peer = %endpoints.peer, %error, "a connection failed to start");
+            return tracing::debug!(%peer, %error, "a connection failed to start");
         }
-        Err(_) => return tracing::debug!(peer = %endpoints.peer, "a connection did not start in time"),
+        Err(_) => return tracing::debug!(%peer, "a connection did not start in time"),
     };
-    let service = service_fn(|request| answer(request, endpoints, watch.busy(), router.clone()));
+    let service = service_fn(|request| answer(request, watch.busy(), application));
     let io = TokioIo::new(Watched::new(stream, watch.clone()));
     let mut connection = pin!(
         http1::Builder::new()
@@ -106,19 +107,29 @@ where
 
 async fn answer(
     request: Request<Incoming>,
-    endpoints: Endpoints,
     guard: BusyGuard,
-    router: Router,
+    application: &impl Application,
 ) -> Result<Response<Guarded>, Infallible> {
     let response = if head_size(&request) > MAX_HEAD {
         let detail = format!("the request's head is larger than {MAX_HEAD} bytes");
         Problem::new(Code::HeadTooLarge, detail).into_response()
     } else {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(endpoints);
-        router.oneshot(request).await?
+        contained(request.map(Body::new), application).await
     };
     Ok(response.map(|body| Guarded { body, _guard: guard }))
+}
+
+/// Turns a handler's panic into a `500`: the one request fails, the connection lives on.
+async fn contained(request: Request<Body>, application: &impl Application) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    match AssertUnwindSafe(application.answer(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(%method, path = ?uri.path(), "a request's handler panicked");
+            Problem::new(Code::InternalError, "the bridge failed to answer this request; its log says why")
+                .into_response()
+        }
+    }
 }
 
 fn head_size<B>(request: &Request<B>) -> usize {

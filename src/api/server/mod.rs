@@ -14,13 +14,14 @@ pub use tls::{Certificates, Tls};
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, extract::Request, response::Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
 
 use crate::config::Http;
 
@@ -50,13 +51,17 @@ impl Limits {
     }
 }
 
-/// Where a connection came from and to; in every request's extensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Endpoints {
-    /// The listener's address.
-    pub local: SocketAddr,
-    /// The caller's.
-    pub peer: SocketAddr,
+/// What answers requests.
+pub trait Application: Clone + Send + Sync + 'static {
+    /// Answers a request. A panic costs that request alone: the server answers it with `500`.
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+impl Application for Router {
+    async fn answer(&self, request: Request) -> Response {
+        let Ok(response) = self.clone().oneshot(request).await;
+        response
+    }
 }
 
 /// Makes the stream that HTTP is spoken on: TCP itself, or TLS over it.
@@ -123,7 +128,7 @@ impl Server {
     /// flight have `limits.drain` to finish, and this returns.
     pub async fn serve<A: Acceptor>(
         self,
-        router: Router,
+        application: impl Application,
         acceptor: A,
         limits: Limits,
         shutdown: CancellationToken,
@@ -135,12 +140,11 @@ impl Server {
             loop {
                 let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
                 let (tcp, peer) = self.accept().await;
-                let endpoints = Endpoints { local: self.local, peer };
-                let (router, acceptor) = (router.clone(), acceptor.clone());
+                let (application, acceptor) = (application.clone(), acceptor.clone());
                 let (shutdown, cut) = (shutdown.clone(), cut.clone());
                 connections.spawn(async move {
                     tokio::select! {
-                        () = connection::serve(tcp, endpoints, &acceptor, router, limits, shutdown) => {}
+                        () = connection::serve(tcp, peer, &acceptor, &application, limits, shutdown) => {}
                         () = cut.cancelled() => {}
                     }
                     drop(place);

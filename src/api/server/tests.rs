@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::api::{self, contained};
+use crate::api;
 
 const SHORT: Duration = Duration::from_millis(150);
 /// Longer than any test may take.
@@ -24,10 +24,10 @@ struct Running {
     served: JoinHandle<()>,
 }
 
-async fn start(router: Router, limits: Limits) -> Running {
+async fn start(application: impl Application, limits: Limits) -> Running {
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, shutdown) = (server.local_addr(), CancellationToken::new());
-    let served = tokio::spawn(server.serve(router, Plain, limits, shutdown.clone()));
+    let served = tokio::spawn(server.serve(application, Plain, limits, shutdown.clone()));
     Running { address, shutdown, served }
 }
 
@@ -208,10 +208,11 @@ async fn a_badly_chunked_body_is_400() {
 
 #[tokio::test]
 async fn a_panic_costs_its_request_not_the_connection() {
-    let router = contained(ok().route("/boom", get(|| async { panic!("a bug") as String })));
+    let router = ok().route("/boom", get(|| async { panic!("a bug") as String }));
     let server = start(router, LIMITS).await;
     let mut client = Client::connect(&server).await;
-    assert!(client.get("/boom").await.starts_with("http/1.1 500"));
+    let answer = client.get("/boom").await;
+    assert!(answer.starts_with("http/1.1 500") && answer.contains(r#""code":"internal_error""#), "{answer}");
     assert!(client.get("/ok").await.ends_with("fine"));
 }
 

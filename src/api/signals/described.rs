@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         auth::Scope,
-        messages::described::Accepted,
+        messages::AcceptedView,
         openapi::{Operation, duration_parameter},
         problem::Code,
     },
@@ -94,7 +94,7 @@ fn signal<T: JsonSchema>(id: &'static str, summary: &'static str, body: &Value) 
         .header("Idempotency-Key", "The same key and signal is one signal, for 24 hours; 1 to 255 bytes.", key, "typing-1234")
         .takes::<T>("application/json", body.clone())
         .takes::<T>("application/x-www-form-urlencoded", body.clone())
-        .answers::<Accepted>(202, "It is on stable storage, and will be sent.", queued)
+        .answers::<AcceptedView<'_>>(202, "It is on stable storage, and will be sent.", queued)
         .with_header("Location", "Where its status can be asked for.")
         .answers::<MessageView<'_>>(200, "A repeat, or what was waited for: how it is now.", sent)
         .with_header("Location", "Where its status can be asked for.")
