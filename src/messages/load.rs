@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Certainty, ClientMessageId, MessageCounters, MessageNumber, Messages,
+    fresh::Fresh,
     queue::{Commit, Live, Shared, State, UserQueue},
     retention::Retention,
     turns::Turns,
@@ -33,6 +34,7 @@ impl Messages {
                 id: queued.id,
                 expires_at: queued.expires_at,
                 record,
+                footprint: queued.footprint,
                 key: None,
                 commit: Commit::Done,
             };
@@ -59,6 +61,7 @@ impl Messages {
         let shared = Shared {
             store,
             counters: MessageCounters::default(),
+            fresh: Fresh::default(),
             state: Mutex::new(state),
             watchers: Mutex::default(),
         };

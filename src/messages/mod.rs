@@ -7,6 +7,7 @@
 mod content;
 mod counters;
 mod draft;
+mod fresh;
 mod id;
 mod json;
 mod list;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     Certainty, ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageCounters,
     MessageNumber, MessageRecord, MessageStatus, QueuedMessage, Verdict,
+    fresh::Fresh,
     retention::Retention,
     turns::{ReplyTurn, Turns},
 };
@@ -19,7 +20,9 @@ use crate::{
     config,
     events::EventId,
     names::ClientName,
-    store::{ClientNumber, Idempotency, MessageEnd, NewMessage, Reserved, Store, StoreError, UserNumber},
+    store::{
+        ClientNumber, Footprint, Idempotency, MessageEnd, NewMessage, Reserved, Store, StoreError, UserNumber,
+    },
     users::{Command, User},
 };
 
@@ -95,6 +98,7 @@ pub struct Messages {
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) counters: MessageCounters,
+    pub(super) fresh: Fresh,
     pub(super) state: Mutex<State>,
     pub(super) watchers: Mutex<HashMap<(UserNumber, ClientMessageId), Arc<Notify>>>,
 }
@@ -129,6 +133,7 @@ pub(super) struct Live {
     pub(super) id: ClientMessageId,
     pub(super) expires_at: Timestamp,
     pub(super) record: MessageRecord,
+    pub(super) footprint: Footprint,
     pub(super) key: Option<Idempotency>,
     pub(super) commit: Commit,
 }
@@ -191,11 +196,8 @@ impl Messages {
         interest: Interest,
     ) -> Result<(Accepted, Option<ReplyTurn>), AcceptError> {
         let key = key.map(|key| self.shared.idempotency(&key)).transpose()?;
-        let reserve = self.shared.store.reserve(draft.content.fields.len() + 512);
-        let Ok(reserved) = tokio::time::timeout(RESERVE_LIMIT, reserve).await else {
-            return Err(StoreError::Unavailable("its disk is too slow for what comes in".to_owned()).into());
-        };
-        let (decision, turn) = self.shared.decide(user, draft, id, key, reserved?, interest)?;
+        let reserved = self.shared.reserve(draft.content.fields.len() + 512).await?;
+        let (decision, turn) = self.shared.decide(user, draft, id, key, reserved, interest)?;
         Ok((self.settle(user, decision).await?, turn))
     }
 
@@ -254,7 +256,10 @@ impl Messages {
 
     /// What a waiting message says.
     pub fn content(&self, user: UserNumber, number: MessageNumber) -> Result<MessageContent, StoreError> {
-        self.shared.store.message_content(user, number)
+        match self.shared.fresh.take(number) {
+            Some(content) => Ok(content),
+            None => self.shared.store.message_content(user, number),
+        }
     }
 
     /// Its frame went out on an open socket.
@@ -285,7 +290,8 @@ impl Messages {
         let Some(queue) = state.users.get_mut(&user) else { return };
         let Some(live) = queue.live.remove(&number) else { return };
         queue.by_id.remove(&live.id);
-        let Live { id, mut record, .. } = live;
+        let Live { id, mut record, footprint, .. } = live;
+        self.shared.fresh.take(number);
         self.shared.counters.ended(&verdict, &record, at);
         verdict.apply(&mut record, at);
         state.finishing.insert((user, id), record.clone());
@@ -293,7 +299,7 @@ impl Messages {
         let on_durable = Box::new(move || {
             shared.lock().finishing.remove(&(user, id));
         });
-        commit(MessageEnd { user, id, record, on_durable });
+        commit(MessageEnd { user, id, footprint, record, on_durable });
         drop(state);
         self.shared.notify(user, id);
     }
@@ -371,6 +377,19 @@ impl State {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room in the store for so many bytes.
+    async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
+        if let Some(reserved) = self.store.reserve_now(bytes) {
+            return Ok(reserved);
+        }
+        // Boxed, as it is rare, and would make each request larger.
+        let reserve = Box::pin(self.store.reserve(bytes));
+        match tokio::time::timeout(RESERVE_LIMIT, reserve).await {
+            Ok(reserved) => reserved,
+            Err(_) => Err(StoreError::Unavailable("its disk is too slow for what comes in".to_owned())),
+        }
     }
 
     /// For the log.
@@ -496,6 +515,8 @@ impl Shared {
         let number = MessageNumber(state.next_number);
         let record = draft.record(number, now);
         let expires_at = now.plus(state.settings.ttl);
+        let is_idle = state.users.get(&user.number).is_none_or(|queue| queue.live.is_empty());
+        let sent_at_once = (is_idle && user.is_connected()).then(|| draft.content.clone());
         let new = NewMessage {
             user: user.number,
             id,
@@ -508,11 +529,14 @@ impl Shared {
         };
         let (sender, committed) = oneshot::channel();
         let (shared, addressee) = (Arc::clone(self), Arc::clone(user));
-        self.store.accept_message(new, reserved, move |result| {
+        let footprint = self.store.accept_message(new, reserved, move |result| {
             shared.committed(&addressee, number, &result);
             // A caller that hung up no longer cares; its message goes on.
             let _ = sender.send(result);
         })?;
+        if let Some(content) = sent_at_once {
+            self.fresh.put(number, content);
+        }
         state.next_number += 1;
         state.retention.accepted(number, 1);
         let queue = state.users.entry(user.number).or_default();
@@ -520,7 +544,8 @@ impl Shared {
             queue.chosen_up_to = id.get();
         }
         queue.free_from = queue.free_from.map(|known| known.max(id.get() + 1));
-        let live = Live { id, expires_at, record: record.clone(), key, commit: Commit::Pending(Vec::new()) };
+        let (record_now, commit) = (record.clone(), Commit::Pending(Vec::new()));
+        let live = Live { id, expires_at, record: record_now, footprint, key, commit };
         queue.by_id.insert(id, number);
         queue.live.insert(number, live);
         Ok(Decision::New(id, record, committed))
@@ -544,6 +569,7 @@ impl Shared {
             Err(_) => {
                 let Some(live) = queue.live.remove(&number) else { return };
                 queue.by_id.remove(&live.id);
+                self.fresh.take(number);
                 state.retention.withdrawn();
                 live.commit
             }

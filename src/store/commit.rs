@@ -245,7 +245,7 @@ impl Committer {
     }
 
     /// The usual case, in which nobody has to wait for anything.
-    fn reserve_now(&self, bytes: usize) -> Option<Reserved> {
+    pub(super) fn reserve_now(&self, bytes: usize) -> Option<Reserved> {
         if *self.shared.standing.borrow() != Standing::Writable {
             return None;
         }

@@ -10,7 +10,7 @@ use super::{
     payload::PayloadId,
     records::{
         AcceptedEntry, AcceptedRecord, BodyPlace, IdempotencyRecord, QueueRecord, decode, decode_with,
-        encode_with,
+        encode, encode_with,
     },
 };
 use crate::{
@@ -63,12 +63,29 @@ pub struct NewMessage {
     pub trace: Option<Box<TraceContext>>,
 }
 
+/// What a message takes in the store for as long as it is not final: known from its acceptance on, so that
+/// nothing has to be read for its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// What it adds to the backlog.
+    weight: u32,
+    body: BodyPlace,
+}
+
+impl Footprint {
+    fn of(key: &[u8], value: &[u8], body: BodyPlace) -> Self {
+        Self { weight: backlog::record(key, value) as u32, body }
+    }
+}
+
 /// The end of a message on its way into the store.
 pub struct MessageEnd {
     /// Whose it is.
     pub user: UserNumber,
     /// The id it is known by.
     pub id: ClientMessageId,
+    /// What it took so far.
+    pub footprint: Footprint,
     /// What is remembered of it, with its final status.
     pub record: MessageRecord,
     /// Runs on the commit thread when this is on stable storage.
@@ -88,6 +105,8 @@ pub struct QueuedRecord {
     pub expectation: Expectation,
     /// When it expires.
     pub expires_at: Timestamp,
+    /// What it takes.
+    pub footprint: Footprint,
 }
 
 /// The messages that one commit accepted.
@@ -117,13 +136,14 @@ pub struct AcceptedMessage {
 /// Messages.
 impl Store {
     /// Hands a message over; `on_done` runs on the commit thread when it is on stable storage, or
-    /// can't be. Messages reach the disk in the order in which they are handed over.
+    /// can't be. Messages reach the disk in the order in which they are handed over. Answers with what the
+    /// message takes.
     pub fn accept_message(
         &self,
         message: NewMessage,
         reserved: Reserved,
         on_done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Footprint, StoreError> {
         let NewMessage { user, id, generated, expires_at, record, content, idempotency, trace } = message;
         let number = record.number;
         let custom_data = content.bot_custom_data.as_ref();
@@ -135,13 +155,16 @@ impl Store {
             custom_data: custom_data.map(|data| data.len() as u32),
             body,
         };
-        let whole = || [custom_data.map_or(&[][..], |data| data), &content.fields].concat();
+        let whole = match custom_data {
+            Some(data) => Bytes::from([&data[..], &content.fields].concat()),
+            None => content.fields.clone(),
+        };
         let value = match body {
-            BodyPlace::Inline => encode_with(QueueRecord::VERSION, &queue, &whole()),
-            BodyPlace::File => encode_with(QueueRecord::VERSION, &queue, &[]),
+            BodyPlace::Inline => encode_with(QueueRecord::VERSION, &queue, &whole),
+            BodyPlace::File => encode(QueueRecord::VERSION, &queue),
         };
         let key = keys::queue(user, number);
-        let weight = backlog::record(&key, &value) as i64;
+        let footprint = Footprint::of(&key, &value, body);
         let mut writes = vec![
             Write::Create(key, IVec::from(value)),
             Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
@@ -155,9 +178,8 @@ impl Store {
         let idempotency = idempotency.map(|key| (key.client, key.key));
         self.committer.submit(Transaction {
             writes,
-            new_payload: (body == BodyPlace::File)
-                .then(|| (PayloadId::Message(user, number), Bytes::from(whole()))),
-            backlog: weight,
+            new_payload: (body == BodyPlace::File).then_some((PayloadId::Message(user, number), whole)),
+            backlog: i64::from(footprint.weight),
             journal: Some(JournalLine::Message(
                 number,
                 AcceptedEntry { user, id: id.get(), generated, idempotency },
@@ -165,7 +187,8 @@ impl Store {
             done: Some(Box::new(on_done)),
             reserved: Some(reserved),
             ..Transaction::default()
-        })
+        })?;
+        Ok(footprint)
     }
 
     /// What is remembered of a message.
@@ -207,7 +230,7 @@ impl Store {
     /// Remembers a message's final status and takes it out of the queue, on stable storage a moment
     /// later.
     pub fn finish_message(&self, end: MessageEnd) {
-        let (mut transaction, on_durable) = self.ending(end);
+        let (mut transaction, on_durable) = Self::ending(end);
         transaction.done = Some(Box::new(|result| {
             if result.is_ok() {
                 on_durable();
@@ -226,32 +249,23 @@ impl Store {
         reserved: Reserved,
         on_durable: impl FnOnce(u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
-        let (transaction, message_is_durable) = self.ending(end);
+        let (transaction, message_is_durable) = Self::ending(end);
         self.append_event_in(transaction, report, reserved, move |number| {
             message_is_durable();
             on_durable(number);
         })
     }
 
-    fn ending(&self, end: MessageEnd) -> (Transaction, Box<dyn FnOnce() + Send>) {
-        let MessageEnd { user, id, record, on_durable } = end;
-        let key = keys::queue(user, record.number);
-        let (may_be_a_file, weight) = match self.db.get(&key) {
-            Ok(Some(value)) => {
-                let queue = decode::<QueueRecord>(QueueRecord::VERSION, "queue", &value);
-                (queue.is_ok_and(|queue| queue.body == BodyPlace::File), backlog::record(&key, &value))
-            }
-            Ok(None) => (false, 0),
-            // Can't be read now: to remove a file that isn't there does no harm.
-            Err(_) => (true, 0),
-        };
+    fn ending(end: MessageEnd) -> (Transaction, Box<dyn FnOnce() + Send>) {
+        let MessageEnd { user, id, footprint, record, on_durable } = end;
+        let is_a_file = footprint.body == BodyPlace::File;
         let transaction = Transaction {
             writes: vec![
                 Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
-                Write::Remove(key),
+                Write::Remove(keys::queue(user, record.number)),
             ],
-            backlog: -(weight as i64),
-            dropped_payload: may_be_a_file.then_some(PayloadId::Message(user, record.number)),
+            backlog: -i64::from(footprint.weight),
+            dropped_payload: is_a_file.then_some(PayloadId::Message(user, record.number)),
             ..Transaction::default()
         };
         (transaction, on_durable)
@@ -269,6 +283,7 @@ impl Store {
                 id: ClientMessageId::new(queue.id).map_err(|_| damaged())?,
                 expectation: queue.expectation,
                 expires_at: queue.expires_at,
+                footprint: Footprint::of(&key, &value, queue.body),
             })
         })
     }

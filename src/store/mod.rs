@@ -54,7 +54,7 @@ mod worker;
 pub use commit::Reserved;
 pub use events::{Journal, NewEvent, StoredEvent};
 pub use messages::{
-    AcceptedJournal, AcceptedMessage, Idempotency, KnownKey, MessageEnd, NewMessage, QueuedRecord,
+    AcceptedJournal, AcceptedMessage, Footprint, Idempotency, KnownKey, MessageEnd, NewMessage, QueuedRecord,
 };
 pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
 pub use open::OpenError;
@@ -206,6 +206,11 @@ impl Store {
     /// can't be written.
     pub async fn reserve(&self, bytes: usize) -> Result<Reserved, StoreError> {
         self.committer.reserve(bytes).await
+    }
+
+    /// The usual case of [`Store::reserve`], in which nobody has to wait for anything.
+    pub fn reserve_now(&self, bytes: usize) -> Option<Reserved> {
+        self.committer.reserve_now(bytes)
     }
 
     /// As [`Store::reserve`], for what replaces something that is there: a full store must not refuse it.

@@ -166,7 +166,8 @@ async fn a_messages_deferred_status_is_read_before_it_is_on_disk_and_later_write
     let (id, mut record) = (new.id, new.record.clone());
     let reserved = store.reserve(10).await.unwrap();
     let (sender, done) = tokio::sync::oneshot::channel();
-    store.accept_message(new, reserved, move |result| sender.send(result.is_ok()).unwrap()).unwrap();
+    let accepted = store.accept_message(new, reserved, move |result| sender.send(result.is_ok()).unwrap());
+    let footprint = accepted.unwrap();
     assert!(done.await.unwrap());
     record.status = MessageStatus::Sent;
     store.save_message(ALICE, id, &record);
@@ -174,7 +175,7 @@ async fn a_messages_deferred_status_is_read_before_it_is_on_disk_and_later_write
     record.status = MessageStatus::Acked;
     let (sender, done) = tokio::sync::oneshot::channel();
     let on_durable = Box::new(move || sender.send(()).unwrap());
-    store.finish_message(MessageEnd { user: ALICE, id, record, on_durable });
+    store.finish_message(MessageEnd { user: ALICE, id, footprint, record, on_durable });
     done.await.unwrap();
     assert_eq!(store.message(ALICE, id).unwrap().unwrap().status, MessageStatus::Acked);
     assert_eq!(store.queued_messages().count(), 0);

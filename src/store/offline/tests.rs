@@ -103,7 +103,9 @@ async fn finish_first(store: &Store) {
     };
     let (sender, done) = tokio::sync::oneshot::channel();
     let on_durable = Box::new(move || sender.send(()).unwrap());
-    store.finish_message(MessageEnd { user: ALICE, id: new.id, record, on_durable });
+    let footprint =
+        store.queued_messages().map(Result::unwrap).find(|queued| queued.id == new.id).unwrap().footprint;
+    store.finish_message(MessageEnd { user: ALICE, id: new.id, footprint, record, on_durable });
     done.await.unwrap();
 }
 
