@@ -7,6 +7,7 @@
 //!
 //! While one socket replaces another, there are two, and both are read.
 
+mod alarm;
 mod holding;
 mod overlap;
 mod reading;
@@ -22,10 +23,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
+use alarm::Alarm;
 use holding::Holding;
 use overlap::Overlap;
 use reading::Incoming;
@@ -116,6 +118,7 @@ pub(super) struct Connection<R> {
     /// What waits for it, or for what an old socket still says.
     holding: Option<Box<Holding>>,
     confirmations: Confirmations,
+    alarm: Alarm,
     /// Whom the user talks to since an event was stored, where the session was not told yet.
     partner: Option<Partner>,
     /// The states that were announced since the user was last connected.
@@ -165,6 +168,7 @@ impl<R: Rooms> Connection<R> {
             fetch: None,
             holding: None,
             confirmations: Confirmations::default(),
+            alarm: Alarm::default(),
             partner: None,
             announced: Vec::new(),
         }
@@ -224,7 +228,7 @@ impl<R: Rooms> Connection<R> {
             }
             command = self.who.user.mailbox.take() => Wake::Command(command),
             frame = self.confirmations.next() => Wake::Confirm(frame),
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
+            () = self.alarm.reached(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
         };
         if !main && !beside {
             // Boxed, as it is rare, and would make every task that waits for a frame larger.
