@@ -99,11 +99,13 @@ impl Events {
     ) {
         let shared = &self.shared;
         let reserved = shared.store.reserve(size_of_end(&verdict)).await;
+        // Everything that can be is done before: the messages of all users wait for what follows.
+        let lanes = shared.lanes_of(user);
         shared.messages.finished(user.number, number, at, verdict, |end| {
             let trace = shared.store.trace(user.number, end.id);
             log_end(user, &end, trace.as_ref());
             spans::message_ended(user, end.id, &end.record, trace.as_ref());
-            let (Ok(reserved), Ok(lanes)) = (reserved, shared.lanes_of(user)) else {
+            let (Ok(reserved), Ok(lanes)) = (reserved, lanes) else {
                 // The store fails or closes. If it takes anything at all, then the end alone.
                 return shared.store.finish_message(end);
             };

@@ -18,11 +18,17 @@ impl MessageContent {
     /// spliced in as it stands. It carries the id twice, as `clientMessageId` for the history and
     /// as `id` for the ack, which names it in `replyto`.
     pub fn to_frame(&self, id: ClientMessageId, bot: BotInfo<'_>) -> Bytes {
-        let mut frame = BytesMut::with_capacity(256 + self.fields.len());
-        frame.put_slice(format!(r#"{{"clientMessageId":{id},"id":{id},"#).as_bytes());
-        frame.put_slice(
-            format!(r#""botInfo":{{"chatBot":{},"taskBotId":{}"#, quote(bot.name), quote(bot.id)).as_bytes(),
-        );
+        let mut digits = itoa::Buffer::new();
+        let id = digits.format(id.get());
+        let custom_length = self.bot_custom_data.as_ref().map_or(0, Bytes::len);
+        let mut frame =
+            BytesMut::with_capacity(256 + bot.name.len() + bot.id.len() + custom_length + self.fields.len());
+        let (name, bot_id) = (quote(bot.name), quote(bot.id));
+        let [ids, again, info, bot] =
+            [r#"{"clientMessageId":"#, r#","id":"#, r#","botInfo":{"chatBot":"#, r#","taskBotId":"#];
+        for part in [ids, id, again, id, info, &name, bot, &bot_id] {
+            frame.put_slice(part.as_bytes());
+        }
         if let Some(custom_data) = &self.bot_custom_data {
             frame.put_slice(br#","customData":"#);
             frame.put_slice(custom_data);

@@ -215,7 +215,7 @@ impl Draft {
 
 fn from_simple(members: &[Member<'_>], files: &[FilePart]) -> Result<DraftAndId, DraftError> {
     let mut id = None;
-    let mut message = String::new();
+    let mut fields = bot_message_begin(members);
     for (key, value) in members {
         let inner = match &**key {
             "text" => {
@@ -244,14 +244,14 @@ fn from_simple(members: &[Member<'_>], files: &[FilePart]) -> Result<DraftAndId,
             }
             other => return Err(unknown(other)),
         };
-        push_member(&mut message, inner, value.raw);
+        push_member(&mut fields, inner, value.raw);
     }
     let member = |name: &str| members.iter().find(|(key, _)| key == name).map(|(_, value)| value);
     let text = member("text").and_then(Value::as_text).unwrap_or_default();
     if files.is_empty() && !says_something(text, member("attachments")) {
         return Err(DraftError::Empty);
     }
-    let fields = format!(r#"{{"{RESOURCE}":"{BOT_MESSAGE}","message":{{{message}}}}}"#);
+    fields.push_str("}}");
     let draft = draft(fields, None, Expectation::Ack, text);
     Ok((if files.is_empty() { draft } else { draft.with_files(members, files) }, id))
 }
@@ -274,16 +274,16 @@ impl Draft {
         });
         let all: Vec<&str> =
             given.map(|item| item.raw).chain(files.iter().map(|file| &*file.attachment)).collect();
-        let mut message = String::new();
+        let mut fields = bot_message_begin(members);
         for (key, value) in members {
             match &**key {
-                "text" => push_member(&mut message, "body", value.raw),
+                "text" => push_member(&mut fields, "body", value.raw),
                 "attachments" | "clientMessageId" => {}
-                other => push_member(&mut message, other, value.raw),
+                other => push_member(&mut fields, other, value.raw),
             }
         }
-        push_member(&mut message, "attachments", &format!("[{}]", all.join(",")));
-        let fields = format!(r#"{{"{RESOURCE}":"{BOT_MESSAGE}","message":{{{message}}}}}"#);
+        push_member(&mut fields, "attachments", &format!("[{}]", all.join(",")));
+        fields.push_str("}}");
         let content = MessageContent { fields: Bytes::from(fields), ..self.content };
         Self { content, fingerprint: Fingerprint::of(&basis), ..self }
     }
@@ -305,11 +305,13 @@ fn from_frame(frame: &Value<'_>, members: &[Member<'_>]) -> Result<DraftAndId, D
         BOT_MESSAGE => bot_message(frame)?,
         _ => (Expectation::Nothing, ""),
     };
-    let mut fields = String::new();
+    let mut fields = String::with_capacity(frame.raw.len());
+    fields.push('{');
     for (key, value) in members.iter().filter(|(key, _)| !OURS.contains(&&**key)) {
         push_member(&mut fields, key, value.raw);
     }
-    Ok((draft(format!("{{{fields}}}"), custom_data, expectation, text), id))
+    fields.push('}');
+    Ok((draft(fields, custom_data, expectation, text), id))
 }
 
 /// What a `/bot.message` frame awaits, and its text. An event (typing and the like) says what it
@@ -356,11 +358,21 @@ pub(super) fn draft(
     }
 }
 
+/// Where the members of a `/bot.message`'s `message` begin, with room for these.
+fn bot_message_begin(members: &[Member<'_>]) -> String {
+    const BEGIN: &str = r#"{"resourceid":"/bot.message","message":{"#;
+    let length: usize = members.iter().map(|(key, value)| key.len() + value.raw.len() + 4).sum();
+    let mut fields = String::with_capacity(BEGIN.len() + length + 2);
+    fields.push_str(BEGIN);
+    fields
+}
+
+/// Writes a member of an object that was begun.
 fn push_member(object: &mut String, key: &str, raw: &str) {
-    if !object.is_empty() {
+    if !object.ends_with('{') {
         object.push(',');
     }
-    object.push_str(&json::quote(key));
+    json::write_quoted(key, object);
     object.push(':');
     object.push_str(raw);
 }

@@ -173,8 +173,21 @@ fn unique(members: &[Member<'_>]) -> Result<(), JsonError> {
 
 /// A string as JSON.
 pub(super) fn quote(text: &str) -> String {
-    // Displaying a JSON string can't fail.
-    serde_json::Value::from(text).to_string()
+    let mut out = String::with_capacity(text.len() + 2);
+    write_quoted(text, &mut out);
+    out
+}
+
+/// Writes a string as JSON.
+pub(super) fn write_quoted(text: &str, out: &mut String) {
+    if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
+        // Displaying a JSON string can't fail.
+        out.push_str(&serde_json::Value::from(text).to_string());
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
 }
 
 impl<'a> Value<'a> {
@@ -217,7 +230,7 @@ impl<'a> Value<'a> {
         match &self.node {
             Node::Word => out.push_str(self.raw),
             Node::Number => write_number(self.raw, out),
-            Node::Text(text) => out.push_str(&quote(text)),
+            Node::Text(text) => write_quoted(text, out),
             Node::Array(items) => {
                 out.push('[');
                 for item in items {
@@ -231,7 +244,7 @@ impl<'a> Value<'a> {
                 members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
                 out.push('{');
                 for (key, value) in members {
-                    out.push_str(&quote(key));
+                    write_quoted(key, out);
                     value.write_canonical(out);
                     out.push(',');
                 }
@@ -332,6 +345,11 @@ mod tests {
             prop_assert_eq!(parsed.raw, &pretty);
             prop_assert_eq!(canonical(&compact), canonical(&pretty));
             prop_assert_eq!(canonical(&compact) == canonical(&other.to_string()), value == other);
+        }
+
+        #[test]
+        fn strings_are_quoted_as_serde_json_does(text in "[a\"\\\\/\u{0}-\u{1f}\u{7f}\u{e4}\u{2028}]{0,8}|.{0,8}") {
+            prop_assert_eq!(quote(&text), serde_json::Value::from(text).to_string());
         }
 
         #[test]

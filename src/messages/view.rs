@@ -25,7 +25,7 @@ pub struct MessageView<'a> {
     acked_at: Option<Timestamp>,
     /// The platform's ack.
     #[cfg_attr(test, schemars(with = "Option<crate::schemas::Frame>"))]
-    ack: Option<Box<RawValue>>,
+    ack: Option<&'a RawValue>,
     replies: Replies,
 }
 
@@ -42,7 +42,7 @@ enum Replies {
 
 impl<'a> MessageView<'a> {
     /// What is shown of this record.
-    pub fn new(user: &'a UserName, id: ClientMessageId, record: &MessageRecord) -> Self {
+    pub fn new(user: &'a UserName, id: ClientMessageId, record: &'a MessageRecord) -> Self {
         Self {
             user,
             client_message_id: id,
@@ -53,7 +53,7 @@ impl<'a> MessageView<'a> {
             created_at: record.created_at,
             sent_at: record.sent_at,
             acked_at: record.acked_at,
-            ack: record.ack.clone().and_then(|frame| RawValue::from_string(frame).ok()),
+            ack: record.ack.as_deref().and_then(|frame| serde_json::from_str(frame).ok()),
             replies: Replies::Ids(record.replies.iter().map(ToString::to_string).collect()),
         }
     }
