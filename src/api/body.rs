@@ -38,14 +38,14 @@ impl BodyFormat {
             _ => return Err(unsupported("the body has several content-types")),
         };
         let mut parts = content_type.split(';');
-        let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-        let format = match essence.as_str() {
-            "application/json" => Self::Json,
-            "application/x-www-form-urlencoded" => Self::Form,
-            "text/plain" => Self::Text,
-            _ => {
-                return Err(unsupported(&format!("the content-type {} can't be read", quoted(content_type))));
-            }
+        let essence = parts.next().unwrap_or_default().trim();
+        let known = [
+            ("application/json", Self::Json),
+            ("application/x-www-form-urlencoded", Self::Form),
+            ("text/plain", Self::Text),
+        ];
+        let Some((_, format)) = known.into_iter().find(|(name, _)| essence.eq_ignore_ascii_case(name)) else {
+            return Err(unsupported(&format!("the content-type {} can't be read", quoted(content_type))));
         };
         parts.try_for_each(check_parameter)?;
         Ok(format)

@@ -111,7 +111,8 @@ pub(super) async fn send(
     let wait = Wait::read(request.uri().query())?;
     let key = idempotency_key(request.headers(), &caller)?;
     if let Some(boundary) = attachments::boundary(request.headers())? {
-        return attachments::send(&state, &user, wait, key, boundary, request).await;
+        // Boxed, as what is rarer than a plain message would make each request larger.
+        return Box::pin(attachments::send(&state, &user, wait, key, boundary, request)).await;
     }
     let format = BodyFormat::of(request.headers())?;
     let post = spans::Post::begin(request.headers());
@@ -129,13 +130,13 @@ pub(super) async fn send(
         Some(wait @ Wait { until: Until::Final, .. }) => {
             let accepted = state.messages.accept(&user, draft, id, key).await?;
             stored(post, &user, &accepted);
-            accepted_and_waited(&state, &user, &accepted, wait).await
+            Box::pin(accepted_and_waited(&state, &user, &accepted, wait)).await
         }
         Some(wait @ Wait { until: Until::Reply, .. }) => {
             // Held for as long as this request is being answered: a caller that hangs up drops it.
             let (accepted, _turn) = state.messages.accept_awaited(&user, draft, id, key).await?;
             stored(post, &user, &accepted);
-            accepted_and_waited(&state, &user, &accepted, wait).await
+            Box::pin(accepted_and_waited(&state, &user, &accepted, wait)).await
         }
     }
 }

@@ -161,7 +161,10 @@ fn size_of_end(verdict: &Verdict) -> usize {
 }
 
 fn json(data: &impl Serialize) -> Bytes {
-    serde_json::to_vec(data).expect("plain data with text keys is always JSON").into()
+    // Most reports are no longer.
+    let mut out = Vec::with_capacity(512);
+    serde_json::to_writer(&mut out, data).expect("plain data with text keys is always JSON");
+    out.into()
 }
 
 #[cfg(test)]
