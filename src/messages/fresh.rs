@@ -40,6 +40,12 @@ impl Fresh {
         Some(content)
     }
 
+    /// How much is kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,6 +87,6 @@ mod tests {
         for number in 0..100 {
             fresh.take(MessageNumber(number));
         }
-        assert_eq!(fresh.lock().bytes, 0);
+        assert_eq!(fresh.bytes(), 0);
     }
 }

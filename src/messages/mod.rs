@@ -71,7 +71,7 @@ pub struct Draft {
     pub trace: Option<Box<TraceContext>>,
 }
 
-/// A message that waits for its turn, as its session sees it. The content stays in the store.
+/// A message that waits for its turn, as its session sees it. The content stays behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedMessage {
     /// Its place in the order.

@@ -7,7 +7,7 @@ use crate::{
     config,
     names::{BotName, UserName},
     store::{ClientNumber, Idempotency, NewMessage, Store, testing},
-    users::{Command, User},
+    users::{Command, ConnectionState, User, UserStatus},
 };
 
 const KEPT: usize = 100;
@@ -77,6 +77,38 @@ async fn a_live_message_keeps_those_after_it() {
 
 fn draft() -> Draft {
     Draft::from_text(b"Hi").unwrap().0
+}
+
+#[tokio::test]
+async fn what_a_message_says_is_in_memory_only_while_it_is_about_to_be_sent() {
+    let (_directory, store) = testing::store();
+    let (messages, user) = load(&store);
+    let text_of = |number| {
+        let content = messages.content(user.number, number).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&content.fields).unwrap()["message"]["body"].take()
+    };
+    let end = |number| {
+        messages.finished(user.number, number, Timestamp::now(), Verdict::Found, |end| {
+            store.finish_message(end);
+        });
+    };
+    let (_, offline) = accept(&messages, &user, "offline").await;
+    assert_eq!(messages.shared.fresh.bytes(), 0, "nobody knows when it is sent");
+    let (state, since) = (ConnectionState::Connected, Timestamp::now());
+    user.set_status(UserStatus { state, since, last_error: None, attempts: 1 });
+    let (_, behind) = accept(&messages, &user, "behind").await;
+    assert_eq!(messages.shared.fresh.bytes(), 0, "others are sent before it");
+    assert_eq!([text_of(offline), text_of(behind)], ["offline", "behind"]);
+    [offline, behind].into_iter().for_each(end);
+    let (_, next) = accept(&messages, &user, "next").await;
+    assert!(messages.shared.fresh.bytes() > 0);
+    assert_eq!(text_of(next), "next");
+    assert_eq!(messages.shared.fresh.bytes(), 0);
+    assert_eq!(text_of(next), "next", "sent again");
+    end(next);
+    let (_, never) = accept(&messages, &user, "never sent").await;
+    end(never);
+    assert_eq!(messages.shared.fresh.bytes(), 0);
 }
 
 /// What a session would be told now.

@@ -181,6 +181,30 @@ async fn a_messages_deferred_status_is_read_before_it_is_on_disk_and_later_write
     assert_eq!(store.queued_messages().count(), 0);
 }
 
+#[tokio::test]
+async fn what_a_message_takes_is_told_alike_at_its_acceptance_and_by_a_look_at_the_queue() {
+    let (_directory, store) = testing::store();
+    let mut footprints = Vec::new();
+    for (number, length, custom) in
+        [(1, 10, None), (2, 10, Some(Bytes::from_static(b"{}"))), (3, 50_000, None)]
+    {
+        let mut new = message(number, number);
+        new.content = MessageContent { fields: vec![b'f'; length].into(), bot_custom_data: custom };
+        let reserved = store.reserve(10).await.unwrap();
+        footprints.push(store.accept_message(new, reserved, |result| result.unwrap()).unwrap());
+    }
+    store.settled().await.unwrap();
+    let queued: Vec<_> = store.queued_messages().map(Result::unwrap).collect();
+    assert_eq!(queued.iter().map(|queued| queued.footprint).collect::<Vec<_>>(), footprints);
+    assert!(store.payloads.bytes() > 0, "the last one has a file");
+    let (sender, done) = tokio::sync::oneshot::channel();
+    let on_durable = Box::new(move || sender.send(()).unwrap());
+    let (id, record) = (queued[2].id, message(3, 3).record);
+    store.finish_message(MessageEnd { user: ALICE, id, footprint: footprints[2], record, on_durable });
+    done.await.unwrap();
+    assert_eq!(store.payloads.bytes(), 0);
+}
+
 /// What a kill leaves: a store's directory while it is open.
 fn as_after_a_kill(open: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
