@@ -223,7 +223,7 @@ impl Daemon {
         let dispatchers = webhooks::load(config, &store, &letters)?;
         let removed = load_removed(config, &store, &letters)?;
         let orphans = Orphans::load(&store, &messages, &numbers)?;
-        let subscribers = webhooks::subscribers(config, &users, &dispatchers, removed.iter(), &orphans);
+        let subscribers = webhooks::subscribers(config, &users, &dispatchers, &mut removed.iter(), &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         events.resume_streams().await?;
         for dispatcher in dispatchers.values() {

@@ -133,7 +133,7 @@ impl SandboxControl {
             Some(bot_id) => vec![bot_id.clone()],
             None => {
                 let mut bots: Vec<Arc<str>> = self.room.apps.iter().map(|app| (*app.bot_id).into()).collect();
-                bots.sort();
+                bots.sort_unstable();
                 bots.dedup();
                 bots
             }

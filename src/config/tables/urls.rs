@@ -35,6 +35,10 @@ impl Purpose {
     }
 }
 
+/// The program has no tables of Unicode: Cargo.toml, `idna_adapter`.
+const ASCII_NAMES: &str =
+    "write it in its ASCII form, such as `xn--mnchen-3ya.example` for `m\u{fc}nchen.example`";
+
 /// Reads a URL. When it is refused it isn't shown: what is no URL yet may be one with a password,
 /// and the path of many a webhook is a secret.
 pub(super) fn url(item: Item<'_>, purpose: Purpose) -> Option<Url> {
@@ -54,6 +58,9 @@ fn parse(text: &str, purpose: Purpose) -> Result<Url, Invalid> {
             let scheme = purpose.schemes()[0];
             return Err(Invalid::new("is not a URL: the scheme is missing")
                 .help(format!("start it with `{scheme}://`")));
+        }
+        Err(url::ParseError::IdnaError) if !text.is_ascii() => {
+            return Err(Invalid::new("the host name has letters that are not ASCII").help(ASCII_NAMES));
         }
         Err(error) => return Err(Invalid::new(format!("is not a URL: {error}")).help(such_as)),
     };
