@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query, State as Shared},
+    extract::{Path, State as Shared},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -21,7 +21,7 @@ use super::{
     connection::ReceivedFrame,
     control::{ConnectionInfo, Push, Pushed, SandboxControl},
     faults::{Endpoint, Fault, SocketEnd},
-    http::Failure,
+    http::{Failure, Query},
     room::Room,
     settings::Settings,
     state::RequestRecord,

@@ -146,4 +146,18 @@ mod tests {
         assert_eq!(path("https://a.example//"), "https://a.example/");
         assert_eq!(path("https://a.example/base/"), "https://a.example/base");
     }
+
+    #[test]
+    fn host_names_are_ascii() {
+        for text in ["https://m\u{fc}nchen.example/events", "https://\u{65e5}\u{672c}.example"] {
+            let refused = parse(text, Purpose::Webhook).unwrap_err();
+            assert_eq!(refused.message, "the host name has letters that are not ASCII");
+            assert_eq!(refused.help.as_deref(), Some(ASCII_NAMES));
+        }
+        let parsed = |text| parse(text, Purpose::Webhook).unwrap().to_string();
+        assert_eq!(parsed("https://xn--mnchen-3ya.example/"), "https://xn--mnchen-3ya.example/");
+        assert_eq!(parsed("https://XN--MNCHEN-3YA.example/"), "https://xn--mnchen-3ya.example/");
+        // A path may have any letters.
+        assert_eq!(parsed("https://a.example/\u{fc}"), "https://a.example/%C3%BC");
+    }
 }
