@@ -27,7 +27,7 @@ struct Running {
 async fn start(router: Router, limits: Limits) -> Running {
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, shutdown) = (server.local_addr(), CancellationToken::new());
-    let served = tokio::spawn(server.serve(router, Plain, limits, shutdown.clone()));
+    let served = tokio::spawn(server.serve(router, Acceptor::Plain, limits, shutdown.clone()));
     Running { address, shutdown, served }
 }
 
