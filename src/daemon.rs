@@ -25,7 +25,7 @@ use self::{
 use crate::{
     api::{
         self, ApiState,
-        server::{BindError, Certificates, Limits, Plain, Server},
+        server::{Acceptor, BindError, Certificates, Limits, Server},
     },
     clock::Timestamp,
     config::{Config, KeyPairError},
@@ -223,7 +223,7 @@ impl Daemon {
         let dispatchers = webhooks::load(config, &store, &letters)?;
         let removed = load_removed(config, &store, &letters)?;
         let orphans = Orphans::load(&store, &messages, &numbers)?;
-        let subscribers = webhooks::subscribers(config, &users, &dispatchers, removed.iter(), &orphans);
+        let subscribers = webhooks::subscribers(config, &users, &dispatchers, &mut removed.iter(), &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
         events.resume_streams().await?;
         for dispatcher in dispatchers.values() {
@@ -282,15 +282,15 @@ impl Daemon {
         let (api_address, ops_address) = (api_server.local_addr(), ops_server.local_addr());
         let ops_router = ops::router(ops_state, &api_state);
         let api_router = api::router(&api_state);
-        let api_serving = match &certificates {
-            Some(certificates) => {
-                tokio::spawn(certificates.clone().follow(draining.clone()));
-                tokio::spawn(api_server.serve(api_router, certificates.acceptor(), limits, draining.clone()))
-            }
-            None => tokio::spawn(api_server.serve(api_router, Plain, limits, draining.clone())),
+        if let Some(certificates) = &certificates {
+            tokio::spawn(certificates.clone().follow(draining.clone()));
+        }
+        let acceptor = certificates.as_ref().map_or(Acceptor::Plain, Certificates::acceptor);
+        let serve = |server: Server, router, acceptor| {
+            tokio::spawn(server.serve(router, acceptor, limits, draining.clone()))
         };
         let servers =
-            vec![api_serving, tokio::spawn(ops_server.serve(ops_router, Plain, limits, draining.clone()))];
+            vec![serve(api_server, api_router, acceptor), serve(ops_server, ops_router, Acceptor::Plain)];
         tokio::spawn(follow_store(store.clone(), events.clone(), health.clone(), draining.clone()));
         let vitals = Vitals { store: store.clone(), users: users.clone(), webhooks: webhooks.clone() };
         let in_force = InForce::new(config.clone());

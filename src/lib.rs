@@ -35,6 +35,7 @@ pub mod messages;
 pub mod metrics;
 pub mod names;
 pub mod ops;
+mod ordered;
 pub mod rate;
 pub mod receiver;
 pub mod retry;

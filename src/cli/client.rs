@@ -259,7 +259,12 @@ fn given_url(text: &str) -> Result<Url, CommandError> {
             "error: the bridge's URL (--url or RTM_BRIDGE_URL) {what}; it looks like http://127.0.0.1:8080"
         ))
     };
-    let url = Url::parse(text).map_err(|error| refused(&format!("can't be read: {error}")))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        url::ParseError::IdnaError if !text.is_ascii() => {
+            refused("must have its host name in ASCII (xn--...)")
+        }
+        error => refused(&format!("can't be read: {error}")),
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refused("must start with http:// or https://"));
     }

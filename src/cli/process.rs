@@ -1,6 +1,6 @@
 //! Running a command's work, and ending it on request.
 
-use std::{io, time::Duration};
+use std::{io, pin::Pin, time::Duration};
 
 use tokio::{
     runtime::Builder,
@@ -31,6 +31,8 @@ pub(super) fn block_on<T>(
         Threads::Many => Builder::new_multi_thread(),
     };
     let runtime = builder.enable_all().build().map_err(|error| cannot_start(&error))?;
+    // In a box: the runtime is in the program once for each type of work that it runs.
+    let work: Pin<Box<dyn Future<Output = _>>> = Box::pin(work);
     let outcome = runtime.block_on(work);
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     outcome

@@ -211,7 +211,7 @@ fn matching_files(pattern: &Path) -> Result<Vec<PathBuf>, Invalid> {
             files.push(dir.join(entry.file_name()));
         }
     }
-    files.sort();
+    files.sort_unstable();
     Ok(files)
 }
 

@@ -334,18 +334,19 @@ impl<'r> TableReader<'r> {
 
     /// Asks for a knob, and hands it to `read`.
     fn with<T>(&mut self, key: &'static str, read: impl FnOnce(Item<'_>) -> Option<T>) -> Asked<T> {
+        match self.ask(key) {
+            None => Asked::Missing,
+            Some(item) => read(item).map_or(Asked::Refused, Asked::Read),
+        }
+    }
+
+    /// Notes that a knob is known; its value, if it is in the file. Here is all that does not depend on what it is read
+    /// as: the rest is in the program once for each knob.
+    fn ask(&mut self, key: &'static str) -> Option<Item<'_>> {
         #[cfg(test)]
         self.report.knobs.borrow_mut().insert(format!("{}.{key}", self.group));
-        let path = self.path.join(key);
-        let asked = match self.table.and_then(|table| table.get(key)) {
-            None => Asked::Missing,
-            Some((_, node)) => match read(Item { report: self.report, node, path: &path }) {
-                Some(value) => Asked::Read(value),
-                None => Asked::Refused,
-            },
-        };
-        self.known.push((key, path));
-        asked
+        self.known.push((key, self.path.join(key)));
+        self.item(key)
     }
 
     /// A knob with a default.

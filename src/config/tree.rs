@@ -133,7 +133,7 @@ impl Converter {
     /// The whole document.
     pub(super) fn document(&mut self, document: &DeTable<'_>) -> Table {
         let table = self.table(document);
-        self.scalars.sort_by_key(|bytes| bytes.start);
+        self.scalars.sort_unstable_by_key(|bytes| bytes.start);
         table
     }
 

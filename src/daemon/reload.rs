@@ -257,7 +257,8 @@ impl Daemon {
     fn subscribe(&self, config: &Config) {
         let webhooks = self.webhooks.lock();
         let Webhooks { dispatchers, .. } = &*webhooks;
-        let subscribers = webhooks::subscribers(config, &self.users, dispatchers, webhooks.removed(), &[]);
+        let subscribers =
+            webhooks::subscribers(config, &self.users, dispatchers, &mut webhooks.removed(), &[]);
         self.events.resubscribe(subscribers);
     }
 

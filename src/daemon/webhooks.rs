@@ -14,6 +14,7 @@ use crate::{
     events::{Events, Subscriber, Subscribers},
     letters::DeadLetters,
     names::WebhookName,
+    ordered,
     store::{Store, UserNumber},
     users::Users,
     webhook::{self, Dispatcher, RemovedWebhook},
@@ -98,11 +99,12 @@ pub(super) fn load(
     store: &Arc<Store>,
     letters: &DeadLetters,
 ) -> Result<BTreeMap<WebhookName, Dispatcher>, webhook::LoadError> {
-    let load = |(name, settings)| {
+    let mut dispatchers = BTreeMap::new();
+    for (name, settings) in &config.webhooks {
         let dispatcher = Dispatcher::load(name, settings, store.clone(), letters.clone())?;
-        Ok((WebhookName::clone(name), dispatcher))
-    };
-    config.webhooks.iter().map(load).collect()
+        dispatchers.insert(name.clone(), dispatcher);
+    }
+    Ok(dispatchers)
 }
 
 pub(super) fn subscriber(dispatcher: &Dispatcher) -> Arc<dyn Subscriber> {
@@ -114,12 +116,12 @@ pub(super) fn subscribers<'a>(
     config: &Config,
     users: &Users,
     dispatchers: &BTreeMap<WebhookName, Dispatcher>,
-    removed: impl Iterator<Item = &'a RemovedWebhook>,
+    removed: &mut dyn Iterator<Item = &'a RemovedWebhook>,
     orphans: &[Orphans],
 ) -> Subscribers {
     // One that was just taken out still has its dispatcher.
     let configured = dispatchers.iter().filter(|(name, _)| config.webhooks.contains_key(*name));
-    let webhooks = configured.map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))).collect();
+    let webhooks = ordered::map(configured.map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))));
     let mut leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>> = HashMap::new();
     for dispatcher in dispatchers.values() {
         for user in dispatcher.users_with_backlog() {

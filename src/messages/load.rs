@@ -13,7 +13,7 @@ use super::{
     turns::Turns,
 };
 use crate::{
-    config,
+    config, ordered,
     store::{LastRun, Store, StoreError, UserNumber},
 };
 
@@ -80,7 +80,7 @@ impl Messages {
     pub fn unfinished(&self) -> BTreeMap<UserNumber, Vec<MessageNumber>> {
         let state = self.shared.lock();
         let users = state.users.iter().filter(|(_, queue)| !queue.live.is_empty());
-        users.map(|(user, queue)| (*user, queue.live.keys().copied().collect())).collect()
+        ordered::map(users.map(|(user, queue)| (*user, queue.live.keys().copied().collect())))
     }
 }
 

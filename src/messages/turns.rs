@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    ordered,
     store::{StoreError, UserNumber},
     users::{Command, User},
 };
@@ -107,7 +108,7 @@ impl Messages {
     /// The messages of the user whose answers callers wait for.
     pub fn awaited(&self, user: UserNumber) -> BTreeSet<MessageNumber> {
         let state = self.shared.lock();
-        state.turns.0.get(&user).map(|of_user| of_user.keys().copied().collect()).unwrap_or_default()
+        state.turns.0.get(&user).map(|of_user| ordered::set(of_user.keys().copied())).unwrap_or_default()
     }
 
     /// How long ago the user's latest message was acked, if it was and has no answer yet.

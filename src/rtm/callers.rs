@@ -23,6 +23,7 @@ use crate::{
     clock::Timestamp,
     config::{Bot, Config, Identity, Secret},
     names::UserName,
+    ordered,
     store::{Access, Store, UserNumber},
     users::User,
 };
@@ -104,13 +105,13 @@ impl Callers {
 }
 
 fn people(config: &Config, platform: &Platform) -> BTreeMap<UserName, Person> {
-    let bots: BTreeMap<_, _> = config.bots.iter().map(|(name, bot)| (name, Arc::new(bot.clone()))).collect();
+    let bots = ordered::map(config.bots.iter().map(|(name, bot)| (name, Arc::new(bot.clone()))));
     let person = |(name, user): (&UserName, &crate::config::User)| {
         let (bot, identity) = (bots.get(&user.bot)?.clone(), user.identity.clone());
         let (pace, conversation_pace) = (platform.pace(&user.bot), platform.conversation_pace(&user.bot));
         Some((name.clone(), Person { bot, identity, pace, conversation_pace }))
     };
-    config.users.iter().filter_map(person).collect()
+    ordered::map(config.users.iter().filter_map(person))
 }
 
 /// What a caller asks, from its beginning to its end.

@@ -26,6 +26,7 @@ use crate::{
     events::Events,
     messages::Messages,
     names::UserName,
+    ordered,
     store::{Store, StoreError},
     users::{Command, User, Users},
 };
@@ -278,7 +279,7 @@ impl Terms {
             limits: SocketLimits::of(config),
             history: config.history.clone(),
             delivery_acks: if acks { DeliveryAcks::Sent } else { DeliveryAcks::NotSent },
-            bots: config.bots.iter().map(|(name, bot)| (name.clone(), Arc::new(bot.clone()))).collect(),
+            bots: ordered::map(config.bots.iter().map(|(name, bot)| (name.clone(), Arc::new(bot.clone())))),
         }
     }
 }

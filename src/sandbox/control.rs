@@ -133,7 +133,7 @@ impl SandboxControl {
             Some(bot_id) => vec![bot_id.clone()],
             None => {
                 let mut bots: Vec<Arc<str>> = self.room.apps.iter().map(|app| (*app.bot_id).into()).collect();
-                bots.sort();
+                bots.sort_unstable();
                 bots.dedup();
                 bots
             }
@@ -168,7 +168,7 @@ impl SandboxControl {
         self.room.read(|state| {
             let ours = |key: &UserKey| self.bot_id.as_ref().is_none_or(|bot_id| *bot_id == key.bot_id);
             let users = state.users.iter().filter(|(key, _)| ours(key));
-            sorted(users.flat_map(|(_, user)| &user.connections))
+            sorted(&mut users.flat_map(|(_, user)| &user.connections))
         })
     }
 
@@ -438,12 +438,12 @@ impl SandboxControl {
 }
 
 fn connections_of(state: &State, keys: &[UserKey]) -> Vec<ConnectionInfo> {
-    sorted(keys.iter().filter_map(|key| state.users.get(key)).flat_map(|user| &user.connections))
+    sorted(&mut keys.iter().filter_map(|key| state.users.get(key)).flat_map(|user| &user.connections))
 }
 
-fn sorted<'a>(connections: impl Iterator<Item = &'a Arc<Connection>>) -> Vec<ConnectionInfo> {
+fn sorted<'a>(connections: &mut dyn Iterator<Item = &'a Arc<Connection>>) -> Vec<ConnectionInfo> {
     let mut infos: Vec<_> = connections.map(|connection| ConnectionInfo::of(connection)).collect();
-    infos.sort_by_key(|info| info.id);
+    infos.sort_unstable_by_key(|info| info.id);
     infos
 }
 

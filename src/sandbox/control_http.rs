@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Query, State as Shared},
+    extract::{Path, State as Shared},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -21,12 +21,13 @@ use super::{
     connection::ReceivedFrame,
     control::{ConnectionInfo, Push, Pushed, SandboxControl},
     faults::{Endpoint, Fault, SocketEnd},
-    http::Failure,
+    http::{Failure, Query},
     room::Room,
     settings::Settings,
     state::RequestRecord,
     uploads::UploadedFile,
 };
+use crate::ordered;
 
 /// What there is, for whoever looks.
 const ROUTES: &[(&str, &str)] = &[
@@ -103,7 +104,7 @@ fn body<T: DeserializeOwned>(bytes: &[u8], expected: &str) -> Result<T, Failure>
 async fn overview(Shared(room): Shared<Arc<Room>>) -> Json<Value> {
     let app = |app: &App| json!({"clientId": app.client_id, "botName": app.bot_name, "botId": app.bot_id});
     let pairs = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
-        list.iter().map(|&(name, what)| (name.to_owned(), what.to_owned())).collect()
+        ordered::map(list.iter().map(|&(name, what)| (name.to_owned(), what.to_owned())))
     };
     Json(json!({
         "apps": room.apps.iter().map(app).collect::<Vec<_>>(),
@@ -192,7 +193,7 @@ async fn requests(
         };
         (endpoint, requests)
     };
-    Json(Endpoint::ALL.into_iter().map(of).collect())
+    Json(ordered::map(Endpoint::ALL.into_iter().map(of)))
 }
 
 #[derive(Debug, Default, Deserialize)]

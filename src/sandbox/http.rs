@@ -8,13 +8,13 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, Query, RawQuery, State as Shared},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header},
+    extract::{DefaultBodyLimit, FromRequestParts, Path, RawQuery, State as Shared},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -90,6 +90,24 @@ impl Failure {
 
     fn token_expired() -> Self {
         Self { code: json!("TOKEN_EXPIRED"), ..Self::unauthorized("token expired") }
+    }
+}
+
+/// What a query says. axum's own brings another reader of forms into the program, and a reader that knows paths.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned> Query<T> {
+    fn read(query: &str) -> Result<Self, Failure> {
+        let read = serde_html_form::from_str(query);
+        read.map(Self).map_err(|error| Failure::bad_request(format!("the query can't be read: {error}")))
+    }
+}
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Self::read(parts.uri.query().unwrap_or_default())
     }
 }
 
@@ -319,8 +337,7 @@ async fn open_socket(
     request: Request<Body>,
 ) -> Result<Response, Failure> {
     let query = query.unwrap_or_default();
-    let asked: SocketQuery =
-        serde_html_form::from_str(&query).map_err(|_| Failure::bad_request("the query can't be read"))?;
+    let Query(asked): Query<SocketQuery> = Query::read(&query)?;
     let owner = room.read(|state| {
         state.grants.peek_ticket(&asked.sid, Instant::now()).map(|ticket| ticket.user.identity.clone())
     });

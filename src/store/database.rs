@@ -4,6 +4,8 @@
 //! nothing more. So it is taken away from all readers before anyone is told of the failure, and
 //! given back when the database was opened anew and is whole again. In between, reads are refused.
 
+mod backwards;
+
 use std::{
     ops::{Bound, RangeBounds},
     path::Path,
@@ -12,6 +14,8 @@ use std::{
 
 use sled::IVec;
 
+pub(super) use self::backwards::PAGE;
+use self::backwards::{Backwards, Record};
 use super::{
     StoreError,
     overlay::{Entry, Keys, Layer, Overlay, Value, is_empty},
@@ -171,44 +175,43 @@ pub(super) struct Scan {
     handle: Arc<Handle>,
 }
 
-/// What the database has, looked at one ahead from either end.
+/// What the database has, looked at from either end. It may have told from the other end what it finds.
 struct Stored {
     /// None at its end: it must not go on with what is put there meanwhile, which the tables have shown.
     scan: Option<sled::Iter>,
-    first: Option<sled::Result<(IVec, IVec)>>,
-    last: Option<sled::Result<(IVec, IVec)>>,
+    first: Option<Record>,
+    back: Backwards,
 }
 
 impl Stored {
-    fn end_at(&mut self, end: bool) {
-        if end {
-            self.scan = None;
-        }
-    }
-
-    fn first(&mut self) -> Option<&sled::Result<(IVec, IVec)>> {
+    /// The first record, if it is among those that were not told yet.
+    fn first(&mut self, untold: &Keys) -> Option<&Record> {
         if self.first.is_none() {
             self.first = self.scan.as_mut().and_then(Iterator::next);
-            self.end_at(self.first.is_none());
+            if self.first.is_none() {
+                self.scan = None;
+            }
         }
-        self.first.as_ref().or(self.last.as_ref())
+        self.first.as_ref().filter(|record| is_among(record, untold))
     }
 
-    fn pop_first(&mut self) -> Option<sled::Result<(IVec, IVec)>> {
-        self.first.take().or_else(|| self.last.take())
+    fn pop_first(&mut self) -> Option<Record> {
+        self.first.take()
     }
 
-    fn last(&mut self) -> Option<&sled::Result<(IVec, IVec)>> {
-        if self.last.is_none() {
-            self.last = self.scan.as_mut().and_then(DoubleEndedIterator::next_back);
-            self.end_at(self.last.is_none());
-        }
-        self.last.as_ref().or(self.first.as_ref())
+    /// The last record, if it is among those that were not told yet.
+    fn last(&mut self, untold: &Keys, handle: &Handle) -> Option<&Record> {
+        self.back.last(&handle.db).filter(|record| is_among(record, untold))
     }
 
-    fn pop_last(&mut self) -> Option<sled::Result<(IVec, IVec)>> {
-        self.last.take().or_else(|| self.first.take())
+    fn pop_last(&mut self) -> Option<Record> {
+        self.back.pop()
     }
+}
+
+/// Whether a record's key is one of these; a failure concerns all.
+fn is_among(record: &Record, keys: &Keys) -> bool {
+    record.as_ref().map_or(true, |(key, _)| keys.contains(key))
 }
 
 impl Scan {
@@ -216,8 +219,10 @@ impl Scan {
         let moved = overlay.moved();
         // What is committed first, as in `value_of`; sled panics at an empty range.
         let layers = overlay.layers(&keys);
-        let scan = (!is_empty(&keys)).then(|| handle.db.range(keys.clone()));
-        Self { keys, layers, stored: Stored { scan, first: None, last: None }, moved, overlay, handle }
+        let some = (!is_empty(&keys)).then(|| keys.clone());
+        let scan = some.clone().map(|keys| handle.db.range(keys));
+        let stored = Stored { scan, first: None, back: Backwards::over(some) };
+        Self { keys, layers, stored, moved, overlay, handle }
     }
 
     /// Begins anew behind what was told, if something moved: it may be neither where the look is ahead in what is
@@ -237,7 +242,7 @@ impl Scan {
             let overlay = &*self.overlay;
             let heads = self.layers.iter_mut().filter_map(|layer| layer.first(overlay));
             let committed = heads.map(|(key, _)| key).min().cloned();
-            let stored = match self.stored.first() {
+            let stored = match self.stored.first(&self.keys) {
                 Some(Ok((key, _))) => Some(key.clone()),
                 Some(Err(_)) => return self.stored.pop_first().map(|entry| self.told(entry)),
                 None => None,
@@ -261,7 +266,7 @@ impl Scan {
             let overlay = &*self.overlay;
             let tails = self.layers.iter_mut().filter_map(|layer| layer.last(overlay));
             let committed = tails.map(|(key, _)| key).max().cloned();
-            let stored = match self.stored.last() {
+            let stored = match self.stored.last(&self.keys, &self.handle) {
                 Some(Ok((key, _))) => Some(key.clone()),
                 Some(Err(_)) => return self.stored.pop_last().map(|entry| self.told(entry)),
                 None => None,
@@ -302,7 +307,7 @@ impl Scan {
         &self,
         key: IVec,
         committed: Option<Value>,
-        from_database: Option<sled::Result<(IVec, IVec)>>,
+        from_database: Option<Record>,
     ) -> Option<Result<(IVec, IVec), StoreError>> {
         let value = match committed {
             None => return from_database.map(|entry| self.told(entry)),
@@ -318,7 +323,7 @@ impl Scan {
         value.map(|value| value.map(|value| (key, value))).transpose()
     }
 
-    fn told(&self, entry: sled::Result<(IVec, IVec)>) -> Result<(IVec, IVec), StoreError> {
+    fn told(&self, entry: Record) -> Result<(IVec, IVec), StoreError> {
         entry.map_err(|error| self.handle.error(&error))
     }
 }

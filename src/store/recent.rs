@@ -4,6 +4,7 @@ use sled::IVec;
 
 use super::{
     Journal, Store, StoreError, StoredEvent, Transaction, UserNumber, Write,
+    database::PAGE,
     events::{next_number, number_of, read_journal},
     keys,
 };
@@ -89,7 +90,12 @@ impl Store {
 
     /// The journal from the commit on that has the event of this number.
     fn journals_with(&self, number: u64) -> impl Iterator<Item = Result<Journal, StoreError>> + '_ {
-        let before = self.db.range(keys::journal(0)..=keys::journal(number)).next_back();
+        // Among the last ones, which are one page, before among all.
+        let near = number.saturating_sub(PAGE as u64 - 1);
+        let mut before = self.db.range(keys::journal(near)..=keys::journal(number)).next_back();
+        if before.is_none() {
+            before = self.db.range(keys::journal(0)..=keys::journal(number)).next_back();
+        }
         let first = before.map_or(Ok(number), |entry| number_of(&entry?.0));
         let (first, error) = match first {
             Ok(first) => (Some(first), None),

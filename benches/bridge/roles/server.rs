@@ -10,7 +10,7 @@ use axum::{
     response::IntoResponse,
     routing::post,
 };
-use rtm_bridge::api::server::{Limits, Plain, Server};
+use rtm_bridge::api::server::{Acceptor, Limits, Server};
 use tokio_util::sync::CancellationToken;
 
 use super::ready;
@@ -27,7 +27,7 @@ pub(super) async fn run() -> Outcome<()> {
     };
     let router = Router::new().route("/v1/users/{user}/messages", post(accept));
     let over = CancellationToken::new();
-    let serving = tokio::spawn(server.serve(router, Plain, limits, over.clone()));
+    let serving = tokio::spawn(server.serve(router, Acceptor::Plain, limits, over.clone()));
     // Until the input ends.
     tokio::task::spawn_blocking(move || ready(address)).await??;
     over.cancel();

@@ -37,10 +37,10 @@ const MAX_HEAD: usize = 32 * 1024;
 const HARD_MAX_HEAD: usize = 128 * 1024;
 
 /// Serves one connection until it ends, keeps us waiting for too long, or was drained.
-pub(super) async fn serve<A: Acceptor>(
+pub(super) async fn serve(
     tcp: TcpStream,
     peer: SocketAddr,
-    acceptor: &A,
+    acceptor: &Acceptor,
     application: &impl Application,
     limits: Limits,
     shutdown: CancellationToken,

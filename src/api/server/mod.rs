@@ -16,11 +16,11 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, response::Response};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::config::Http;
@@ -64,24 +64,27 @@ impl Application for Router {
     }
 }
 
-/// Makes the stream that HTTP is spoken on: TCP itself, or TLS over it.
-pub trait Acceptor: Clone + Send + Sync + 'static {
-    /// That stream.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+/// What HTTP is spoken on: TCP itself, or TLS over it. One type, because hyper's connection is in the program once for
+/// each.
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-    /// Does what must come before HTTP. It has `header_timeout` to finish.
-    fn accept(&self, tcp: TcpStream) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+/// Makes the stream that HTTP is spoken on.
+#[derive(Debug, Clone)]
+pub enum Acceptor {
+    /// TCP itself.
+    Plain,
+    /// TLS over it.
+    Tls(Tls),
 }
 
-/// HTTP on TCP itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plain;
-
-impl Acceptor for Plain {
-    type Stream = TcpStream;
-
-    async fn accept(&self, tcp: TcpStream) -> io::Result<TcpStream> {
-        Ok(tcp)
+impl Acceptor {
+    /// Does what must come before HTTP. It has `header_timeout` to finish.
+    async fn accept(&self, tcp: TcpStream) -> io::Result<Stream> {
+        match self {
+            Self::Plain => Ok(Either::Left(tcp)),
+            // In a box: a connection without TLS has no room for it.
+            Self::Tls(tls) => Box::pin(tls.accept(tcp)).await.map(Box::new).map(Either::Right),
+        }
     }
 }
 
@@ -126,10 +129,10 @@ impl Server {
 
     /// Serves until `shutdown` is cancelled; then the listener is closed at once, requests in
     /// flight have `limits.drain` to finish, and this returns.
-    pub async fn serve<A: Acceptor>(
+    pub async fn serve(
         self,
         application: impl Application,
-        acceptor: A,
+        acceptor: Acceptor,
         limits: Limits,
         shutdown: CancellationToken,
     ) {

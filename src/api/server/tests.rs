@@ -27,7 +27,7 @@ struct Running {
 async fn start(application: impl Application, limits: Limits) -> Running {
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let (address, shutdown) = (server.local_addr(), CancellationToken::new());
-    let served = tokio::spawn(server.serve(application, Plain, limits, shutdown.clone()));
+    let served = tokio::spawn(server.serve(application, Acceptor::Plain, limits, shutdown.clone()));
     Running { address, shutdown, served }
 }
 

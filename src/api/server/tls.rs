@@ -66,14 +66,14 @@ impl Certificates {
     }
 
     /// What makes TLS of a connection, with the certificate at that moment.
-    pub fn acceptor(&self) -> Tls {
+    pub fn acceptor(&self) -> Acceptor {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has what the default versions need")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self.0.current.clone()));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Tls(TlsAcceptor::from(Arc::new(config)))
+        Acceptor::Tls(Tls(TlsAcceptor::from(Arc::new(config))))
     }
 
     /// Reads the files anew, soon, whether they look changed or not.
@@ -176,10 +176,8 @@ impl fmt::Debug for Tls {
     }
 }
 
-impl Acceptor for Tls {
-    type Stream = TlsStream<TcpStream>;
-
-    async fn accept(&self, mut tcp: TcpStream) -> io::Result<Self::Stream> {
+impl Tls {
+    pub(super) async fn accept(&self, mut tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let mut first = [0];
         // A handshake begins with 22; a method of HTTP, with a letter.
         if tcp.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {

@@ -20,7 +20,10 @@ use super::{
     source::Visibility,
     tree::{Key, Node, Table, Value},
 };
-use crate::names::{BotName, ClientName, Kind, Name, UserName, WebhookName};
+use crate::{
+    names::{BotName, ClientName, Kind, Name, UserName, WebhookName},
+    ordered,
+};
 
 const TABLES: [&str; 11] = [
     "include", "platform", "http", "store", "messages", "history", "log", "bots", "users", "webhooks",
@@ -76,7 +79,7 @@ fn entries<'r>(root: &'r Table, table: &str) -> &'r [(Key, Node)] {
 }
 
 fn defined<K: Kind>(root: &Table, table: &str) -> BTreeSet<Name<K>> {
-    entries(root, table).iter().filter_map(|(key, _)| Name::new(&key.name).ok()).collect()
+    ordered::set(entries(root, table).iter().filter_map(|(key, _)| Name::new(&key.name).ok()))
 }
 
 /// Reads each of the things in a table of names; those that are wrong are left out.

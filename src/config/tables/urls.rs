@@ -35,6 +35,10 @@ impl Purpose {
     }
 }
 
+/// The program has no tables of Unicode: Cargo.toml, `idna_adapter`.
+const ASCII_NAMES: &str =
+    "write it in its ASCII form, such as `xn--mnchen-3ya.example` for `m\u{fc}nchen.example`";
+
 /// Reads a URL. When it is refused it isn't shown: what is no URL yet may be one with a password,
 /// and the path of many a webhook is a secret.
 pub(super) fn url(item: Item<'_>, purpose: Purpose) -> Option<Url> {
@@ -54,6 +58,9 @@ fn parse(text: &str, purpose: Purpose) -> Result<Url, Invalid> {
             let scheme = purpose.schemes()[0];
             return Err(Invalid::new("is not a URL: the scheme is missing")
                 .help(format!("start it with `{scheme}://`")));
+        }
+        Err(url::ParseError::IdnaError) if !text.is_ascii() => {
+            return Err(Invalid::new("the host name has letters that are not ASCII").help(ASCII_NAMES));
         }
         Err(error) => return Err(Invalid::new(format!("is not a URL: {error}")).help(such_as)),
     };
@@ -138,5 +145,19 @@ mod tests {
         let path = |text| parse(text, Purpose::Platform).unwrap().to_string();
         assert_eq!(path("https://a.example//"), "https://a.example/");
         assert_eq!(path("https://a.example/base/"), "https://a.example/base");
+    }
+
+    #[test]
+    fn host_names_are_ascii() {
+        for text in ["https://m\u{fc}nchen.example/events", "https://\u{65e5}\u{672c}.example"] {
+            let refused = parse(text, Purpose::Webhook).unwrap_err();
+            assert_eq!(refused.message, "the host name has letters that are not ASCII");
+            assert_eq!(refused.help.as_deref(), Some(ASCII_NAMES));
+        }
+        let parsed = |text| parse(text, Purpose::Webhook).unwrap().to_string();
+        assert_eq!(parsed("https://xn--mnchen-3ya.example/"), "https://xn--mnchen-3ya.example/");
+        assert_eq!(parsed("https://XN--MNCHEN-3YA.example/"), "https://xn--mnchen-3ya.example/");
+        // A path may have any letters.
+        assert_eq!(parsed("https://a.example/\u{fc}"), "https://a.example/%C3%BC");
     }
 }

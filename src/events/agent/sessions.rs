@@ -26,6 +26,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     history::Histories,
+    ordered,
     store::{BotNumber, StoreError, UserNumber},
     users::User,
 };
@@ -250,6 +251,6 @@ impl Shared {
     fn shares(&self, user: &User) -> Shares {
         let subscribers = self.subscribers_of(user.number).unwrap_or_default();
         let wanted = subscribers.iter().map(|one| (one.webhook().0, one.transcript()));
-        wanted.filter(|(_, messages)| *messages > 0).collect()
+        ordered::map(wanted.filter(|(_, messages)| *messages > 0))
     }
 }

@@ -9,6 +9,7 @@ use super::{Terms, answer::Answer};
 use crate::{
     clock::Timestamp,
     config::{Bot, Secret, TokenService, TokenServiceBody},
+    ordered,
     rtm::{
         failure::{Failure, FailureKind, Step},
         subject::Subject,
@@ -66,8 +67,9 @@ impl Terms {
 
     /// What the service is told, by the names that the platform's own clients use.
     fn fields(&self, service: &TokenService, bot: &Bot, subject: &Subject) -> BTreeMap<String, Value> {
+        let configured = service.fields.iter();
         let mut fields: BTreeMap<String, Value> =
-            service.fields.iter().map(|(name, value)| (name.clone(), value.expose().into())).collect();
+            ordered::map(configured.map(|(name, value)| (name.clone(), value.expose().into())));
         fields.insert("clientId".into(), bot.client_id.as_str().into());
         fields.insert("identity".into(), (*subject.name).into());
         fields.insert("aud".into(), self.audience.as_str().into());

@@ -1,10 +1,6 @@
 //! Reading a history, within its time.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -13,6 +9,7 @@ use crate::{
     clock::Timestamp,
     config::{self, HistorySource, Secret},
     messages::{ClientMessageId, OwnMessage},
+    ordered,
     retry::Backoff,
     rtm::{
         connection::{Identity, Shared},
@@ -157,7 +154,7 @@ impl<R: Rooms> Reader<R> {
             Purpose::Recovery(_) | Purpose::Retry(_) => Some(self.shared.terms().history.max_messages),
             Purpose::LookUp => None,
         };
-        let look_up: BTreeSet<_> = own.iter().map(|message| message.number).collect();
+        let look_up = ordered::set(own.iter().map(|message| message.number));
         Ok(Wanted { missed, look_up, look_up_from: first })
     }
 
@@ -322,7 +319,7 @@ pub(in crate::rtm) fn knowledge<R: Rooms>(
         now,
     };
     let listed: HashSet<ClientMessageId> = knowledge.own.iter().map(|message| message.id).collect();
-    let given: BTreeSet<ClientMessageId> = given_ids.filter_map(|id| id.parse().ok()).collect();
+    let given = ordered::set(given_ids.filter_map(|id| id.parse::<ClientMessageId>().ok()));
     for id in given.into_iter().filter(|id| !listed.contains(id)) {
         knowledge.own.extend(rooms.own(user, id)?);
     }

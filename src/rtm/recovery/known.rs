@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     messages::{Arrival, MessageNumber, OwnMessage},
+    ordered,
     rtm::token::Skew,
     store::{Said, Seen},
 };
@@ -78,7 +79,7 @@ impl Knowledge {
 
     /// The messages of ours that are among these records.
     pub fn own_in(&self, records: &[Record]) -> BTreeSet<MessageNumber> {
-        self.own_among(records).into_iter().flatten().map(|own| self.own[own].number).collect()
+        ordered::set(self.own_among(records).into_iter().flatten().map(|own| self.own[own].number))
     }
 
     /// Since when something may be unseen behind pages that are known.

@@ -11,6 +11,7 @@ use super::{Action, FetchPlan, HistoryReply, Phase, Purpose, Reading, Session};
 use crate::{
     clock::{Now, Timestamp},
     messages::MessageNumber,
+    ordered,
     store::{ConnectHistory, Seen, UserRecord},
 };
 
@@ -117,7 +118,7 @@ impl Session {
             last_sent: self.outbox.last_sent(),
             until,
         }));
-        doubtful().map(|message| message.number).collect()
+        ordered::set(doubtful().map(|message| message.number))
     }
 
     pub(super) fn history_read(&mut self, reply: HistoryReply, now: Now, out: &mut Vec<Action>) {

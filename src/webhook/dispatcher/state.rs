@@ -12,6 +12,7 @@ use crate::{
         lanes::{LaneEvent, Lanes, Next, Started},
     },
     letters::Replay,
+    ordered,
     store::{DeadLetter, DeadLetterId, ReplayMark, StoreError, UserNumber, WebhookRecord},
     webhook::{
         AttemptResult,
@@ -246,7 +247,7 @@ impl State {
 
     pub(super) fn everything_is_due(&mut self, now: Instant) {
         let waiting = std::mem::take(&mut self.due);
-        self.due = waiting.into_iter().map(|((at, event), user)| ((at.min(now), event), user)).collect();
+        self.due = ordered::map(waiting.into_iter().map(|((at, event), user)| ((at.min(now), event), user)));
         self.replays.everything_is_due();
     }
 
