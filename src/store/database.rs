@@ -171,8 +171,15 @@ pub(super) struct Scan {
     handle: Arc<Handle>,
 }
 
+/// sled counts what its cache has only with every 64th look at one of 256 parts of it, however much each look
+/// brought. A scan looks at a page once, so without this a hundred megabytes would go uncounted; with a look
+/// for every so many bytes it is 8 MiB at most.
+const LOOK_EVERY: usize = 512;
+
 /// What the database has, looked at one ahead from either end.
 struct Stored {
+    /// Bytes that were brought since the last look for the cache's sake.
+    unlooked: usize,
     /// None at its end: it must not go on with what is put there meanwhile, which the tables have shown.
     scan: Option<sled::Iter>,
     first: Option<sled::Result<(IVec, IVec)>>,
@@ -186,9 +193,26 @@ impl Stored {
         }
     }
 
-    fn first(&mut self) -> Option<&sled::Result<(IVec, IVec)>> {
+    /// Lets the cache count what was brought; what comes of it doesn't matter.
+    fn count(
+        &mut self,
+        brought: Option<sled::Result<(IVec, IVec)>>,
+        db: &sled::Db,
+    ) -> Option<sled::Result<(IVec, IVec)>> {
+        if let Some(Ok((key, value))) = &brought {
+            self.unlooked += key.len() + value.len();
+            for _ in 0..self.unlooked / LOOK_EVERY {
+                let _ = db.contains_key(key);
+            }
+            self.unlooked %= LOOK_EVERY;
+        }
+        brought
+    }
+
+    fn first(&mut self, db: &sled::Db) -> Option<&sled::Result<(IVec, IVec)>> {
         if self.first.is_none() {
-            self.first = self.scan.as_mut().and_then(Iterator::next);
+            let brought = self.scan.as_mut().and_then(Iterator::next);
+            self.first = self.count(brought, db);
             self.end_at(self.first.is_none());
         }
         self.first.as_ref().or(self.last.as_ref())
@@ -198,9 +222,10 @@ impl Stored {
         self.first.take().or_else(|| self.last.take())
     }
 
-    fn last(&mut self) -> Option<&sled::Result<(IVec, IVec)>> {
+    fn last(&mut self, db: &sled::Db) -> Option<&sled::Result<(IVec, IVec)>> {
         if self.last.is_none() {
-            self.last = self.scan.as_mut().and_then(DoubleEndedIterator::next_back);
+            let brought = self.scan.as_mut().and_then(DoubleEndedIterator::next_back);
+            self.last = self.count(brought, db);
             self.end_at(self.last.is_none());
         }
         self.last.as_ref().or(self.first.as_ref())
@@ -217,7 +242,14 @@ impl Scan {
         // What is committed first, as in `value_of`; sled panics at an empty range.
         let layers = overlay.layers(&keys);
         let scan = (!is_empty(&keys)).then(|| handle.db.range(keys.clone()));
-        Self { keys, layers, stored: Stored { scan, first: None, last: None }, moved, overlay, handle }
+        Self {
+            keys,
+            layers,
+            stored: Stored { unlooked: 0, scan, first: None, last: None },
+            moved,
+            overlay,
+            handle,
+        }
     }
 
     /// Begins anew behind what was told, if something moved: it may be neither where the look is ahead in what is
@@ -237,7 +269,7 @@ impl Scan {
             let overlay = &*self.overlay;
             let heads = self.layers.iter_mut().filter_map(|layer| layer.first(overlay));
             let committed = heads.map(|(key, _)| key).min().cloned();
-            let stored = match self.stored.first() {
+            let stored = match self.stored.first(self.handle.db()) {
                 Some(Ok((key, _))) => Some(key.clone()),
                 Some(Err(_)) => return self.stored.pop_first().map(|entry| self.told(entry)),
                 None => None,
@@ -261,7 +293,7 @@ impl Scan {
             let overlay = &*self.overlay;
             let tails = self.layers.iter_mut().filter_map(|layer| layer.last(overlay));
             let committed = tails.map(|(key, _)| key).max().cloned();
-            let stored = match self.stored.last() {
+            let stored = match self.stored.last(self.handle.db()) {
                 Some(Ok((key, _))) => Some(key.clone()),
                 Some(Err(_)) => return self.stored.pop_last().map(|entry| self.told(entry)),
                 None => None,
