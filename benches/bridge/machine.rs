@@ -3,6 +3,7 @@
 use std::{
     fmt, fs,
     io::Write as _,
+    os::unix::fs::FileExt as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -59,6 +60,25 @@ impl fmt::Display for Machine {
         writeln!(f, "disk:    append and fdatasync {commit_ms:.3} ms (median), {commit_p99_ms:.3} ms (p99)")?;
         write!(f, "build:   {build}; {} descriptors a process", kernel::descriptor_limit())
     }
+}
+
+/// What the disk alone takes at a pace: so many times a second 512 bytes written into a file that has its size
+/// already, and synced. From when each was to begin, since one that takes long holds up those behind it.
+pub fn paced_commits(directory: &Path, count: usize, per_second: f64) -> Outcome<Spread> {
+    let block = [0x55; 512];
+    let file = tempfile::tempfile_in(directory)?;
+    file.write_all_at(&vec![0; count * block.len()], 0)?;
+    file.sync_all()?;
+    let started = Instant::now();
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let begin = started + Duration::from_secs_f64(number as f64 / per_second);
+        std::thread::sleep(begin.saturating_duration_since(Instant::now()));
+        file.write_all_at(&block, (number * block.len()) as u64)?;
+        file.sync_data()?;
+        times.push(nanos(begin.elapsed()));
+    }
+    Ok(Spread::new(times))
 }
 
 /// What a commit costs the disk: 512 bytes appended and synced.

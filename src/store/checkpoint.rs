@@ -2,9 +2,12 @@
 //! over to the database what is left of its oldest segment.
 //!
 //! The log has these writes until the database says that it has them: so they need neither be one batch nor
-//! be in any order, and whatever is cut short is begun anew, by the next try or the next start.
+//! be in any order, and whatever is cut short is begun anew, by the next try or the next start. The database
+//! says so (it has a record of the last commit that it has) along with the next segment's writes: one more sync
+//! would cost more than to keep a segment a little longer.
 
 use std::{
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
@@ -15,21 +18,24 @@ use super::{
     nudge::Nudge,
     overlay::{Last, Overlay},
     trouble::Trouble,
-    wal::{Closed, Files, Place},
-    worker::COUNTERS,
+    wal::{Closed, Content, Files, Place},
+    worker::{COUNTERS, Counters},
 };
 
 /// What is to be done.
 pub(super) enum Job {
     /// A file for a slot that has none.
     Make { files: Arc<Files>, slot: usize },
-    /// What is left of the oldest segment.
+    /// What is left of the oldest segment, and the number up to which the database has everything already.
     CarryOver(CarryOver),
 }
 
-/// A segment that is to be carried over, from where to where.
+/// What is to be carried over, from where to where.
 pub(super) struct CarryOver {
-    pub closed: Closed,
+    /// As of the last commit that the database has, if it doesn't say so yet.
+    pub before: Option<Counters>,
+    /// The segment; without one, there is only a number to be noted.
+    pub closed: Option<Closed>,
     pub files: Arc<Files>,
     pub overlay: Arc<Overlay>,
     pub handle: Arc<Handle>,
@@ -122,7 +128,7 @@ impl Shared {
                 Job::Make { files, slot } => {
                     files.make(*slot).map_err(|error| Trouble::of_io("a new file of the log", &error))
                 }
-                Job::CarryOver(segment) => carry_over(segment, nudge),
+                Job::CarryOver(task) => carry_over(task, nudge),
             }));
             let outcome =
                 outcome.unwrap_or_else(|_| Err(Trouble::Fatal("the checkpoint panicked".to_owned())));
@@ -155,11 +161,43 @@ impl Shared {
     }
 }
 
-/// Puts what is left of a segment into the database, then the number up to which that has everything; only
-/// then readers look for it there.
-pub(super) fn carry_over(segment: &CarryOver, nudge: &Nudge<Handle>) -> Result<(), Trouble> {
-    let CarryOver { closed, files, overlay, handle } = segment;
+/// So many bytes are flushed at once: a commit that is synced meanwhile waits for no more than that.
+const FLUSHED_AT_ONCE: usize = 512 << 10;
+
+/// Puts what is left of a segment into the database; only then readers look for it there.
+pub(super) fn carry_over(task: &CarryOver, nudge: &Nudge<Handle>) -> Result<(), Trouble> {
+    let CarryOver { before, closed, files, overlay, handle } = task;
+    let flush = || nudge.while_waiting(handle, || handle.db().flush()).map(drop);
+    if let Some(counters) = before {
+        // What it speaks of is on disk.
+        handle.db().insert(keys::meta(COUNTERS), counters.to_bytes())?;
+    }
+    let Some(closed) = closed else { return Ok(flush()?) };
     let content = files.content(closed).map_err(|error| Trouble::of_io("the log", &error))?;
+    let left = left_of(&content, closed, overlay)?;
+    let mut unflushed = 0;
+    for (key, value) in &left {
+        match value {
+            Some(value) => handle.db().insert(key, content.value(value.clone())).map(drop)?,
+            None => handle.db().remove(key).map(drop)?,
+        }
+        unflushed += key.len() + value.as_ref().map_or(0, Range::len);
+        if unflushed >= FLUSHED_AT_ONCE {
+            flush()?;
+            unflushed = 0;
+        }
+    }
+    flush()?;
+    overlay.carried_over(left.iter().map(|(key, _)| *key), closed.segment);
+    Ok(())
+}
+
+/// A key, and where its value is in the segment; none if the key was removed.
+type Left<'a> = (&'a [u8], Option<Range<usize>>);
+
+/// What of a segment is still what was last done to its key, in order of keys: the database changes one page
+/// after the other.
+fn left_of<'a>(content: &'a Content, closed: &Closed, overlay: &Overlay) -> Result<Vec<Left<'a>>, Trouble> {
     let unreadable = || Trouble::Fatal("a segment of the log can't be read any more".to_owned());
     let writes = content.writes().ok_or_else(unreadable)?;
     let writes = writes.into_iter().map(|write| match write.value {
@@ -167,18 +205,6 @@ pub(super) fn carry_over(segment: &CarryOver, nudge: &Nudge<Handle>) -> Result<(
         None => (write.key, Last::removed(closed.segment), None),
     });
     let mut left = overlay.still_valid(writes.collect());
-    // The database changes one page after the other.
     left.sort_unstable_by_key(|(key, _)| *key);
-    for (key, value) in &left {
-        match value {
-            Some(value) => handle.db().insert(key, content.value(value.clone())).map(drop)?,
-            None => handle.db().remove(key).map(drop)?,
-        }
-    }
-    // The number must not be on disk before what it speaks of.
-    nudge.while_waiting(handle, || handle.db().flush())?;
-    handle.db().insert(keys::meta(COUNTERS), closed.counters.to_bytes())?;
-    nudge.while_waiting(handle, || handle.db().flush())?;
-    overlay.carried_over(left.iter().map(|(key, _)| *key), closed.segment);
-    Ok(())
+    Ok(left)
 }

@@ -5,17 +5,18 @@
 //! order. There is no timer in this: the commit in progress is the window in which the next one
 //! gathers.
 //!
-//! Writes that may be lost (*deferred*: a crash then repeats a delivery or forgets a `sent`) ride
-//! along with the next commit, or go [`DEFER_AT_MOST`] later on their own. Deferred writes of one
-//! key replace each other, so they are bounded by the number of keys, whatever their rate. Writes
-//! of one key always reach the disk in the order in which they were handed over.
+//! What nobody waits for rides along with the next commit, or goes a little later on its own: a transaction
+//! that is for [`Urgency::Soon`], and writes that may be lost (*deferred*: a crash then repeats a delivery or
+//! forgets a `sent`). Deferred writes of one key replace each other, so they are bounded by the number of
+//! keys, whatever their rate. Writes of one key always reach the disk in the order in which they were handed
+//! over.
 //!
 //! This is the way to the thread; what the thread does is in `worker`.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sled::IVec;
@@ -39,6 +40,10 @@ const COMMIT_WRITES: usize = 1024;
 const COMMIT_BYTES: usize = 4 << 20;
 /// Bytes that may wait for their commit.
 const QUEUE_BYTES: usize = 16 << 20;
+/// How long a deferred write waits for company.
+const DEFER_AT_MOST: Duration = Duration::from_millis(10);
+/// How long a transaction does that nobody waits for.
+pub(super) const SOON: Duration = Duration::from_millis(2);
 
 /// Runs on the commit thread once its transaction is on disk, or has failed.
 pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -74,9 +79,20 @@ pub(super) enum JournalLine {
     Message(MessageNumber, AcceptedEntry),
 }
 
+/// When a transaction is to be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Urgency {
+    /// As soon as can be.
+    #[default]
+    Now,
+    /// With the next one that is urgent, or [`SOON`] by itself.
+    Soon,
+}
+
 /// Writes that reach the disk together or not at all.
 #[derive(Default)]
 pub(super) struct Transaction {
+    pub urgency: Urgency,
     pub writes: Vec<Write>,
     pub new_payload: Option<(PayloadId, bytes::Bytes)>,
     pub dropped_payload: Option<PayloadId>,
@@ -164,8 +180,12 @@ pub(super) struct Queue {
     head: u64,
     /// Deferred writes that may still be replaced, by key: the number of their item.
     replaceable: HashMap<IVec, u64>,
-    pub(super) transactions: usize,
-    pub(super) deferred_since: Option<Instant>,
+    /// How many transactions can't wait.
+    pub(super) urgent: usize,
+    /// When something is to be committed that can.
+    pub(super) due: Option<Instant>,
+    /// Until when the thread sleeps, if nobody wakes it.
+    pub(super) sleeps_until: Option<Instant>,
     next_event: u64,
     /// A checkpoint is over, and the thread doesn't know.
     pub(super) checkpointed: bool,
@@ -199,6 +219,17 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the thread if it would sleep too long for what was put into the queue.
+    fn wake_for(&self, mut queue: MutexGuard<'_, Queue>) {
+        let (urgent, due) = (queue.urgent > 0, queue.due);
+        let oversleeps = |until: &mut Instant| urgent || due.is_some_and(|due| due < *until);
+        let woken = queue.sleeps_until.take_if(oversleeps);
+        drop(queue);
+        if woken.is_some() {
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -299,10 +330,8 @@ impl Committer {
             // A later deferral of this key must not move in front of this write.
             queue.replaceable.remove(write.key());
         }
-        queue.items.push_back(Item::Transaction(transaction));
-        queue.transactions += 1;
-        drop(queue);
-        self.shared.wake.notify_one();
+        queue.add(transaction);
+        self.shared.wake_for(queue);
         Ok(())
     }
 
@@ -332,11 +361,8 @@ impl Committer {
         let number = queue.head + queue.items.len() as u64;
         queue.replaceable.insert(key, number);
         queue.items.push_back(Item::Deferred(deferred));
-        if queue.deferred_since.is_none() {
-            queue.deferred_since = Some(Instant::now());
-            drop(queue);
-            self.shared.wake.notify_one();
-        }
+        queue.put_off(DEFER_AT_MOST);
+        self.shared.wake_for(queue);
     }
 
     /// The value of a deferred write of this key that is still waiting: newer than what sled has.
@@ -366,7 +392,7 @@ impl Committer {
 
     /// Whether anybody waits for a commit.
     pub(super) fn is_awaited(&self) -> bool {
-        self.shared.space.available_permits() < QUEUE_BYTES || self.shared.lock().transactions > 0
+        self.shared.space.available_permits() < QUEUE_BYTES || self.shared.lock().urgent > 0
     }
 
     /// Commits what is queued, and ends the thread.
@@ -423,7 +449,8 @@ impl Queue {
             self.head += 1;
             let Some(item) = self.items.pop_front() else { break };
             match &item {
-                Item::Transaction(_) => self.transactions -= 1,
+                Item::Transaction(Transaction { urgency: Urgency::Now, .. }) => self.urgent -= 1,
+                Item::Transaction(_) => {}
                 Item::Deferred(Deferred { write, .. }) => {
                     if self.replaceable.get(write.key()) == Some(&number) {
                         self.replaceable.remove(write.key());
@@ -432,7 +459,21 @@ impl Queue {
             }
             items.push(item);
         }
-        self.deferred_since = if self.items.is_empty() { None } else { self.deferred_since };
+        self.due = self.due.filter(|_| !self.items.is_empty());
+    }
+
+    fn add(&mut self, transaction: Transaction) {
+        match transaction.urgency {
+            Urgency::Now => self.urgent += 1,
+            Urgency::Soon => self.put_off(SOON),
+        }
+        self.items.push_back(Item::Transaction(transaction));
+    }
+
+    /// What is put into it now can wait so long.
+    fn put_off(&mut self, span: Duration) {
+        let due = Instant::now() + span;
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
     /// Takes the messages out that wait for their commit, and leaves everything else where it is.
@@ -445,5 +486,51 @@ impl Queue {
             Item::Transaction(_) | Item::Deferred(_) => None,
         });
         waiting.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(urgencies: &[Urgency]) -> Queue {
+        let mut queue = Queue::default();
+        for urgency in urgencies {
+            queue.add(Transaction { urgency: *urgency, ..Transaction::default() });
+        }
+        queue
+    }
+
+    #[test]
+    fn what_can_wait_goes_along_with_what_can_not() {
+        let mut queue = queue(&[Urgency::Soon, Urgency::Now, Urgency::Soon]);
+        assert_eq!(queue.urgent, 1);
+        let mut taken = Vec::new();
+        queue.take_front(&mut taken);
+        assert_eq!((taken.len(), queue.urgent, queue.due), (3, 0, None));
+    }
+
+    #[test]
+    fn it_waits_no_longer_than_the_first_of_it_may() {
+        let mut queue = queue(&[]);
+        queue.put_off(DEFER_AT_MOST);
+        let deferred = queue.due.unwrap();
+        queue.put_off(SOON);
+        let soon = queue.due.unwrap();
+        assert!(soon < deferred);
+        queue.put_off(DEFER_AT_MOST);
+        assert_eq!(queue.due, Some(soon));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_commit_is_still_due() {
+        let mut queue = queue(&[Urgency::Soon; COMMIT_WRITES + 1]);
+        for item in &mut queue.items {
+            let Item::Transaction(transaction) = item else { unreachable!() };
+            transaction.writes.push(Write::Remove(IVec::from(b"key")));
+        }
+        let mut taken = Vec::new();
+        queue.take_front(&mut taken);
+        assert_eq!((taken.len(), queue.items.len(), queue.due.is_some()), (COMMIT_WRITES, 1, true));
     }
 }

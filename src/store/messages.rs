@@ -5,7 +5,7 @@ use sled::IVec;
 
 use super::{
     ClientNumber, NewEvent, Reserved, Store, StoreError, UserNumber, backlog,
-    commit::{JournalLine, Transaction, Write},
+    commit::{JournalLine, Transaction, Urgency, Write},
     keys,
     payload::PayloadId,
     records::{
@@ -226,7 +226,11 @@ impl Store {
         reserved: Reserved,
         on_durable: impl FnOnce(u64) + Send + 'static,
     ) -> Result<u64, StoreError> {
-        let (transaction, message_is_durable) = self.ending(end);
+        let (mut transaction, message_is_durable) = self.ending(end);
+        // Who waits for the message's end has been told; a webhook waits for what is on disk.
+        if !report.slots.iter().any(|slot| slot.wanted) {
+            transaction.urgency = Urgency::Soon;
+        }
         self.append_event_in(transaction, report, reserved, move |number| {
             message_is_durable();
             on_durable(number);

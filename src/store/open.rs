@@ -238,8 +238,12 @@ fn carry_over(
 ) -> Result<(), OpenError> {
     let nudge = Nudge::start().map_err(|error| OpenError::of_io(path, error))?;
     let (files, overlay, handle) = (Arc::clone(files), Arc::clone(overlay), Arc::clone(handle));
-    checkpoint::carry_over(&CarryOver { closed, files, overlay, handle }, &nudge)
-        .map_err(|trouble| OpenError::of_trouble(path, trouble))
+    let mut task = CarryOver { before: None, closed: Some(closed), files, overlay, handle };
+    let carried = checkpoint::carry_over(&task, &nudge).and_then(|()| {
+        (task.before, task.closed) = (Some(closed.counters), None);
+        checkpoint::carry_over(&task, &nudge)
+    });
+    carried.map_err(|trouble| OpenError::of_trouble(path, trouble))
 }
 
 /// What the log has that the database doesn't. `expected` is the last commit that was on disk once.

@@ -28,12 +28,14 @@ pub(super) struct Segments {
     checkpointer: Checkpointer,
     /// Those that take no more commits and are not in the database, oldest first.
     closed: VecDeque<Closed>,
+    /// The one before them: the database has it, and doesn't say so yet.
+    carried: Option<Closed>,
     /// Slots that can be begun.
     free: Vec<usize>,
     /// Slots that have no file, and may get one.
     unmade: Vec<usize>,
     task: Option<Task>,
-    /// The last commit that the database is known to have.
+    /// The last commit that the database says it has.
     carried_over: u64,
     /// How many keys the overlay had when the current segment was begun.
     keys_before: usize,
@@ -49,7 +51,19 @@ impl Segments {
         let Log { wal, closed, free, unmade, carried_over } = log;
         let checkpointer = Checkpointer::start(on_over)?;
         let keys_before = overlay.len();
-        Ok(Self { wal, overlay, checkpointer, closed, free, unmade, task: None, carried_over, keys_before })
+        let (carried, task) = (None, None);
+        Ok(Self {
+            wal,
+            overlay,
+            checkpointer,
+            closed,
+            carried,
+            free,
+            unmade,
+            task,
+            carried_over,
+            keys_before,
+        })
     }
 
     /// Whether the current segment takes the commit that was begun.
@@ -86,10 +100,14 @@ impl Segments {
         if let Some(slot) = self.unmade.pop() {
             self.task = Some(Task::Make(slot));
             self.checkpointer.begin(Job::Make { files, slot });
-        } else if let (Some(closed), Some(handle)) = (self.closed.front(), handle) {
+        } else if let Some(handle) = handle
+            && (self.carried.is_some() || !self.closed.is_empty())
+        {
             let (overlay, handle) = (Arc::clone(&self.overlay), Arc::clone(handle));
+            let before = self.carried.map(|carried| carried.counters);
+            let closed = self.closed.front().copied();
             self.task = Some(Task::CarryOver);
-            self.checkpointer.begin(Job::CarryOver(CarryOver { closed: *closed, files, overlay, handle }));
+            self.checkpointer.begin(Job::CarryOver(CarryOver { before, closed, files, overlay, handle }));
         }
     }
 
@@ -105,14 +123,16 @@ impl Segments {
     fn settle(&mut self, outcome: Result<(), Trouble>) -> Result<(), Trouble> {
         match (self.task.take(), outcome) {
             (Some(Task::Make(slot)), Ok(())) => self.free.push(slot),
-            (Some(Task::Make(_)), Err(Trouble::Passing(why))) if !self.closed.is_empty() => {
+            (Some(Task::Make(_)), Err(Trouble::Passing(why)))
+                if !self.closed.is_empty() || self.carried.is_some() =>
+            {
                 tracing::debug!(error = why, "the log does not grow: it goes on in the files that it has");
                 self.unmade.clear();
             }
             (Some(Task::CarryOver), Ok(())) => {
-                if let Some(closed) = self.closed.pop_front() {
-                    self.carried_over = closed.counters.commits;
-                    self.free.push(closed.segment.slot());
+                if let Some(carried) = std::mem::replace(&mut self.carried, self.closed.pop_front()) {
+                    self.carried_over = carried.counters.commits;
+                    self.free.push(carried.segment.slot());
                 }
             }
             (_, outcome) => return outcome,
@@ -120,11 +140,10 @@ impl Segments {
         Ok(())
     }
 
-    /// Which commits may be the last that the database has, when a task that carried over may have failed.
+    /// Which commit the database may say is the last that it has, when a task that carried over may have failed.
     pub(super) fn may_have_carried_over(&self) -> impl Iterator<Item = u64> {
-        [Some(self.carried_over), self.closed.front().map(|closed| closed.counters.commits)]
-            .into_iter()
-            .flatten()
+        let carried = self.carried.map(|carried| carried.counters.commits);
+        [Some(self.carried_over), carried].into_iter().flatten()
     }
 
     /// Waits for the task that is under way, and ends the thread. What the log has stays there.

@@ -32,7 +32,7 @@ use sled::IVec;
 use super::{
     StoreError,
     backlog::{self, Removed},
-    commit::{Deferred, Done, Item, JournalLine, Queue, Shared, State, Transaction, Write},
+    commit::{Deferred, Done, Item, JournalLine, Queue, SOON, Shared, State, Transaction, Write},
     database::{Database, Handle},
     keys,
     open::{self, Log},
@@ -48,8 +48,6 @@ use crate::clock::Timestamp;
 /// The meta record that each checkpoint writes: [`Counters`].
 pub(super) const COUNTERS: &str = "commits";
 
-/// How long a deferred write waits for company.
-const DEFER_AT_MOST: Duration = Duration::from_millis(10);
 /// Room is measured at most so often while commits go on...
 const MEASURE_EVERY: Duration = Duration::from_millis(50);
 /// ... so often while nothing happens here (others fill a disk, too)...
@@ -96,6 +94,8 @@ pub(super) struct Worker {
     disk: Disk,
     segments: Segments,
     measured_at: Instant,
+    /// So long after a commit the thread looks by itself, and needn't be woken for what can wait.
+    dozes_until: Instant,
     removed: Removed,
     /// What the commit under way was taken from the queue for.
     taken: Vec<Item>,
@@ -125,8 +125,9 @@ impl Worker {
             notified.lock().checkpointed = true;
             notified.wake.notify_one();
         })?;
-        let (measured_at, removed) = (Instant::now(), Removed::default());
-        let mut worker = Self { shared, database, disk, segments, measured_at, removed, taken: Vec::new() };
+        let (now, removed, taken) = (Instant::now(), Removed::default(), Vec::new());
+        let (measured_at, dozes_until) = (now, now);
+        let mut worker = Self { shared, database, disk, segments, measured_at, dozes_until, removed, taken };
         worker.segments.prepare(worker.disk.handle.as_ref());
         worker.measure();
         Ok(worker)
@@ -168,24 +169,27 @@ impl Worker {
                 return Work::Checkpointed;
             }
             let closing = queue.state == State::Closing;
-            if queue.transactions > 0 || (closing && !queue.items.is_empty()) {
+            if queue.urgent > 0 || (closing && !queue.items.is_empty()) {
                 take_front(&self.database, &mut queue, &mut self.taken);
                 return Work::Commit;
             }
             if closing {
                 return Work::End;
             }
-            let deferred = queue.deferred_since.map(|since| since + DEFER_AT_MOST);
             let now = Instant::now();
-            if deferred.is_some_and(|at| at <= now) {
+            if queue.due.is_some_and(|due| due <= now) {
                 take_front(&self.database, &mut queue, &mut self.taken);
                 return Work::Commit;
             }
             if measure_at <= now {
                 return Work::Measure;
             }
-            let until = deferred.map_or(measure_at, |at| at.min(measure_at));
+            // Whoever puts something off wakes the thread only if it sleeps longer than that.
+            let dozes_until = Some(self.dozes_until).filter(|until| now < *until);
+            let until = [queue.due, dozes_until].into_iter().flatten().fold(measure_at, Instant::min);
+            queue.sleeps_until = Some(until);
             queue = self.wait(queue, until - now);
+            queue.sleeps_until = None;
         }
     }
 
@@ -220,7 +224,9 @@ impl Worker {
             // Someone was not told of what is on disk: only a restart puts that right.
             return self.fail(Vec::new(), "a follow-up of a commit panicked");
         }
-        if self.measured_at.elapsed() >= MEASURE_EVERY {
+        let now = Instant::now();
+        self.dozes_until = now + SOON;
+        if now - self.measured_at >= MEASURE_EVERY {
             self.measure();
         }
         ControlFlow::Continue(())

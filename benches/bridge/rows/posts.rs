@@ -11,7 +11,7 @@ use crate::{
     callers::Load,
     child::Child,
     kernel,
-    machine::commits,
+    machine::{commits, paced_commits},
     platform::Bot,
     report::{Finding, Goal, Unit},
     roles::Role,
@@ -93,14 +93,16 @@ pub(super) async fn paced(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     scene.platform.acked(messages as u64).await?;
     let arrivals = scene.platform.arrivals();
     scene.daemon.stop().await?;
+    let disk = paced_commits(&scratch()?, messages / 2, PACE)?;
     let between = |from: u64, to: u64| to.cast_signed() - from.cast_signed();
     let answers = Spread::new(posted.iter().map(|post| between(post.sent_at, post.answered_at)).collect());
     let frames =
         Spread::new(posted.iter().map(|post| between(post.answered_at, arrivals[post.number])).collect());
     bench.step(format_args!(
-        "202: p50 {:.2} ms, p99 {:.2} ms; a commit {commit:.2} ms; the frame {:.2} ms after the 202 (p50)",
+        "202: p50 {:.2} ms, p99 {:.2} ms; a commit {commit:.2} ms, at this pace p99 {:.2} ms; the frame {:.2} ms after the 202 (p50)",
         answers.p50(),
         answers.p99(),
+        disk.p99(),
         frames.p50()
     ));
     Ok(vec![
@@ -108,6 +110,7 @@ pub(super) async fn paced(bench: &mut Bench) -> Outcome<Vec<Finding>> {
         Finding::new("202, p99", Unit::Millis, answers.p99())
             .beside("a commit", commit)
             .must(Goal::TimesLimitAndAbove(3.0, 1.0)),
+        Finding::new("the disk alone at this pace, p99", Unit::Millis, disk.p99()),
         Finding::new("frame after its 202, p50", Unit::Millis, frames.p50()).must(Goal::AtMost(1.0)),
         Finding::new("frame after its 202, p99", Unit::Millis, frames.p99()),
     ])

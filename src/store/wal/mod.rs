@@ -157,14 +157,18 @@ impl Files {
         read.map(|()| Some(value))
     }
 
-    /// Makes the file of a free slot, so that no commit has to make it larger.
+    /// Makes the file of a free slot, so that no commit has to make it larger. It is synced piece by piece: a
+    /// commit meanwhile waits for no more than one of them.
     pub(super) fn make(&self, slot: usize) -> io::Result<()> {
         let path = self.path(slot);
         let make = || {
             let file =
                 File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             let zeros = vec![0; 256 << 10];
-            (0..FULL).step_by(zeros.len()).try_for_each(|at| file.write_all_at(&zeros, at))?;
+            for at in (0..FULL).step_by(zeros.len()) {
+                file.write_all_at(&zeros, at)?;
+                file.sync_data()?;
+            }
             file.sync_all()?;
             File::open(&self.directory)?.sync_all()?;
             Ok(file)
