@@ -20,6 +20,7 @@
 //! users} -> store`. [`rtm`] and [`webhook`] never see each other, [`api`] never sees a socket, only
 //! [`store`] knows sled, and [`sandbox`] shares nothing with the daemon but [`rtm::frame`].
 
+mod allocator;
 pub mod api;
 pub mod asking;
 pub mod attachments;

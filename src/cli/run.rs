@@ -23,6 +23,7 @@ const REREAD_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(super) fn run(file: &Path) -> Result<(), CommandError> {
+    crate::allocator::bound_arenas();
     let (config, warnings) = settings::load(file)?;
     let listeners = service::listeners()?;
     let logs = logs::start(&config.log);

@@ -158,8 +158,8 @@ mod tests {
         config,
         daemon::webhooks::Webhooks,
         events::{
-            DeliveryCounts, Event, EventId, Events, Gap, Report, Source, Speaker, Subscriber, Subscribers,
-            WebhookState, WebhookStatus,
+            DeliveryCounts, Event, EventId, Events, Gap, Report, Route, Source, Speaker, Subscriber,
+            Subscribers, WebhookState, WebhookStatus,
         },
         letters::DeadLetters,
         messages::Messages,
@@ -234,7 +234,7 @@ mod tests {
         // What runs on the commit thread holds it up: here, a webhook that takes no event.
         let (let_go, held) = std::sync::mpsc::channel::<()>();
         let stuck: Arc<dyn Subscriber> = Arc::new(Stuck(Mutex::new(held)));
-        let routes = [(alice.number, vec![stuck])].into();
+        let routes = [(alice.number, Route::from([stuck]))].into_iter().collect();
         events.resubscribe(Subscribers { routes, ..Subscribers::default() });
         let gap = |n| Report::Gap(Gap { recovered: n, ..GAP });
         let first = events.announce(&alice, gap(1)).await.unwrap();

@@ -1,7 +1,7 @@
 //! The webhooks at run time: those that are configured, and those that were and have events left.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,11 +11,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::orphans::{FormerUser, Orphans};
 use crate::{
     config::Config,
-    events::{Events, Subscriber, Subscribers},
+    events::{Events, Route, Subscriber, Subscribers},
     letters::DeadLetters,
     names::WebhookName,
     ordered,
-    store::{Store, UserNumber},
+    store::{ByUser, Store},
     users::Users,
     webhook::{self, Dispatcher, RemovedWebhook},
 };
@@ -119,30 +119,37 @@ pub(super) fn subscribers<'a>(
     removed: &mut dyn Iterator<Item = &'a RemovedWebhook>,
     orphans: &[Orphans],
 ) -> Subscribers {
+    // One of each for all users: every event looks at those of its user.
+    let all: BTreeMap<&WebhookName, Arc<dyn Subscriber>> =
+        ordered::map(dispatchers.iter().map(|(name, dispatcher)| (name, subscriber(dispatcher))));
     // One that was just taken out still has its dispatcher.
-    let configured = dispatchers.iter().filter(|(name, _)| config.webhooks.contains_key(*name));
-    let webhooks = ordered::map(configured.map(|(name, dispatcher)| (name.clone(), subscriber(dispatcher))));
-    let mut leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>> = HashMap::new();
-    for dispatcher in dispatchers.values() {
+    let configured = all.iter().filter(|(name, _)| config.webhooks.contains_key(**name));
+    let webhooks =
+        ordered::map(configured.map(|(name, webhook)| (WebhookName::clone(name), webhook.clone())));
+    let mut leftovers = ByUser::<Vec<Arc<dyn Subscriber>>>::default();
+    for (name, dispatcher) in dispatchers {
         for user in dispatcher.users_with_backlog() {
-            leftovers.entry(user).or_default().push(subscriber(dispatcher));
+            leftovers.entry(user).or_default().push(Arc::clone(&all[name]));
         }
     }
     for webhook in removed {
+        let subscriber: Arc<dyn Subscriber> = Arc::new(webhook.clone());
         for user in webhook.users() {
-            leftovers.entry(user).or_default().push(Arc::new(webhook.clone()));
+            leftovers.entry(user).or_default().push(Arc::clone(&subscriber));
         }
     }
-    let mut routes = HashMap::new();
+    let (mut routes, mut known) = (ByUser::default(), BTreeMap::new());
     for user in users.all() {
         let Some(settings) = config.users.get(&user.name) else { continue };
-        let wanted = settings.webhooks.iter().filter_map(|name| dispatchers.get(name));
-        routes.insert(user.number, wanted.map(subscriber).collect());
+        let route: &Route = known
+            .entry(&settings.webhooks)
+            .or_insert_with(|| settings.webhooks.iter().filter_map(|name| all.get(name).cloned()).collect());
+        routes.insert(user.number, Arc::clone(route));
     }
     // A removed user's webhooks are told how its last messages ended.
     for FormerUser { user, webhooks } in orphans.iter().filter_map(Orphans::former_user) {
-        let wanted = dispatchers.values().filter(|dispatcher| webhooks.contains(&dispatcher.webhook()));
-        routes.insert(user.number, wanted.map(subscriber).collect());
+        let wanted = all.values().filter(|webhook| webhooks.contains(&webhook.webhook()));
+        routes.insert(user.number, wanted.cloned().collect());
     }
     Subscribers { webhooks, routes, leftovers }
 }

@@ -4,9 +4,7 @@
 //! gone. So a user's newest event that is gone is all there is to remember, and a quiet user's old
 //! cursor stays good however much comes for others.
 
-use std::collections::HashMap;
-
-use crate::store::UserNumber;
+use crate::store::{ByUser, UserNumber};
 
 /// What is kept, and what is gone.
 #[derive(Debug)]
@@ -16,7 +14,7 @@ pub(super) struct Kept {
     /// Of events before this number, nobody remembers whose they were.
     told_from: u64,
     /// Each user's newest event that is gone, as far as that is remembered.
-    gone: HashMap<UserNumber, u64>,
+    gone: ByUser<u64>,
 }
 
 /// Whether one can go on after an event.
@@ -33,7 +31,7 @@ pub(super) enum Resumption {
 impl Kept {
     /// Everything from this number on.
     pub(super) fn from(number: u64) -> Self {
-        Self { from: number, told_from: number, gone: HashMap::new() }
+        Self { from: number, told_from: number, gone: ByUser::default() }
     }
 
     /// The first event that may be asked for.

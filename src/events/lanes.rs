@@ -4,15 +4,14 @@
 //! memory doesn't grow with the backlog. An event that was started stays the lane's until it is
 //! finished, in whatever order that happens; [`LaneRecord`] says what a restart must not repeat.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
+
+use smallvec::SmallVec;
 
 use super::Event;
 use crate::{
     config::BodyFormat,
-    store::{Attempted, LaneRecord, Position, UserNumber},
+    store::{Attempted, ByUser, LaneRecord, Position, UserNumber},
 };
 
 /// Events that a lane keeps in memory beyond those it has started; few in this crate's own tests, so that they
@@ -104,7 +103,8 @@ struct Lane {
     arrived_sequence: u64,
     /// Events after this number are only in the store.
     more_after: Option<u64>,
-    started: Vec<Started>,
+    /// One, as a rule.
+    started: SmallVec<[Started; 1]>,
     /// What was tried before the restart, until it is started again; what only may have been tried,
     /// until it is tried for certain.
     tried_before: Vec<Attempted>,
@@ -127,10 +127,14 @@ impl Lane {
         let index = self.started.iter().position(|started| started.item.event.id.number == event)?;
         let finished = self.started.remove(index);
         self.tried_before.retain(|tried| tried.event != event);
-        let position = finished.item.position();
+        let (position, open) = (finished.item.position(), self.first_open());
+        if self.ahead.is_empty() && position.event < open {
+            // As it is in a lane that keeps its order.
+            self.done = position;
+            return Some(finished);
+        }
         let at = self.ahead.partition_point(|ahead| ahead.event < position.event);
         self.ahead.insert(at, position);
-        let open = self.first_open();
         let settled = self.ahead.partition_point(|ahead| ahead.event < open);
         if let Some(last) = self.ahead.drain(..settled).next_back() {
             self.done = last;
@@ -184,7 +188,7 @@ impl Lane {
 #[derive(Debug)]
 pub struct Lanes {
     order: Order,
-    lanes: HashMap<UserNumber, Lane>,
+    lanes: ByUser<Lane>,
     /// Lanes that have something to start, in turn.
     ready: VecDeque<UserNumber>,
     window_bytes: usize,
@@ -193,7 +197,7 @@ pub struct Lanes {
 impl Lanes {
     /// No lanes yet.
     pub fn new(order: Order) -> Self {
-        Self { order, lanes: HashMap::new(), ready: VecDeque::new(), window_bytes: 0 }
+        Self { order, lanes: ByUser::default(), ready: VecDeque::new(), window_bytes: 0 }
     }
 
     /// Goes by another order; what is under way ends as it began.
@@ -395,7 +399,7 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeSet, HashMap};
 
     use bytes::Bytes;
     use proptest::prelude::*;

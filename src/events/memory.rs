@@ -9,15 +9,12 @@
 //!
 //! The memory is bounded: 24 hours, the latest 1,000 identities of a user, and [`MOST`] in all.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     clock::Timestamp,
     messages::Fingerprint,
-    store::{Journal, JournalEntry, Said, UserNumber, Wanted},
+    store::{ByUser, Journal, JournalEntry, Said, UserNumber, Wanted},
 };
 
 /// How long a frame is remembered.
@@ -85,7 +82,7 @@ impl Said {
 /// The frames of all users that came before.
 #[derive(Debug, Default)]
 pub(super) struct RepeatMemory {
-    users: HashMap<UserNumber, Remembered>,
+    users: ByUser<Remembered>,
     count: usize,
 }
 
@@ -99,12 +96,13 @@ struct Remembered {
 impl RepeatMemory {
     /// Whether this frame came before; if not, it is remembered.
     pub(super) fn is_repeat(&mut self, user: UserNumber, mark: Mark) -> bool {
+        let remembered = &mut self.users.entry(user).or_default().marks;
         // Repeats come soon after what they repeat.
-        if self.marks(user).rev().any(|known| known.is_same_as(mark)) {
-            return true;
+        let is_repeat = remembered.iter().rev().any(|known| known.is_same_as(mark));
+        if !is_repeat {
+            self.count += push_bounded(remembered, mark);
         }
-        self.push(user, mark);
-        false
+        is_repeat
     }
 
     /// Whether anything of this identity came before.
@@ -124,7 +122,7 @@ impl RepeatMemory {
         self.users.get(&user).map_or_else(Vec::new, |remembered| remembered.said.iter().copied().collect())
     }
 
-    fn marks(&self, user: UserNumber) -> impl DoubleEndedIterator<Item = Mark> + '_ {
+    fn marks(&self, user: UserNumber) -> impl Iterator<Item = Mark> + '_ {
         self.users.get(&user).into_iter().flat_map(|remembered| remembered.marks.iter().copied())
     }
 

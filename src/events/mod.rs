@@ -22,7 +22,7 @@ pub use agent::{Agent, AgentRecord, AgentSession, Partner};
 pub use counters::EventCounters;
 pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};
 pub use id::{EventId, InvalidEventId};
-pub use receive::{Events, Received, Reception, Subscribers};
+pub use receive::{Events, Received, Reception, Route, Subscribers};
 pub use rendering::{Unrendered, render};
 pub use report::{Gap, Report};
 pub use subscriber::{DeliveryCounts, LastOutcome, Subscriber, WebhookState, WebhookStatus};

@@ -1,7 +1,7 @@
 //! From a frame to an event in the store, and from there to its lanes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard},
 };
 
@@ -25,8 +25,8 @@ use crate::{
     names::WebhookName,
     rtm::frame::{FrameHead, Part},
     store::{
-        BotNumber, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent, UserNumber,
-        Wanted, WebhookNumber,
+        BotNumber, ByUser, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent,
+        UserNumber, Wanted, WebhookNumber,
     },
     users::User,
 };
@@ -112,7 +112,7 @@ pub(super) struct Fresh {
 /// The lanes that a user's next event has a place in, and the user's bot.
 #[derive(Debug)]
 pub(super) struct LanesOfUser {
-    pub(super) subscribers: Vec<Arc<dyn Subscriber>>,
+    pub(super) subscribers: Route,
     bot: BotNumber,
     pub(super) places: Places,
     pub(super) answers: Answers,
@@ -153,11 +153,14 @@ pub struct Subscribers {
     /// Every configured webhook.
     pub webhooks: BTreeMap<WebhookName, Arc<dyn Subscriber>>,
     /// Which of them want which user's events.
-    pub routes: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>,
+    pub routes: ByUser<Route>,
     /// Who has events of a user to finish without wanting more: a webhook that the user no longer
     /// has, or that is no longer configured.
-    pub leftovers: HashMap<UserNumber, Vec<Arc<dyn Subscriber>>>,
+    pub leftovers: ByUser<Vec<Arc<dyn Subscriber>>>,
 }
+
+/// Who wants a user's events; one list for all users whose events go the same way.
+pub type Route = Arc<[Arc<dyn Subscriber>]>;
 
 impl Events {
     /// Reads what the store holds.
@@ -329,8 +332,8 @@ impl Events {
         let Some(before) = current.take() else { return };
         for (user, route) in before.routes {
             let leftovers = subscribers.leftovers.entry(user).or_default();
-            leftovers.extend(route);
-            let kept = subscribers.routes.get(&user).map(Vec::as_slice).unwrap_or_default();
+            leftovers.extend(route.iter().cloned());
+            let kept = subscribers.routes.get(&user).map(|route| &**route).unwrap_or_default();
             let mut seen: Vec<WebhookNumber> = kept.iter().map(|subscriber| subscriber.webhook()).collect();
             leftovers.retain(|leftover| {
                 let is_new = !seen.contains(&leftover.webhook());
@@ -436,7 +439,7 @@ impl Shared {
     }
 
     /// Who wants the user's events; none once this is closed.
-    pub(super) fn subscribers_of(&self, user: UserNumber) -> Option<Vec<Arc<dyn Subscriber>>> {
+    pub(super) fn subscribers_of(&self, user: UserNumber) -> Option<Route> {
         let subscribers = self.subscribers();
         Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
     }
@@ -535,9 +538,8 @@ impl Shared {
         }
         let subscribers = self.subscribers();
         let Some(subscribers) = subscribers.as_ref() else { return false };
-        let lanes = || {
-            [&subscribers.routes, &subscribers.leftovers].into_iter().filter_map(|of| of.get(&user)).flatten()
-        };
+        let (route, leftovers) = (subscribers.routes.get(&user), subscribers.leftovers.get(&user));
+        let lanes = || route.into_iter().flat_map(|of| &**of).chain(leftovers.into_iter().flatten());
         // A lane that has older events to finish matters only if it wants this one.
         let mut waiting = lanes().filter(|lane| !lane.is_past(user, event));
         let is_by = |lane: &Arc<dyn Subscriber>| wanted.is_by(lane.webhook());
@@ -636,7 +638,10 @@ mod tests {
         let number = store.user_number(&name).unwrap();
         let user = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));
         let stuck: Arc<dyn Subscriber> = Arc::new(Stuck(Mutex::new(0)));
-        let subscribers = Subscribers { routes: [(number, vec![stuck])].into(), ..Subscribers::default() };
+        let subscribers = Subscribers {
+            routes: [(number, Route::from([stuck]))].into_iter().collect(),
+            ..Subscribers::default()
+        };
         let events = Events::load(store.clone(), messages, &kept, subscribers).unwrap();
         let mut last = None;
         for n in 0..300 {

@@ -440,7 +440,7 @@ mod tests {
     use crate::{
         config::{self, PlainFormat},
         events::{
-            Body, DeliveryCounts, Event, Received, Reception, Subscriber, Subscribers, WebhookState,
+            Body, DeliveryCounts, Event, Received, Reception, Route, Subscriber, Subscribers, WebhookState,
             WebhookStatus,
         },
         messages::Messages,
@@ -516,7 +516,10 @@ mod tests {
             let user = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));
             let (sender, arrived) = mpsc::unbounded_channel();
             let lane: Arc<dyn Subscriber> = Arc::new(Lane { given: Mutex::default(), arrived: sender });
-            let subscribers = Subscribers { routes: [(number, vec![lane])].into(), ..Subscribers::default() };
+            let subscribers = Subscribers {
+                routes: [(number, Route::from([lane]))].into_iter().collect(),
+                ..Subscribers::default()
+            };
             Self { events: Events::load(store.clone(), messages, &kept, subscribers).unwrap(), user, arrived }
         }
 

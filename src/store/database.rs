@@ -175,8 +175,15 @@ pub(super) struct Scan {
     handle: Arc<Handle>,
 }
 
+/// sled counts what its cache has only with every 64th look at one of 256 parts of it, however much each look
+/// brought. A scan looks at a page once, so without this a hundred megabytes would go uncounted; with a look
+/// for every so many bytes it is 8 MiB at most.
+const LOOK_EVERY: usize = 512;
+
 /// What the database has, looked at from either end. It may have told from the other end what it finds.
 struct Stored {
+    /// Bytes that were brought since the last look for the cache's sake.
+    unlooked: usize,
     /// None at its end: it must not go on with what is put there meanwhile, which the tables have shown.
     scan: Option<sled::Iter>,
     first: Option<Record>,
@@ -195,8 +202,10 @@ impl Stored {
         self.first.as_ref().filter(|record| is_among(record, untold))
     }
 
-    fn pop_first(&mut self) -> Option<Record> {
-        self.first.take()
+    fn pop_first(&mut self, handle: &Handle) -> Option<Record> {
+        let record = self.first.take();
+        self.count(record.as_ref(), handle);
+        record
     }
 
     /// The last record, if it is among those that were not told yet.
@@ -204,8 +213,21 @@ impl Stored {
         self.back.last(&handle.db).filter(|record| is_among(record, untold))
     }
 
-    fn pop_last(&mut self) -> Option<Record> {
-        self.back.pop()
+    fn pop_last(&mut self, handle: &Handle) -> Option<Record> {
+        let record = self.back.pop();
+        self.count(record.as_ref(), handle);
+        record
+    }
+
+    /// Lets the cache count what was brought; what comes of it doesn't matter.
+    fn count(&mut self, brought: Option<&Record>, handle: &Handle) {
+        if let Some(Ok((key, value))) = brought {
+            self.unlooked += key.len() + value.len();
+            for _ in 0..self.unlooked / LOOK_EVERY {
+                let _ = handle.db.contains_key(key);
+            }
+            self.unlooked %= LOOK_EVERY;
+        }
     }
 }
 
@@ -221,7 +243,7 @@ impl Scan {
         let layers = overlay.layers(&keys);
         let some = (!is_empty(&keys)).then(|| keys.clone());
         let scan = some.clone().map(|keys| handle.db.range(keys));
-        let stored = Stored { scan, first: None, back: Backwards::over(some) };
+        let stored = Stored { unlooked: 0, scan, first: None, back: Backwards::over(some) };
         Self { keys, layers, stored, moved, overlay, handle }
     }
 
@@ -244,14 +266,15 @@ impl Scan {
             let committed = heads.map(|(key, _)| key).min().cloned();
             let stored = match self.stored.first(&self.keys) {
                 Some(Ok((key, _))) => Some(key.clone()),
-                Some(Err(_)) => return self.stored.pop_first().map(|entry| self.told(entry)),
+                Some(Err(_)) => return self.stored.pop_first(&self.handle).map(|entry| self.told(entry)),
                 None => None,
             };
             if self.follow() {
                 continue;
             }
             let key = committed.iter().chain(&stored).min()?.clone();
-            let from_database = (stored.as_ref() == Some(&key)).then(|| self.stored.pop_first()).flatten();
+            let from_database =
+                (stored.as_ref() == Some(&key)).then(|| self.stored.pop_first(&self.handle)).flatten();
             self.keys.0 = Bound::Excluded(key.clone());
             let newest = self.newest(&key, Layer::first, Layer::pop_first);
             if let Some(told) = self.resolve(key, newest, from_database) {
@@ -268,14 +291,15 @@ impl Scan {
             let committed = tails.map(|(key, _)| key).max().cloned();
             let stored = match self.stored.last(&self.keys, &self.handle) {
                 Some(Ok((key, _))) => Some(key.clone()),
-                Some(Err(_)) => return self.stored.pop_last().map(|entry| self.told(entry)),
+                Some(Err(_)) => return self.stored.pop_last(&self.handle).map(|entry| self.told(entry)),
                 None => None,
             };
             if self.follow() {
                 continue;
             }
             let key = committed.iter().chain(&stored).max()?.clone();
-            let from_database = (stored.as_ref() == Some(&key)).then(|| self.stored.pop_last()).flatten();
+            let from_database =
+                (stored.as_ref() == Some(&key)).then(|| self.stored.pop_last(&self.handle)).flatten();
             self.keys.1 = Bound::Excluded(key.clone());
             let newest = self.newest(&key, Layer::last, Layer::pop_last);
             if let Some(told) = self.resolve(key, newest, from_database) {

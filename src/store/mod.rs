@@ -56,7 +56,7 @@ pub use events::{Journal, NewEvent, StoredEvent};
 pub use messages::{
     AcceptedJournal, AcceptedMessage, Footprint, Idempotency, KnownKey, MessageEnd, NewMessage, QueuedRecord,
 };
-pub use numbers::{BotNumber, ClientNumber, UserNumber, WebhookNumber};
+pub use numbers::{BotNumber, ByUser, ClientNumber, NumberHasher, UserNumber, WebhookNumber};
 pub use open::OpenError;
 pub use recent::RecentBounds;
 pub use records::{

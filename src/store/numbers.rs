@@ -1,6 +1,11 @@
 //! What the store calls users, webhooks and clients: small numbers, given once and for ever, so
 //! that keys are short and a name that goes and comes back finds its records.
 
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
+
 use serde::{Deserialize, Serialize};
 
 /// A user's number in the store.
@@ -18,3 +23,25 @@ pub struct ClientNumber(pub u32);
 /// A bot's number in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BotNumber(pub u32);
+
+/// Something for each of some users.
+pub type ByUser<T> = HashMap<UserNumber, T, BuildHasherDefault<NumberHasher>>;
+
+/// Hashes a number of the store's own. Nobody outside can choose them, so no two are made to collide.
+#[derive(Debug, Default)]
+pub struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // 2^64 divided by the golden ratio: numbers that follow each other are spread evenly.
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -205,7 +205,7 @@ fn take_up_log(
     let in_database = Counters::of(handle).map_err(|error| OpenError::of_sled(path, error))?;
     let (mut free, mut unmade, turn) = (replay.free(), replay.unmade(), replay.turn());
     let Replay { files, writes, mut closed, counters, .. } = replay;
-    let overlay = Arc::new(Overlay::new(writes, Arc::clone(&files)));
+    let overlay = Arc::new(Overlay::beside(handle.db(), writes, Arc::clone(&files)));
     let mut carried_over = in_database.commits;
     wal::make_directory(path).map_err(failed)?;
     // So that there are as many files as the log may have, once all have one.

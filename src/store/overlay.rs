@@ -7,6 +7,8 @@
 //! When a segment of the log is carried over to the database (`checkpoint`), its entries leave this, a few at
 //! a time. A look over many keys notices by the version that something moved.
 
+mod key;
+
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry as Slot},
     io,
@@ -19,6 +21,7 @@ use std::{
 
 use sled::IVec;
 
+use self::key::Key;
 use super::{
     commit::Write,
     wal::{Files, Place, Segment},
@@ -89,7 +92,7 @@ pub(super) type Entry = (IVec, Value);
 /// What an open store, or one that is looked at, has beside its database.
 #[derive(Debug)]
 pub(super) struct Overlay {
-    entries: RwLock<BTreeMap<IVec, Last>>,
+    entries: RwLock<BTreeMap<Key, Last>>,
     /// What is written behind, of the commit under way. It hides the entries.
     pending: RwLock<BTreeMap<IVec, Value>>,
     /// Counts what moved to the database.
@@ -98,8 +101,17 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(entries: BTreeMap<IVec, Last>, files: Arc<Files>) -> Self {
+    pub(super) fn new(entries: impl IntoIterator<Item = (IVec, Last)>, files: Arc<Files>) -> Self {
+        let entries = entries.into_iter().map(|(key, last)| (Key::from(&*key), last)).collect();
         Self { entries: RwLock::new(entries), pending: RwLock::default(), moved: AtomicU64::new(0), files }
+    }
+
+    /// What a log has, beside the database that it goes with. Most of what was removed was gone before the
+    /// database heard of it, and is nothing to remember.
+    pub(super) fn beside(db: &sled::Db, writes: BTreeMap<IVec, Last>, files: Arc<Files>) -> Self {
+        let tells =
+            |(key, last): &(IVec, Last)| last.what != What::Removed || db.contains_key(key).unwrap_or(true);
+        Self::new(writes.into_iter().filter(tells), files)
     }
 
     // ---- Who reads.
@@ -107,7 +119,7 @@ impl Overlay {
     /// What is committed of a key; none if only the database knows.
     pub(super) fn get(&self, key: &[u8]) -> Option<Value> {
         let pending = self.pending().get(key).cloned();
-        pending.or_else(|| self.entries().get(key).map(|last| last.value()))
+        pending.or_else(|| self.entries().get(&Key::from(key)).map(|last| last.value()))
     }
 
     /// The value at a place; none if it moved to the database meanwhile, or something newer took its place.
@@ -115,7 +127,7 @@ impl Overlay {
         self.files.value(place)
     }
 
-    fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<IVec, Last>> {
+    fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<Key, Last>> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +163,7 @@ impl Overlay {
         self.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<IVec, Last>> {
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Key, Last>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,7 +176,7 @@ impl Overlay {
         while !writes.is_empty() {
             let mut entries = self.write();
             for (key, last, with) in writes.drain(..writes.len().min(CARRIED_AT_ONCE)) {
-                let Some(known) = entries.get_mut(key) else { continue };
+                let Some(known) = entries.get_mut(&Key::from(key)) else { continue };
                 if known.place == last.place && (known.what == What::Removed) == (last.what == What::Removed)
                 {
                     if known.what == What::Created {
@@ -184,8 +196,10 @@ impl Overlay {
             let mut some = false;
             for key in keys.by_ref().take(CARRIED_AT_ONCE) {
                 some = true;
-                if entries.get(key).is_some_and(|last| last.place.segment == segment) {
-                    entries.remove(key);
+                if let Slot::Occupied(slot) = entries.entry(Key::from(key))
+                    && slot.get().place.segment == segment
+                {
+                    slot.remove();
                 }
             }
             // While nobody looks: whoever finds an entry gone finds this as well.
@@ -197,13 +211,13 @@ impl Overlay {
     }
 }
 
-fn note(entries: &mut BTreeMap<IVec, Last>, write: &Write, place: Place) {
+fn note(entries: &mut BTreeMap<Key, Last>, write: &Write, place: Place) {
     let (what, place) = match write {
         Write::Put(..) => (What::Put, place),
         Write::Create(..) => (What::Created, place),
         Write::Remove(_) => (What::Removed, Place::nowhere(place.segment)),
     };
-    match entries.entry(write.key().clone()) {
+    match entries.entry(Key::from(&**write.key())) {
         Slot::Vacant(slot) => {
             slot.insert(Last { place, what });
         }
@@ -259,8 +273,8 @@ impl Layer {
             && let Some(keys) = self.rest.take()
         {
             let entries = overlay.entries();
-            let page = entries.range::<IVec, _>(keys.clone()).take(PAGE);
-            self.front.extend(page.map(|(key, last)| (key.clone(), last.value())));
+            let page = entries.range(key::range(&keys)).take(PAGE);
+            self.front.extend(page.map(|(key, last)| (IVec::from(&**key), last.value())));
             let rest = self.front.back().map(|(last, _)| (Bound::Excluded(last.clone()), keys.1));
             self.rest = rest.filter(|keys| self.front.len() == PAGE && !is_empty(keys));
         }
@@ -276,8 +290,8 @@ impl Layer {
             && let Some(keys) = self.rest.take()
         {
             let entries = overlay.entries();
-            for (key, last) in entries.range::<IVec, _>(keys.clone()).rev().take(PAGE) {
-                self.back.push_front((key.clone(), last.value()));
+            for (key, last) in entries.range(key::range(&keys)).rev().take(PAGE) {
+                self.back.push_front((IVec::from(&**key), last.value()));
             }
             let rest = self.back.front().map(|(first, _)| (keys.0, Bound::Excluded(first.clone())));
             self.rest = rest.filter(|keys| self.back.len() == PAGE && !is_empty(keys));

@@ -15,7 +15,9 @@ use rtm_bridge::{
         self, Bot, Config, Credentials, Durability, History, HistorySource, Http, Log, LogFormat,
         ReconnectQuery,
     },
-    events::{DeliveryCounts, Event, Events, Source, Subscriber, Subscribers, WebhookState, WebhookStatus},
+    events::{
+        DeliveryCounts, Event, Events, Route, Source, Subscriber, Subscribers, WebhookState, WebhookStatus,
+    },
     messages::{
         ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageRecord, Messages, Until,
     },
@@ -84,7 +86,7 @@ impl Bridge {
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store).unwrap();
         let (told, arrivals) = mpsc::unbounded_channel();
         let everyone: Arc<dyn Subscriber> = Arc::new(Everything { told, sequence: AtomicU64::new(0) });
-        let routes = numbers.iter().map(|number| (*number, vec![everyone.clone()])).collect();
+        let routes = numbers.iter().map(|number| (*number, Route::from([everyone.clone()]))).collect();
         let subscribers = Subscribers { routes, ..Subscribers::default() };
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers).unwrap();
         let platform = Arc::new(Platform::new(&config.platform).unwrap());

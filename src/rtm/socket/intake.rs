@@ -91,11 +91,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Intake<S> {
         let mut read = ReadBuf::uninit(&mut bytes);
         ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
         let read = read.filled();
-        if this.stage == Stage::Frames && read.len() <= buffer.remaining() {
-            buffer.put_slice(read);
-        } else {
-            this.ahead = read.to_vec();
-            this.hand_out(buffer);
+        // A head is looked through where it is kept.
+        let fitting = if this.stage == Stage::Frames { read.len().min(buffer.remaining()) } else { 0 };
+        buffer.put_slice(&read[..fitting]);
+        if fitting < read.len() {
+            this.ahead = read[fitting..].to_vec();
+            if fitting == 0 {
+                this.hand_out(buffer);
+            }
         }
         Poll::Ready(Ok(()))
     }

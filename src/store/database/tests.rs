@@ -112,7 +112,7 @@ impl<'a> World<'a> {
         let replay = wal::read(self.slots.directory.path(), in_database).unwrap();
         assert_eq!((replay.gap_before, replay.counters.commits), (None, self.slots.commits.get()));
         (self.free, self.closed, self.carried) = (replay.free(), replay.closed.clone(), None);
-        let overlay = Overlay::new(replay.writes.clone(), Arc::clone(&replay.files));
+        let overlay = Overlay::beside(self.handle.db(), replay.writes.clone(), Arc::clone(&replay.files));
         self.database = Database::new(Arc::clone(&self.handle), Arc::new(overlay));
         while self.free.is_empty() {
             self.carry_over_in(&replay.files);
@@ -277,6 +277,28 @@ fn a_look_misses_nothing_that_moves_meanwhile() {
     world.act(&Step::CarryOver);
     let expected: Vec<_> = (12..199).filter(|key| *key != 100).collect();
     assert_eq!(scan.map(plain).map(|(key, _)| key).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_start_forgets_removals_of_what_the_database_does_not_have() {
+    let slots = Slots::new();
+    let mut world = World::new(&slots);
+    for key in [1, 2] {
+        world.act(&Step::Write(key, Some(key)));
+    }
+    world.act(&Step::Switch);
+    world.act(&Step::CarryOver);
+    // The database says that it has them when it is asked for more.
+    world.act(&Step::CarryOver);
+    world.act(&Step::Write(3, Some(3)));
+    for key in [2, 3, 4] {
+        world.act(&Step::Write(key, None));
+    }
+    assert_eq!(world.database.overlay().len(), 3);
+    world.act(&Step::Restart);
+    assert_eq!(world.database.overlay().len(), 1, "the database has 2, and never had 3 and 4");
+    let stored = [1, 2, 3, 4].map(|key| world.database.get([key]).unwrap().is_some());
+    assert_eq!(stored, [true, false, false, false]);
 }
 
 #[test]
