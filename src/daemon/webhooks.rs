@@ -112,11 +112,11 @@ pub(super) fn subscriber(dispatcher: &Dispatcher) -> Arc<dyn Subscriber> {
 }
 
 /// Who gets whose events, and who has some left without getting more.
-pub(super) fn subscribers<'a>(
+pub(super) fn subscribers(
     config: &Config,
     users: &Users,
     dispatchers: &BTreeMap<WebhookName, Dispatcher>,
-    removed: &mut dyn Iterator<Item = &'a RemovedWebhook>,
+    removed: &mut dyn Iterator<Item = &RemovedWebhook>,
     orphans: &[Orphans],
 ) -> Subscribers {
     // One of each for all users: every event looks at those of its user.

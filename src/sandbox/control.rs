@@ -441,7 +441,7 @@ fn connections_of(state: &State, keys: &[UserKey]) -> Vec<ConnectionInfo> {
     sorted(&mut keys.iter().filter_map(|key| state.users.get(key)).flat_map(|user| &user.connections))
 }
 
-fn sorted<'a>(connections: &mut dyn Iterator<Item = &'a Arc<Connection>>) -> Vec<ConnectionInfo> {
+fn sorted(connections: &mut dyn Iterator<Item = &Arc<Connection>>) -> Vec<ConnectionInfo> {
     let mut infos: Vec<_> = connections.map(|connection| ConnectionInfo::of(connection)).collect();
     infos.sort_unstable_by_key(|info| info.id);
     infos
