@@ -44,7 +44,7 @@ async fn status_goes_on_watching() {
     for _ in 0..2 {
         line_with(&mut watching.stdout, "alice  support").await;
     }
-    watching.interrupt_hard().await;
+    watching.terminate().await;
     let nobody = ended(command(&["status", "--watch", "--url", "http://127.0.0.1:9"])).await;
     assert_eq!((nobody.code, nobody.stdout.as_str()), (1, ""), "a wrong address is a mistake");
 }

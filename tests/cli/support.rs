@@ -113,9 +113,10 @@ impl Running {
         within("the end", self.child.wait()).await.unwrap().code()
     }
 
-    /// Interrupts one that has nothing to finish, and so ends by the signal.
-    pub async fn interrupt_hard(mut self) {
-        self.signal("INT").await;
+    /// Terminates one that has nothing to finish, and so ends by the signal. (Whoever is started in the background
+    /// of a shell inherits that SIGINT is ignored.)
+    pub async fn terminate(mut self) {
+        self.signal("TERM").await;
         assert!(!within("the end", self.child.wait()).await.unwrap().success());
     }
 
