@@ -22,6 +22,9 @@ use super::{
     worker::{COUNTERS, Counters},
 };
 
+/// So many bytes are flushed at once: a commit that is synced meanwhile waits for no more than that.
+const FLUSHED_AT_ONCE: usize = 512 << 10;
+
 /// What is to be done.
 pub(super) enum Job {
     /// A file for a slot that has none.
@@ -160,9 +163,6 @@ impl Shared {
         }
     }
 }
-
-/// So many bytes are flushed at once: a commit that is synced meanwhile waits for no more than that.
-const FLUSHED_AT_ONCE: usize = 512 << 10;
 
 /// Puts what is left of a segment into the database; only then readers look for it there.
 pub(super) fn carry_over(task: &CarryOver, nudge: &Nudge<Handle>) -> Result<(), Trouble> {

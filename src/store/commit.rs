@@ -2,8 +2,8 @@
 //!
 //! Whoever must write hands over a [`Transaction`]; one thread takes everything that has queued up,
 //! writes it to the log as one commit, syncs once, and then runs what waits for each transaction, in
-//! order. There is no timer in this: the commit in progress is the window in which the next one
-//! gathers.
+//! order. For what somebody waits for there is no timer: the commit in progress is the window in which the
+//! next one gathers.
 //!
 //! What nobody waits for rides along with the next commit, or goes a little later on its own: a transaction
 //! that is for [`Urgency::Soon`], and writes that may be lost (*deferred*: a crash then repeats a delivery or

@@ -94,9 +94,8 @@ pub(super) struct Worker {
     disk: Disk,
     segments: Segments,
     measured_at: Instant,
-    /// So long after an urgent commit the thread looks by itself, and needn't be woken for what can wait.
+    /// So long after a commit the thread looks by itself, and needn't be woken for what can wait.
     dozes_until: Instant,
-    urgent: bool,
     removed: Removed,
     /// What the commit under way was taken from the queue for.
     taken: Vec<Item>,
@@ -128,17 +127,7 @@ impl Worker {
         })?;
         let (now, removed, taken) = (Instant::now(), Removed::default(), Vec::new());
         let (measured_at, dozes_until) = (now, now);
-        let mut worker = Self {
-            shared,
-            database,
-            disk,
-            segments,
-            measured_at,
-            dozes_until,
-            urgent: false,
-            removed,
-            taken,
-        };
+        let mut worker = Self { shared, database, disk, segments, measured_at, dozes_until, removed, taken };
         worker.segments.prepare(worker.disk.handle.as_ref());
         worker.measure();
         Ok(worker)
@@ -181,7 +170,6 @@ impl Worker {
             }
             let closing = queue.state == State::Closing;
             if queue.urgent > 0 || (closing && !queue.items.is_empty()) {
-                self.urgent = true;
                 take_front(&self.database, &mut queue, &mut self.taken);
                 return Work::Commit;
             }
@@ -190,7 +178,6 @@ impl Worker {
             }
             let now = Instant::now();
             if queue.due.is_some_and(|due| due <= now) {
-                self.urgent = false;
                 take_front(&self.database, &mut queue, &mut self.taken);
                 return Work::Commit;
             }
@@ -238,9 +225,7 @@ impl Worker {
             return self.fail(Vec::new(), "a follow-up of a commit panicked");
         }
         let now = Instant::now();
-        if self.urgent {
-            self.dozes_until = now + SOON;
-        }
+        self.dozes_until = now + SOON;
         if now - self.measured_at >= MEASURE_EVERY {
             self.measure();
         }
