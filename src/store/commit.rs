@@ -8,7 +8,7 @@
 //! What nobody waits for rides along with the next commit, or goes a little later on its own: a transaction
 //! that is for [`Urgency::Soon`], and writes that may be lost (*deferred*: a crash then repeats a delivery or
 //! forgets a `sent`). Deferred writes of one key replace each other, so they are bounded by the number of
-//! keys, whatever their rate. Writes of one key always reach the disk in the order in which they were handed
+//! keys, whatever their rate; and a transaction replaces what was deferred of its keys. Writes of one key always reach the disk in the order in which they were handed
 //! over.
 //!
 //! This is the way to the thread; what the thread does is in `worker`.
@@ -327,8 +327,7 @@ impl Committer {
             return Err(self.unavailable());
         }
         for write in &transaction.writes {
-            // A later deferral of this key must not move in front of this write.
-            queue.replaceable.remove(write.key());
+            queue.supersede(write.key());
         }
         queue.add(transaction);
         self.shared.wake_for(queue);
@@ -470,6 +469,18 @@ impl Queue {
         self.items.push_back(Item::Transaction(transaction));
     }
 
+    /// Something newer is put behind what was deferred of this key, if anything was: that is not written any more, and a
+    /// later deferral must not move in front of what is newer.
+    fn supersede(&mut self, key: &IVec) {
+        let Some(number) = self.replaceable.remove(key) else { return };
+        if let Some(item) = self.items.get_mut((number - self.head) as usize)
+            && matches!(item, Item::Deferred(Deferred { dropped_payload: None, released: 0, .. }))
+        {
+            // An empty one in its place: the others keep their numbers.
+            *item = Item::Transaction(Transaction { urgency: Urgency::Soon, ..Transaction::default() });
+        }
+    }
+
     /// What is put into it now can wait so long.
     fn put_off(&mut self, span: Duration) {
         let due = Instant::now() + span;
@@ -520,6 +531,33 @@ mod tests {
         assert!(soon < deferred);
         queue.put_off(DEFER_AT_MOST);
         assert_eq!(queue.due, Some(soon));
+    }
+
+    #[test]
+    fn what_was_deferred_is_not_written_once_something_newer_is_behind_it() {
+        let put = |key: &[u8]| Write::Put(IVec::from(key), IVec::default());
+        let defer = |queue: &mut Queue, write: Write, released| {
+            queue.replaceable.insert(write.key().clone(), queue.head + queue.items.len() as u64);
+            queue.items.push_back(Item::Deferred(Deferred { write, dropped_payload: None, released }));
+        };
+        let mut queue = queue(&[Urgency::Now]);
+        let mut taken = Vec::new();
+        queue.take_front(&mut taken);
+        defer(&mut queue, put(b"status"), 0);
+        defer(&mut queue, put(b"other"), 0);
+        defer(&mut queue, Write::Remove(IVec::from(b"event")), 9);
+        for key in [&b"status"[..], b"event", b"status", b"unknown"] {
+            queue.supersede(&IVec::from(key));
+        }
+        taken.clear();
+        queue.take_front(&mut taken);
+        let written: Vec<_> = taken.iter().flat_map(Item::writes).cloned().collect();
+        assert_eq!(
+            written,
+            [put(b"other"), Write::Remove(IVec::from(b"event"))],
+            "the backlog counts that one"
+        );
+        assert_eq!((queue.urgent, queue.replaceable.len()), (0, 0));
     }
 
     #[test]
