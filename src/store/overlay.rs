@@ -89,10 +89,25 @@ impl Value {
 /// A key with its value.
 pub(super) type Entry = (IVec, Value);
 
+#[derive(Debug, Default)]
+struct Entries {
+    map: BTreeMap<Key, Last>,
+    /// How many of them are removals.
+    removals: usize,
+}
+
+/// How many keys an overlay has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub keys: usize,
+    /// Those that were removed, and that the database may still have.
+    pub removals: usize,
+}
+
 /// What an open store, or one that is looked at, has beside its database.
 #[derive(Debug)]
 pub(super) struct Overlay {
-    entries: RwLock<BTreeMap<Key, Last>>,
+    entries: RwLock<Entries>,
     /// What is written behind, of the commit under way. It hides the entries.
     pending: RwLock<BTreeMap<IVec, Value>>,
     /// Counts what moved to the database.
@@ -102,7 +117,9 @@ pub(super) struct Overlay {
 
 impl Overlay {
     pub(super) fn new(entries: impl IntoIterator<Item = (IVec, Last)>, files: Arc<Files>) -> Self {
-        let entries = entries.into_iter().map(|(key, last)| (Key::from(&*key), last)).collect();
+        let map: BTreeMap<_, _> = entries.into_iter().map(|(key, last)| (Key::from(&*key), last)).collect();
+        let removals = map.values().filter(|last| last.what == What::Removed).count();
+        let entries = Entries { map, removals };
         Self { entries: RwLock::new(entries), pending: RwLock::default(), moved: AtomicU64::new(0), files }
     }
 
@@ -119,7 +136,7 @@ impl Overlay {
     /// What is committed of a key; none if only the database knows.
     pub(super) fn get(&self, key: &[u8]) -> Option<Value> {
         let pending = self.pending().get(key).cloned();
-        pending.or_else(|| self.entries().get(&Key::from(key)).map(|last| last.value()))
+        pending.or_else(|| self.entries().map.get(&Key::from(key)).map(|last| last.value()))
     }
 
     /// The value at a place; none if it moved to the database meanwhile, or something newer took its place.
@@ -127,7 +144,7 @@ impl Overlay {
         self.files.value(place)
     }
 
-    fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<Key, Last>> {
+    fn entries(&self) -> RwLockReadGuard<'_, Entries> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,9 +152,18 @@ impl Overlay {
         self.pending.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.entries().len()
+    /// How much there is.
+    pub(super) fn load(&self) -> Load {
+        let entries = self.entries();
+        Load { keys: entries.map.len(), removals: entries.removals }
+    }
+
+    /// The same, looked at one by one.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> Load {
+        let entries = self.entries();
+        let removals = entries.map.values().filter(|last| last.what == What::Removed).count();
+        Load { keys: entries.map.len(), removals }
     }
 
     /// How often something moved to the database.
@@ -157,13 +183,13 @@ impl Overlay {
     pub(super) fn committed<'a>(&self, writes: impl Iterator<Item = (&'a Write, Place)>) {
         let mut entries = self.write();
         for (write, place) in writes {
-            note(&mut entries, write, place);
+            entries.note(write, place);
         }
         drop(entries);
         self.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Key, Last>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,7 +202,7 @@ impl Overlay {
         while !writes.is_empty() {
             let mut entries = self.write();
             for (key, last, with) in writes.drain(..writes.len().min(CARRIED_AT_ONCE)) {
-                let Some(known) = entries.get_mut(&Key::from(key)) else { continue };
+                let Some(known) = entries.map.get_mut(&Key::from(key)) else { continue };
                 if known.place == last.place && (known.what == What::Removed) == (last.what == What::Removed)
                 {
                     if known.what == What::Created {
@@ -196,11 +222,7 @@ impl Overlay {
             let mut some = false;
             for key in keys.by_ref().take(CARRIED_AT_ONCE) {
                 some = true;
-                if let Slot::Occupied(slot) = entries.entry(Key::from(key))
-                    && slot.get().place.segment == segment
-                {
-                    slot.remove();
-                }
+                entries.forget(key, segment);
             }
             // While nobody looks: whoever finds an entry gone finds this as well.
             self.moved.fetch_add(1, Ordering::Release);
@@ -211,29 +233,43 @@ impl Overlay {
     }
 }
 
-fn note(entries: &mut BTreeMap<Key, Last>, write: &Write, place: Place) {
-    let (what, place) = match write {
-        Write::Put(..) => (What::Put, place),
-        Write::Create(..) => (What::Created, place),
-        Write::Remove(_) => (What::Removed, Place::nowhere(place.segment)),
-    };
-    match entries.entry(Key::from(&**write.key())) {
-        Slot::Vacant(slot) => {
-            slot.insert(Last { place, what });
+impl Entries {
+    fn note(&mut self, write: &Write, place: Place) {
+        let (what, place) = match write {
+            Write::Put(..) => (What::Put, place),
+            Write::Create(..) => (What::Created, place),
+            Write::Remove(_) => (What::Removed, Place::nowhere(place.segment)),
+        };
+        self.removals += usize::from(what == What::Removed);
+        match self.map.entry(Key::from(&**write.key())) {
+            Slot::Vacant(slot) => {
+                slot.insert(Last { place, what });
+            }
+            // Nobody but the log will ever have heard of it.
+            Slot::Occupied(slot) if what == What::Removed && slot.get().what == What::Created => {
+                slot.remove();
+                self.removals -= 1;
+            }
+            Slot::Occupied(mut slot) => {
+                let known = slot.get_mut();
+                self.removals -= usize::from(known.what == What::Removed);
+                // What the database may have, it may still have.
+                let what = match (known.what, what) {
+                    (What::Created, What::Put | What::Created) => What::Created,
+                    (What::Put | What::Removed, What::Put | What::Created) => What::Put,
+                    (_, What::Removed) => What::Removed,
+                };
+                *known = Last { place, what };
+            }
         }
-        // Nobody but the log will ever have heard of it.
-        Slot::Occupied(slot) if what == What::Removed && slot.get().what == What::Created => {
-            slot.remove();
-        }
-        Slot::Occupied(mut slot) => {
-            let known = slot.get_mut();
-            // What the database may have, it may still have.
-            let what = match (known.what, what) {
-                (What::Created, What::Put | What::Created) => What::Created,
-                (What::Put | What::Removed, What::Put | What::Created) => What::Put,
-                (_, What::Removed) => What::Removed,
-            };
-            *known = Last { place, what };
+    }
+
+    /// Forgets a key if nothing newer than this segment is known of it.
+    fn forget(&mut self, key: &[u8], segment: Segment) {
+        if let Slot::Occupied(slot) = self.map.entry(Key::from(key))
+            && slot.get().place.segment == segment
+        {
+            self.removals -= usize::from(slot.remove().what == What::Removed);
         }
     }
 }
@@ -273,7 +309,7 @@ impl Layer {
             && let Some(keys) = self.rest.take()
         {
             let entries = overlay.entries();
-            let page = entries.range(key::range(&keys)).take(PAGE);
+            let page = entries.map.range(key::range(&keys)).take(PAGE);
             self.front.extend(page.map(|(key, last)| (IVec::from(&**key), last.value())));
             let rest = self.front.back().map(|(last, _)| (Bound::Excluded(last.clone()), keys.1));
             self.rest = rest.filter(|keys| self.front.len() == PAGE && !is_empty(keys));
@@ -290,7 +326,7 @@ impl Layer {
             && let Some(keys) = self.rest.take()
         {
             let entries = overlay.entries();
-            for (key, last) in entries.range(key::range(&keys)).rev().take(PAGE) {
+            for (key, last) in entries.map.range(key::range(&keys)).rev().take(PAGE) {
                 self.back.push_front((IVec::from(&**key), last.value()));
             }
             let rest = self.back.front().map(|(first, _)| (keys.0, Bound::Excluded(first.clone())));

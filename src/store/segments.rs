@@ -6,13 +6,15 @@ use super::{
     checkpoint::{CarryOver, Checkpointer, Job},
     database::Handle,
     open::Log,
-    overlay::Overlay,
+    overlay::{Load, Overlay},
     trouble::Trouble,
     wal::{Closed, Wal},
 };
 
 /// So many keys are added to the overlay by one segment at most: small writes fill memory before they fill a file.
-const MOST_KEYS: usize = 6_000;
+const MOST_KEYS: usize = 12_000;
+/// So many of them for removals of what the database has: to put those off only saves it work on the pages that they share.
+const MOST_REMOVALS: usize = 6_000;
 
 /// What the checkpoint thread is busy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +39,8 @@ pub(super) struct Segments {
     task: Option<Task>,
     /// The last commit that the database says it has.
     carried_over: u64,
-    /// How many keys the overlay had when the current segment was begun.
-    keys_before: usize,
+    /// What the overlay had when the current segment was begun.
+    before: Load,
 }
 
 impl Segments {
@@ -50,25 +52,17 @@ impl Segments {
     ) -> std::io::Result<Self> {
         let Log { wal, closed, free, unmade, carried_over } = log;
         let checkpointer = Checkpointer::start(on_over)?;
-        let keys_before = overlay.len();
+        let before = overlay.load();
         let (carried, task) = (None, None);
-        Ok(Self {
-            wal,
-            overlay,
-            checkpointer,
-            closed,
-            carried,
-            free,
-            unmade,
-            task,
-            carried_over,
-            keys_before,
-        })
+        Ok(Self { wal, overlay, checkpointer, closed, carried, free, unmade, task, carried_over, before })
     }
 
     /// Whether the current segment takes the commit that was begun.
     pub(super) fn has_room(&self) -> bool {
-        self.wal.is_empty() || (self.wal.has_room() && self.overlay.len() < self.keys_before + MOST_KEYS)
+        let load = self.overlay.load();
+        let is_small =
+            load.keys < self.before.keys + MOST_KEYS && load.removals < self.before.removals + MOST_REMOVALS;
+        self.wal.is_empty() || (self.wal.has_room() && is_small)
     }
 
     /// Goes on in another segment. Waits until there is one.
@@ -86,7 +80,7 @@ impl Segments {
         };
         let closed = self.wal.switch(slot);
         self.closed.push_back(closed);
-        self.keys_before = self.overlay.len();
+        self.before = self.overlay.load();
         self.prepare(handle);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::store::{
     commit::Write,
     keys,
     nudge::Nudge,
+    overlay::Load,
     wal::{self, Closed, Files, Wal},
     worker::{self, Counters},
 };
@@ -230,6 +231,8 @@ fn looks_like_one(
     for step in steps {
         world.act(step);
     }
+    let overlay = world.database.overlay();
+    prop_assert_eq!(overlay.load(), overlay.counted());
     let to = from.saturating_add(length);
     let keys = IVec::from(&[from])..IVec::from(&[to]);
     let expected: Vec<_> = world.model.range(from..to).map(|(key, value)| (*key, *value)).collect();
@@ -294,9 +297,10 @@ fn a_start_forgets_removals_of_what_the_database_does_not_have() {
     for key in [2, 3, 4] {
         world.act(&Step::Write(key, None));
     }
-    assert_eq!(world.database.overlay().len(), 3);
+    assert_eq!(world.database.overlay().load(), Load { keys: 3, removals: 3 });
     world.act(&Step::Restart);
-    assert_eq!(world.database.overlay().len(), 1, "the database has 2, and never had 3 and 4");
+    let load = world.database.overlay().load();
+    assert_eq!(load, Load { keys: 1, removals: 1 }, "the database has 2, and never had 3 and 4");
     let stored = [1, 2, 3, 4].map(|key| world.database.get([key]).unwrap().is_some());
     assert_eq!(stored, [true, false, false, false]);
 }

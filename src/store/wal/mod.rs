@@ -36,8 +36,9 @@ use super::{
 
 /// A segment is full with so many bytes; a single larger commit makes its file as large as it is.
 const FULL: u64 = 4 << 20;
-/// There are never more segments.
-pub(super) const MOST_SEGMENTS: usize = 24;
+/// There are never more segments. With so many, what `store.recent` keeps by default has left before its segment is
+/// needed again, also where events are as small as those that report messages.
+pub(super) const MOST_SEGMENTS: usize = 28;
 /// One is written, and another one carried over meanwhile.
 const LEAST_SEGMENTS: usize = 2;
 /// The log's part of `store.max_size`.
