@@ -53,6 +53,12 @@ pub fn own_cpu() -> Outcome<Duration> {
     cpu(std::process::id())
 }
 
+/// Waits until the disk has all that was written, by whomever: what an earlier row or a build left to be written would be
+/// in the way of this row's syncs.
+pub fn settle_disk() {
+    rustix::fs::sync();
+}
+
 /// A socket costs a descriptor: takes all that the system allows.
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);

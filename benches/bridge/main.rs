@@ -93,6 +93,7 @@ async fn run(rows: &[Row], scale: f64) -> Outcome<()> {
     let mut report = Report::new(machine, scale);
     for row in rows {
         bench.begin(row.name());
+        kernel::settle_disk();
         match row.measure(&mut bench).await {
             Ok(findings) => report.add(row.name(), findings),
             Err(error) => {
