@@ -518,7 +518,7 @@ impl Shared {
         let mut retention = self.retention();
         retention.arrived(size);
         let is_past = |user, event, wanted| self.is_past_everywhere(user, event, wanted);
-        let outcome = retention.expire(&self.store, Timestamp::now(), &mut self.memory(), is_past);
+        let outcome = retention.expire(&self.store, Timestamp::now(), &self.memory, is_past);
         if let Err(error) = outcome {
             tracing::warn!(%error, "old events could not be forgotten");
         }
@@ -540,9 +540,9 @@ impl Shared {
         let Some(subscribers) = subscribers.as_ref() else { return false };
         let (route, leftovers) = (subscribers.routes.get(&user), subscribers.leftovers.get(&user));
         let lanes = || route.into_iter().flat_map(|of| &**of).chain(leftovers.into_iter().flatten());
-        // A lane that has older events to finish matters only if it wants this one.
-        let mut waiting = lanes().filter(|lane| !lane.is_past(user, event));
         let is_by = |lane: &Arc<dyn Subscriber>| wanted.is_by(lane.webhook());
+        // A lane that doesn't want this one doesn't matter, whatever older events it has to finish.
+        let mut waiting = lanes().filter(|lane| is_by(lane) != Some(false) && !lane.is_past(user, event));
         match waiting.try_fold(false, |is_unknown, lane| match is_by(lane) {
             Some(true) => Err(()),
             told => Ok(is_unknown || told.is_none()),

@@ -3,7 +3,10 @@
 //! The journal tells in which order events came; it is read from its old end as events leave, so
 //! nothing is kept in memory per event.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use super::{
     kept::Kept,
@@ -100,7 +103,7 @@ impl Retention {
         &mut self,
         store: &Store,
         now: Timestamp,
-        memory: &mut RepeatMemory,
+        memory: &Mutex<RepeatMemory>,
         is_past: impl Fn(UserNumber, u64, Wanted) -> bool,
     ) -> Result<(), StoreError> {
         self.expire_events(store, is_past)?;
@@ -108,7 +111,7 @@ impl Retention {
             return Ok(());
         }
         self.since_look = 0;
-        self.expire_journals(store, now, memory)
+        self.expire_journals(store, now, &mut memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn expire_events(
@@ -221,11 +224,11 @@ mod tests {
     async fn a_start_finds_recent_what_the_last_run_kept_whatever_the_limit_is_now() {
         let (_directory, store) = testing::store();
         let mut retention = Retention::load(&store, 1_000).unwrap();
-        let mut memory = RepeatMemory::default();
+        let memory = Mutex::new(RepeatMemory::default());
         for size in (1..60).map(|n| 37 * n % 150) {
             append(&store, size).await;
             retention.arrived(size);
-            retention.expire(&store, Timestamp::now(), &mut memory, |_, _, _| true).unwrap();
+            retention.expire(&store, Timestamp::now(), &memory, |_, _, _| true).unwrap();
         }
         let first = |most| Retention::load(&store, most).unwrap().kept().first();
         assert_eq!(first(1_000), retention.kept().first());
@@ -244,12 +247,12 @@ mod tests {
     async fn the_oldest_beyond_the_limit_go_if_everyone_is_past_them() {
         let (_directory, store) = testing::store();
         let mut retention = Retention::load(&store, 1_000).unwrap();
-        let mut memory = RepeatMemory::default();
+        let memory = Mutex::new(RepeatMemory::default());
         for _ in 0..50 {
             append(&store, 100).await;
             retention.arrived(100);
             // Somebody still wants number 7.
-            retention.expire(&store, Timestamp::now(), &mut memory, |_, event, _| event != 7).unwrap();
+            retention.expire(&store, Timestamp::now(), &memory, |_, event, _| event != 7).unwrap();
         }
         store.close();
         let left: Vec<u64> = store.events_after(ALICE, 0).map(|event| event.unwrap().number).collect();
