@@ -23,6 +23,7 @@ use self::{
     webhooks::{SharedWebhooks, Webhooks},
 };
 use crate::{
+    allocator,
     api::{
         self, ApiState,
         server::{Acceptor, BindError, Certificates, Limits, Server},
@@ -49,6 +50,8 @@ use crate::{
 const API_DRAIN: Duration = Duration::from_secs(3);
 /// How long deliveries under way have to finish at the end.
 const DELIVERY_DRAIN: Duration = Duration::from_secs(4);
+/// How long after the start memory is given back once more, twice: what connecting and the first deliveries left, too.
+const SETTLES_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// How long the disk is given for the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(30);
 
@@ -221,10 +224,13 @@ impl Daemon {
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store)?;
         let letters = DeadLetters::load(store.clone())?;
         let dispatchers = webhooks::load(config, &store, &letters)?;
+        // What is behind is left before more comes on top of it: the most that a start takes is less by that.
+        allocator::give_back();
         let removed = load_removed(config, &store, &letters)?;
         let orphans = Orphans::load(&store, &messages, &numbers)?;
         let subscribers = webhooks::subscribers(config, &users, &dispatchers, &mut removed.iter(), &orphans);
         let events = Events::load(store.clone(), messages.clone(), &config.store, subscribers)?;
+        allocator::give_back();
         events.resume_streams().await?;
         for dispatcher in dispatchers.values() {
             let replayer: Arc<dyn Replayer> = Arc::new(dispatcher.clone());
@@ -242,6 +248,7 @@ impl Daemon {
         }
         let retention = config.store.dead_letter_retention;
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
+        caretakers.spawn(draining.clone().run_until_cancelled_owned(settle()));
         let callers = Arc::new(Callers::new(config, platform.clone(), store.clone()));
         let histories = Arc::new(PlatformHistories::new(callers.clone()));
         events.connect_histories(histories.clone(), &users.all(), draining.clone());
@@ -473,10 +480,23 @@ fn health_of(standing: &Standing) -> StoreHealth {
     }
 }
 
+/// Gives back what the start, and the first deliveries, left free.
+async fn settle() {
+    for pause in SETTLES_AFTER {
+        tokio::time::sleep(pause).await;
+        // It can't fail, and if it panicked nothing would be lost.
+        let _ = tokio::task::spawn_blocking(allocator::give_back).await;
+    }
+}
+
 async fn open_store(config: &Config) -> Result<Arc<Store>, StartError> {
     let settings = config.store.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&settings)).await;
-    match opened {
+    let opening = tokio::task::spawn_blocking(move || {
+        let opened = Store::open(&settings);
+        allocator::give_back();
+        opened
+    });
+    match opening.await {
         Ok(store) => Ok(store?),
         Err(panic) => Err(StoreError::Unreadable(panic.to_string()).into()),
     }
