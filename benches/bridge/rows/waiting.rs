@@ -22,6 +22,9 @@ const EVENTS: usize = 1_000_000;
 const MESSAGES: usize = 100_000;
 /// So many events come and go behind them that the log holds nothing else any more, whatever the scale.
 const PASSED: usize = 150_000;
+/// They come in pieces of so many, each after the one before was delivered: what waits for too long is carried over to
+/// the database, and leaves it while something else is measured.
+const PIECE: usize = 10_000;
 const CALLERS: usize = 64;
 /// The type of the events that wait.
 pub const WAITS: &str = "user_message";
@@ -62,8 +65,7 @@ impl Waiting {
             .await
             .map_err(|_| "not every event that was pushed waits")??;
         bench.step(format_args!("{events} events wait for a webhook that is out of order"));
-        push(&platform, &mut Feed::new(ANSWERS, USERS), PASSED, USERS).await?;
-        crm.received(PASSED as u64).await?;
+        pass(&platform, &crm).await?;
         bench.step(format_args!("{PASSED} others were delivered meanwhile"));
         daemon.stop().await?;
         Ok(Self { directory, events })
@@ -83,9 +85,18 @@ pub async fn live(directory: &Path) -> Outcome<()> {
     let webhooks = &[("crm", &crm, ANSWERS)];
     let daemon =
         Daemon::connected(&Settings { directory, platform: &platform, users: USERS, webhooks }).await?;
-    push(&platform, &mut Feed::new(ANSWERS, USERS), PASSED, USERS).await?;
-    crm.received(PASSED as u64).await?;
+    pass(&platform, &crm).await?;
     daemon.stop().await
+}
+
+/// Events come and go.
+async fn pass(platform: &Platform, crm: &Receiver) -> Outcome<()> {
+    let mut feed = Feed::new(ANSWERS, USERS);
+    for passed in (PIECE..=PASSED).step_by(PIECE) {
+        push(platform, &mut feed, PIECE, USERS).await?;
+        crm.received(passed as u64).await?;
+    }
+    Ok(())
 }
 
 /// Waits until so many events wait.
