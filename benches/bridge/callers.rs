@@ -17,34 +17,39 @@ use crate::{
     Outcome,
     http::Conversation,
     kernel,
-    platform::{numbered_text, user_name},
+    platform::{NumberedText, UserName},
 };
 
 /// One caller.
 #[derive(Debug)]
 pub struct Caller {
-    address: SocketAddr,
+    /// The address, as a field.
+    host: String,
     conversation: Conversation,
     request: Vec<u8>,
+    body: Vec<u8>,
 }
 
 impl Caller {
     /// Connects.
     pub async fn to(address: SocketAddr) -> Outcome<Self> {
-        Ok(Self { address, conversation: Conversation::with(address).await?, request: Vec::new() })
+        let conversation = Conversation::with(address).await?;
+        Ok(Self { host: address.to_string(), conversation, request: Vec::new(), body: Vec::new() })
     }
 
     /// POSTs a numbered message of a user, and insists on this status.
     pub async fn post(&mut self, user: usize, number: usize, query: &str, status: &str) -> Outcome<()> {
-        let body = format!(r#"{{"text":"{}"}}"#, numbered_text(number));
+        self.body.clear();
+        write!(self.body, r#"{{"text":"{}"}}"#, NumberedText(number))?;
         self.request.clear();
         write!(
             self.request,
-            "POST /v1/users/{}/messages{query} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            user_name(user),
-            self.address,
-            body.len()
+            "POST /v1/users/{}/messages{query} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            UserName(user),
+            self.host,
+            self.body.len()
         )?;
+        self.request.extend_from_slice(&self.body);
         self.conversation.write(&self.request).await?;
         let answer = self.conversation.next().await?.ok_or("the API hung up")?;
         if answer.second_word() == status {
@@ -56,7 +61,7 @@ impl Caller {
 
     /// GETs JSON.
     pub async fn get(&mut self, path: &str) -> Outcome<Value> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
         self.conversation.write(request.as_bytes()).await?;
         let answer = self.conversation.next().await?.ok_or("the API hung up")?;
         Ok(serde_json::from_slice(answer.body)?)

@@ -81,7 +81,7 @@ impl Conversation {
 
 /// The lengths of head and body, once both are there.
 fn whole(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
-    let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(None) };
+    let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else { return Ok(None) };
     let head = end + 4;
     let text = std::str::from_utf8(&buffer[..head]).map_err(io::Error::other)?;
     let length = match field(text, "content-length") {

@@ -3,7 +3,8 @@
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -11,7 +12,13 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -167,7 +174,7 @@ impl Platform {
     pub fn drop_sockets(&self) {
         for (_, socket) in lock(&self.shared.sockets).drain() {
             // One that is gone already is dropped as well.
-            let _ = rustix::net::shutdown(&socket.stream, rustix::net::Shutdown::Both);
+            let _ = rustix::net::shutdown(socket.stream.as_ref(), rustix::net::Shutdown::Both);
         }
     }
 
@@ -244,10 +251,11 @@ impl Shared {
     }
 
     async fn socket(&self, user: usize, stream: TcpStream, buffer: Vec<u8>) -> io::Result<()> {
-        let socket = Arc::new(Socket { stream, unsent: Mutex::default() });
+        let (reader, writer) = stream.into_split();
+        let socket = Arc::new(Socket { stream: writer, unsent: Mutex::default() });
         lock(&self.sockets).insert(user, socket.clone());
         self.opened.add();
-        let ended = self.listen(&socket, buffer).await;
+        let ended = self.listen(&socket, reader, buffer).await;
         // Unless it was dropped, and there is another one already.
         let mut sockets = lock(&self.sockets);
         if sockets.get(&user).is_some_and(|current| Arc::ptr_eq(current, &socket)) {
@@ -256,7 +264,12 @@ impl Shared {
         ended
     }
 
-    async fn listen(&self, socket: &Socket, mut buffer: Vec<u8>) -> io::Result<()> {
+    async fn listen(
+        &self,
+        socket: &Socket,
+        mut reader: OwnedReadHalf,
+        mut buffer: Vec<u8>,
+    ) -> io::Result<()> {
         loop {
             let mut at = 0;
             while let Some(frame) = ws::read(&mut buffer, at)? {
@@ -274,12 +287,10 @@ impl Shared {
             }
             buffer.drain(..at);
             socket.flushed().await?;
-            socket.stream.readable().await?;
-            match socket.stream.try_read_buf(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            // Where less comes than there is room for, the socket is empty: nothing is asked in vain, as it would be
+            // with `readable` and `try_read_buf`.
+            if reader.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
             }
         }
     }
@@ -288,7 +299,7 @@ impl Shared {
         let Sent { kind, id, message } = serde_json::from_slice(frame).map_err(io::Error::other)?;
         if kind == Some("ping") {
             let id = id.map_or("null", RawValue::get);
-            socket.send(Outgoing::Text, format!(r#"{{"type":"pong","replyto":{id}}}"#).as_bytes());
+            socket.say(format_args!(r#"{{"type":"pong","replyto":{id}}}"#));
             return Ok(());
         }
         // What others say of what they did.
@@ -296,13 +307,11 @@ impl Shared {
         if let Some(number) = message.and_then(|message| number_of(message.body)) {
             self.arrived(number);
         }
-        let ack = format!(r#"{{"ok":true,"replyto":{id},"message":"delivered","type":"ack"}}"#);
-        socket.send(Outgoing::Text, ack.as_bytes());
+        socket.say(format_args!(r#"{{"ok":true,"replyto":{id},"message":"delivered","type":"ack"}}"#));
         if self.bot == Bot::Answers {
-            let answer = format!(
+            socket.say(format_args!(
                 r#"{{"type":"bot_response","from":"bot","messageId":"ms-answer-{id}","message":[{{"type":"text","cInfo":{{"body":"You are welcome."}}}}]}}"#
-            );
-            socket.send(Outgoing::Text, answer.as_bytes());
+            ));
         }
         self.acked.add();
         Ok(())
@@ -336,11 +345,20 @@ struct SentMessage<'a> {
 /// doesn't take at once waits in one place, in order.
 #[derive(Debug)]
 struct Socket {
-    stream: TcpStream,
+    stream: OwnedWriteHalf,
     unsent: Mutex<Vec<u8>>,
 }
 
 impl Socket {
+    /// Sends a short text, put together on the stack.
+    fn say(&self, text: fmt::Arguments<'_>) {
+        let mut whole = [0; 512];
+        let mut rest = &mut whole[..];
+        rest.write_fmt(text).expect("what is said here is short");
+        let left = rest.len();
+        self.send(Outgoing::Text, &whole[..whole.len() - left]);
+    }
+
     /// Sends a frame, or puts it behind what waits.
     fn send(&self, kind: Outgoing, payload: &[u8]) {
         let mut unsent = lock(&self.unsent);
@@ -373,7 +391,17 @@ impl Socket {
 
 /// The name of a user, and its identity.
 pub fn user_name(user: usize) -> String {
-    format!("u{user}")
+    UserName(user).to_string()
+}
+
+/// The same, to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct UserName(pub usize);
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "u{}", self.0)
+    }
 }
 
 fn user_of(name: &str) -> Option<usize> {
@@ -381,8 +409,13 @@ fn user_of(name: &str) -> Option<usize> {
 }
 
 /// A message's text that says which one it is.
-pub fn numbered_text(number: usize) -> String {
-    format!("#{number:09} Where is my parcel? It should have been here on Tuesday.")
+#[derive(Debug, Clone, Copy)]
+pub struct NumberedText(pub usize);
+
+impl fmt::Display for NumberedText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:09} Where is my parcel? It should have been here on Tuesday.", self.0)
+    }
 }
 
 fn number_of(text: &str) -> Option<usize> {

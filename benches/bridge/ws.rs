@@ -35,7 +35,13 @@ pub fn read(buffer: &mut [u8], at: usize) -> io::Result<Option<Incoming>> {
     let start = 2 + extended + 4;
     let Some(&[.., a, b, c, d]) = rest.get(..start) else { return Ok(None) };
     let Some(payload) = rest.get_mut(start..start + length) else { return Ok(None) };
-    for (byte, mask) in payload.iter_mut().zip([a, b, c, d].into_iter().cycle()) {
+    let mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let mut eights = payload.chunks_exact_mut(8);
+    for eight in &mut eights {
+        let masked = u64::from_ne_bytes((&*eight).try_into().expect("eight bytes"));
+        eight.copy_from_slice(&(masked ^ mask).to_ne_bytes());
+    }
+    for (byte, mask) in eights.into_remainder().iter_mut().zip(mask.to_ne_bytes()) {
         *byte ^= mask;
     }
     let kind = match first & 0x0f {

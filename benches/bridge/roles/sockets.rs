@@ -9,7 +9,7 @@ use tokio_tungstenite::{connect_async_with_config, tungstenite::Message};
 use super::{done, ready};
 use crate::{
     Outcome, kernel,
-    platform::{numbered_text, user_name},
+    platform::{NumberedText, user_name},
 };
 
 pub(super) async fn run(platform: SocketAddr, users: usize, messages: usize) -> Outcome<()> {
@@ -24,7 +24,7 @@ pub(super) async fn run(platform: SocketAddr, users: usize, messages: usize) -> 
     let mut took = Vec::with_capacity(messages);
     for number in 0..messages {
         let socket = &mut sockets[number % users];
-        let text = numbered_text(number);
+        let text = NumberedText(number);
         let frame = format!(
             r#"{{"clientMessageId":{number},"id":{number},"client":"sdk","message":{{"body":"{text}"}},"resourceid":"/bot.message"}}"#
         );
