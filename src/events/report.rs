@@ -17,9 +17,11 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    messages::{FinalReason, MessageNumber, MessageStatus, MessageView, Verdict},
+    messages::{
+        ClientMessageId, FinalReason, MessageNumber, MessageRecord, MessageStatus, MessageView, Verdict,
+    },
     spans,
-    store::{MessageEnd, StoreError, UserNumber},
+    store::{StoreError, UserNumber},
     trace::TraceContext,
     users::{User, UserStatus},
 };
@@ -101,16 +103,17 @@ impl Events {
         let reserved = shared.store.reserve(size_of_end(&verdict)).await;
         // Everything that can be is done before: the messages of all users wait for what follows.
         let lanes = shared.lanes_of(user);
-        shared.messages.finished(user.number, number, at, verdict, |end| {
-            let trace = shared.store.trace(user.number, end.id);
-            log_end(user, &end, trace.as_ref());
-            spans::message_ended(user, end.id, &end.record, trace.as_ref());
+        let prepare = |id, record: &MessageRecord| {
+            let report = json(&MessageView::new(&user.name, id, record));
+            (Fresh::report(user.number, MESSAGE, at, report), shared.store.trace(user.number, id))
+        };
+        shared.messages.finished_with(user.number, number, at, verdict, prepare, |end, record, (fresh, trace)| {
+            log_end(user, end.id, record, trace.as_ref());
+            spans::message_ended(user, end.id, record, trace.as_ref());
             let (Ok(reserved), Ok(lanes)) = (reserved, lanes) else {
                 // The store fails or closes. If it takes anything at all, then the end alone.
                 return shared.store.finish_message(end);
             };
-            let view = MessageView::new(&user.name, end.id, &end.record);
-            let fresh = Fresh::report(user.number, MESSAGE, at, json(&view));
             let stored = shared.hand_over(user, lanes, fresh, |event, on_durable| {
                 shared.store.finish_message_with(end, event, reserved, on_durable)
             });
@@ -122,8 +125,7 @@ impl Events {
 }
 
 /// That a message was not taken is for people to know.
-fn log_end(user: &User, end: &MessageEnd, trace: Option<&TraceContext>) {
-    let MessageEnd { id, record, .. } = end;
+fn log_end(user: &User, id: ClientMessageId, record: &MessageRecord, trace: Option<&TraceContext>) {
     let (User { name, bot, .. }, attempts) = (user, record.attempts);
     let (status, reason) = (record.status.as_str(), record.reason.map(FinalReason::as_str));
     let trace = trace.map(|context| field::display(context.trace));

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config, ordered,
-    store::{LastRun, Store, StoreError, UserNumber},
+    store::{ByUser, LastRun, Store, StoreError, UserNumber},
 };
 
 impl Messages {
@@ -24,7 +24,7 @@ impl Messages {
         settings: config::Messages,
         kept: &config::Store,
     ) -> Result<Self, StoreError> {
-        let mut users: HashMap<UserNumber, UserQueue> = HashMap::new();
+        let mut users: ByUser<UserQueue> = ByUser::default();
         for queued in store.queued_messages() {
             let queued = queued?;
             let Some(record) = store.message(queued.user, queued.id)? else {
@@ -99,7 +99,7 @@ fn distrust(user: &mut UserQueue) {
 fn load_journal(
     store: &Store,
     kept: &config::Store,
-    users: &mut HashMap<UserNumber, UserQueue>,
+    users: &mut ByUser<UserQueue>,
 ) -> Result<(Retention, HashMap<UserNumber, ClientMessageId>), StoreError> {
     let mut retention = Retention::new(kept, store.chosen_up_to()?);
     let mut last_final = HashMap::new();
@@ -122,7 +122,7 @@ fn load_journal(
 /// Finds each user's latest message that was sent: one that waits for its ack, else the last final one.
 fn restore_last_sent(
     store: &Store,
-    users: &mut HashMap<UserNumber, UserQueue>,
+    users: &mut ByUser<UserQueue>,
     last_final: &HashMap<UserNumber, ClientMessageId>,
 ) -> Result<(), StoreError> {
     for (number, user) in users {

@@ -21,7 +21,8 @@ use crate::{
     events::EventId,
     names::ClientName,
     store::{
-        ClientNumber, Footprint, Idempotency, MessageEnd, NewMessage, Reserved, Store, StoreError, UserNumber,
+        ByUser, ClientNumber, EncodedMessage, Footprint, Idempotency, MessageEnd, NewMessage, Reserved,
+        Store, StoreError, UserNumber,
     },
     users::{Command, User},
 };
@@ -107,7 +108,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) settings: config::Messages,
     pub(super) next_number: u64,
-    pub(super) users: HashMap<UserNumber, UserQueue>,
+    pub(super) users: ByUser<UserQueue>,
     /// Final messages whose last write is on its way: newer than what the store tells.
     pub(super) finishing: HashMap<(UserNumber, ClientMessageId), MessageRecord>,
     pub(super) retention: Retention,
@@ -286,22 +287,42 @@ impl Messages {
         verdict: Verdict,
         commit: impl FnOnce(MessageEnd),
     ) {
-        let mut state = self.shared.lock();
-        let Some(queue) = state.users.get_mut(&user) else { return };
-        let Some(live) = queue.live.remove(&number) else { return };
-        queue.by_id.remove(&live.id);
-        let Live { id, mut record, footprint, .. } = live;
-        self.shared.fresh.take(number);
-        self.shared.counters.ended(&verdict, &record, at);
-        verdict.apply(&mut record, at);
-        state.finishing.insert((user, id), record.clone());
-        let shared = Arc::clone(&self.shared);
-        let on_durable = Box::new(move || {
-            shared.lock().finishing.remove(&(user, id));
-        });
-        commit(MessageEnd { user, id, footprint, record, on_durable });
-        drop(state);
-        self.shared.notify(user, id);
+        self.finished_with(user, number, at, verdict, |_, _| (), |end, _, ()| commit(end));
+    }
+
+    /// The same for a `commit` that has much to do: the messages of all users wait for it, but not for `prepare`,
+    /// which is told first how the message ends. Should something happen to it meanwhile, it is told again.
+    pub fn finished_with<P>(
+        &self,
+        user: UserNumber,
+        number: MessageNumber,
+        at: Timestamp,
+        verdict: Verdict,
+        prepare: impl Fn(ClientMessageId, &MessageRecord) -> P,
+        commit: impl FnOnce(MessageEnd, &MessageRecord, P),
+    ) {
+        let shared = &self.shared;
+        let mut seen = shared.lock().seen(user, number);
+        while let Some((id, before)) = seen {
+            let mut record = before.clone();
+            verdict.clone().apply(&mut record, at);
+            let (encoded, prepared) = (EncodedMessage::of(&record), prepare(id, &record));
+            let mut state = shared.lock();
+            let Some(Live { footprint, .. }) = state.end(user, number, &before) else {
+                seen = state.seen(user, number);
+                continue;
+            };
+            shared.fresh.take(number);
+            shared.counters.ended(&verdict, &before, at);
+            let on_durable = Box::new({
+                let shared = Arc::clone(shared);
+                move || drop(shared.lock().finishing.remove(&(user, id)))
+            });
+            commit(MessageEnd { user, id, footprint, record: encoded, on_durable }, &record, prepared);
+            state.finishing.insert((user, id), record);
+            drop(state);
+            return shared.notify(user, id);
+        }
     }
 
     /// The latest message of the user that was sent: what an event answers, as far as anyone knows.
@@ -362,6 +383,23 @@ impl Live {
 }
 
 impl State {
+    /// A message that is not final, as it stands.
+    fn seen(&self, user: UserNumber, number: MessageNumber) -> Option<(ClientMessageId, MessageRecord)> {
+        let live = self.users.get(&user)?.live.get(&number)?;
+        Some((live.id, live.record.clone()))
+    }
+
+    /// Takes a message out of those that are not final, if it is as it was then.
+    fn end(&mut self, user: UserNumber, number: MessageNumber, then: &MessageRecord) -> Option<Live> {
+        let queue = self.users.get_mut(&user)?;
+        if queue.live.get(&number)?.record != *then {
+            return None;
+        }
+        let live = queue.live.remove(&number)?;
+        queue.by_id.remove(&live.id);
+        Some(live)
+    }
+
     /// Keeps memory in step with what was just saved.
     fn replace(&mut self, user: UserNumber, id: ClientMessageId, record: MessageRecord) {
         if let Some(finishing) = self.finishing.get_mut(&(user, id)) {

@@ -1,10 +1,11 @@
 //! The queue over a real store: what is forgotten, and what never is.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
     config,
+    events::EventId,
     names::{BotName, UserName},
     store::{ClientNumber, Idempotency, NewMessage, Store, testing},
     users::{Command, ConnectionState, User, UserStatus},
@@ -73,6 +74,37 @@ async fn a_live_message_keeps_those_after_it() {
     }
     assert!(messages.find(user.number, live).unwrap().is_some());
     assert!(messages.find(user.number, second.unwrap()).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_while_a_messages_end_is_prepared_is_kept() {
+    let (_directory, store) = testing::store();
+    let (messages, user) = load(&store);
+    let (id, number) = accept(&messages, &user, "Hi").await;
+    let answer = EventId { store: 1, number: 1 };
+    let told = RefCell::new(Vec::new());
+    let prepare = |_, record: &MessageRecord| {
+        if told.borrow().is_empty() {
+            messages.replied(user.number, id, answer);
+        }
+        told.borrow_mut().push((record.status, record.replies.len()));
+    };
+    messages.finished_with(
+        user.number,
+        number,
+        Timestamp::now(),
+        Verdict::Found,
+        prepare,
+        |end, record, ()| {
+            assert_eq!(record.replies, [answer]);
+            store.finish_message(end);
+        },
+    );
+    assert_eq!(told.into_inner(), [(MessageStatus::Acked, 0), (MessageStatus::Acked, 1)]);
+    let found = messages.find(user.number, id).unwrap();
+    store.settled().await.unwrap();
+    assert_eq!(store.message(user.number, id).unwrap(), found);
+    assert_eq!(found.unwrap().replies, [answer]);
 }
 
 fn draft() -> Draft {

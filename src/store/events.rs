@@ -10,7 +10,7 @@ use super::{
     database::Database,
     keys,
     payload::PayloadId,
-    records::{BodyPlace, EventRecord, JournalRecord, decode, decode_with, encode_with},
+    records::{self, BodyPlace, EventRecord, JournalRecord, decode, decode_with},
 };
 use crate::{
     clock::Timestamp,
@@ -152,7 +152,7 @@ impl Store {
             body,
         };
         let inline: &[u8] = if body == BodyPlace::Inline { &event.frame } else { &[] };
-        let value = IVec::from(encode_with(EventRecord::VERSION, &record, inline));
+        let value = records::value(EventRecord::VERSION, &record, inline);
         let weight = backlog::event(inline.len()) as i64;
         let (user, journal, frame) = (event.user, event.journal, event.frame);
         // A lane's first event makes its record: a lane without one has nothing to look for.

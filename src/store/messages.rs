@@ -9,8 +9,7 @@ use super::{
     keys,
     payload::PayloadId,
     records::{
-        AcceptedEntry, AcceptedRecord, BodyPlace, IdempotencyRecord, QueueRecord, decode, decode_with,
-        encode, encode_with,
+        self, AcceptedEntry, AcceptedRecord, BodyPlace, IdempotencyRecord, QueueRecord, decode, decode_with,
     },
 };
 use crate::{
@@ -78,6 +77,20 @@ impl Footprint {
     }
 }
 
+/// What is remembered of a message, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedMessage {
+    number: MessageNumber,
+    value: IVec,
+}
+
+impl EncodedMessage {
+    /// This record, encoded.
+    pub fn of(record: &MessageRecord) -> Self {
+        Self { number: record.number, value: records::value(MessageRecord::VERSION, record, &[]) }
+    }
+}
+
 /// The end of a message on its way into the store.
 pub struct MessageEnd {
     /// Whose it is.
@@ -87,7 +100,7 @@ pub struct MessageEnd {
     /// What it took so far.
     pub footprint: Footprint,
     /// What is remembered of it, with its final status.
-    pub record: MessageRecord,
+    pub record: EncodedMessage,
     /// Runs on the commit thread when this is on stable storage.
     pub on_durable: Box<dyn FnOnce() + Send>,
 }
@@ -159,14 +172,12 @@ impl Store {
             Some(data) => Bytes::from([&data[..], &content.fields].concat()),
             None => content.fields.clone(),
         };
-        let value = match body {
-            BodyPlace::Inline => encode_with(QueueRecord::VERSION, &queue, &whole),
-            BodyPlace::File => encode(QueueRecord::VERSION, &queue),
-        };
+        let inline: &[u8] = if body == BodyPlace::Inline { &whole } else { &[] };
+        let value = records::value(QueueRecord::VERSION, &queue, inline);
         let key = keys::queue(user, number);
         let footprint = Footprint::of(&key, &value, body);
         let mut writes = vec![
-            Write::Create(key, IVec::from(value)),
+            Write::Create(key, value),
             Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
         ];
         if let Some(Idempotency { client, key }) = idempotency {
@@ -265,7 +276,7 @@ impl Store {
         let is_a_file = footprint.body == BodyPlace::File;
         let transaction = Transaction {
             writes: vec![
-                Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
+                Write::Put(keys::message(user, id), record.value),
                 Write::Remove(keys::queue(user, record.number)),
             ],
             backlog: -i64::from(footprint.weight),

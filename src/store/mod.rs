@@ -54,7 +54,8 @@ mod worker;
 pub use commit::Reserved;
 pub use events::{Journal, NewEvent, StoredEvent};
 pub use messages::{
-    AcceptedJournal, AcceptedMessage, Footprint, Idempotency, KnownKey, MessageEnd, NewMessage, QueuedRecord,
+    AcceptedJournal, AcceptedMessage, EncodedMessage, Footprint, Idempotency, KnownKey, MessageEnd,
+    NewMessage, QueuedRecord,
 };
 pub use numbers::{BotNumber, ByUser, ClientNumber, NumberHasher, UserNumber, WebhookNumber};
 pub use open::OpenError;
@@ -82,7 +83,7 @@ use self::{
     identities::Identities,
     names::Directory,
     payload::{PayloadId, Payloads},
-    records::{UserRecordV1, decode, encode},
+    records::{UserRecordV1, decode},
     worker::{Disk, Sync, Worker},
 };
 use crate::{config, metrics::Observed};
@@ -244,7 +245,7 @@ impl Store {
     }
 
     fn put<T: serde::Serialize>(key: IVec, version: u8, record: &T) -> Write {
-        Write::Put(key, IVec::from(encode(version, record)))
+        Write::Put(key, records::value(version, record, &[]))
     }
 }
 

@@ -175,6 +175,7 @@ async fn a_messages_deferred_status_is_read_before_it_is_on_disk_and_later_write
     record.status = MessageStatus::Acked;
     let (sender, done) = tokio::sync::oneshot::channel();
     let on_durable = Box::new(move || sender.send(()).unwrap());
+    let record = EncodedMessage::of(&record);
     store.finish_message(MessageEnd { user: ALICE, id, footprint, record, on_durable });
     done.await.unwrap();
     assert_eq!(store.message(ALICE, id).unwrap().unwrap().status, MessageStatus::Acked);
@@ -199,7 +200,7 @@ async fn what_a_message_takes_is_told_alike_at_its_acceptance_and_by_a_look_at_t
     assert!(store.payloads.bytes() > 0, "the last one has a file");
     let (sender, done) = tokio::sync::oneshot::channel();
     let on_durable = Box::new(move || sender.send(()).unwrap());
-    let (id, record) = (queued[2].id, message(3, 3).record);
+    let (id, record) = (queued[2].id, EncodedMessage::of(&message(3, 3).record));
     store.finish_message(MessageEnd { user: ALICE, id, footprint: footprints[2], record, on_durable });
     done.await.unwrap();
     assert_eq!(store.payloads.bytes(), 0);

@@ -37,7 +37,7 @@ use super::{
     keys,
     open::{self, Log},
     payload::{PayloadId, Payloads},
-    records::{AcceptedRecord, JournalRecord, encode},
+    records::{AcceptedRecord, JournalRecord, value},
     room::{Before, DiskSpace, Measured, Standing, fullness},
     segments::Segments,
     tip::Tip,
@@ -633,12 +633,11 @@ fn journals(items: &[Item]) -> Vec<Write> {
     let mut journals = Vec::new();
     if let Some(first) = first_event {
         let record = JournalRecord { at, entries: events };
-        journals.push(Write::Put(keys::journal(first), IVec::from(encode(JournalRecord::VERSION, &record))));
+        journals.push(Write::Put(keys::journal(first), value(JournalRecord::VERSION, &record, &[])));
     }
     if let Some(first) = first_message {
         let record = AcceptedRecord { at, entries: messages };
-        journals
-            .push(Write::Put(keys::accepted(first), IVec::from(encode(AcceptedRecord::VERSION, &record))));
+        journals.push(Write::Put(keys::accepted(first), value(AcceptedRecord::VERSION, &record, &[])));
     }
     journals
 }

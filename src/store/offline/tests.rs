@@ -15,9 +15,9 @@ use crate::{
     messages::{Fingerprint, MessageStatus},
     names::{BotName, ClientName, UserName, WebhookName},
     store::{
-        Access, Attempted, BotNumber, ConnectHistory, DeadLetter, DeadLetterId, Idempotency, LaneRecord,
-        LastRun, MessageEnd, Position, ReplayMark, Seen, Store, StreamMark, UserRecord, WebhookNumber,
-        WebhookRecord,
+        Access, Attempted, BotNumber, ConnectHistory, DeadLetter, DeadLetterId, EncodedMessage, Idempotency,
+        LaneRecord, LastRun, MessageEnd, Position, ReplayMark, Seen, Store, StreamMark, UserRecord,
+        WebhookNumber, WebhookRecord,
         testing::settings,
         tests::{ALICE, append, append_marked, append_with, message},
     },
@@ -105,6 +105,7 @@ async fn finish_first(store: &Store) {
     let on_durable = Box::new(move || sender.send(()).unwrap());
     let footprint =
         store.queued_messages().map(Result::unwrap).find(|queued| queued.id == new.id).unwrap().footprint;
+    let record = EncodedMessage::of(&record);
     store.finish_message(MessageEnd { user: ALICE, id: new.id, footprint, record, on_durable });
     done.await.unwrap();
 }

@@ -18,7 +18,10 @@ pub use letter::{DeadLetter, DeadLetterId, InvalidDeadLetterId, ReplayMark};
 pub(super) use message::{AcceptedEntry, AcceptedRecord, IdempotencyRecord, QueueRecord};
 pub(super) use user::UserRecordV1;
 
+use std::cell::Cell;
+
 use serde::{Serialize, de::DeserializeOwned};
+use sled::IVec;
 
 use super::StoreError;
 
@@ -46,11 +49,34 @@ pub(super) fn encode<T: Serialize>(version: u8, head: &T) -> Vec<u8> {
 }
 
 pub(super) fn encode_with<T: Serialize>(version: u8, head: &T, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + body.len());
+    encode_into(Vec::with_capacity(64 + body.len()), version, head, body)
+}
+
+fn encode_into<T: Serialize>(mut out: Vec<u8>, version: u8, head: &T, body: &[u8]) -> Vec<u8> {
     out.push(version);
     let mut out = postcard::to_extend(head, out).expect("records are plain data, and a Vec takes all of it");
     out.extend_from_slice(body);
     out
+}
+
+thread_local! {
+    /// What [`value`] puts records together in.
+    static DRAFT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A thread keeps no more than this: nearly every record is shorter.
+const MOST_DRAFT: usize = 2 * MAX_INLINE;
+
+/// An encoding as a value of the store: one piece of memory, as long as it has to be.
+pub(super) fn value<T: Serialize>(version: u8, head: &T, body: &[u8]) -> IVec {
+    let mut draft = DRAFT.take();
+    draft.clear();
+    let draft = encode_into(draft, version, head, body);
+    let value = IVec::from(&*draft);
+    if draft.capacity() <= MOST_DRAFT {
+        DRAFT.set(draft);
+    }
+    value
 }
 
 pub(super) fn decode<T: DeserializeOwned>(version: u8, what: &str, bytes: &[u8]) -> Result<T, StoreError> {
