@@ -24,9 +24,9 @@ use super::{
 };
 use crate::config;
 
-/// The layout that this program writes: 3 has a log of many files beside the database, 2 had one of two files, 1
-/// had none.
-pub(super) const SCHEMA: u32 = 3;
+/// The layout that this program writes: 4 has a log of up to 28 files beside the database, 3 had one of up to 24, 2 one
+/// of two files, 1 had none.
+pub(super) const SCHEMA: u32 = 4;
 /// The meta record of the layout's version.
 pub(super) const SCHEMA_NAME: &str = "schema";
 /// The meta record of the store's random number.

@@ -278,7 +278,7 @@ fn a_store_without_a_log_is_taken_over() {
     let database =
         sled::Config::new().path(directory.path().join("sled")).segment_size(2 << 20).open().unwrap();
     let layout = || database.get(keys::meta("schema")).unwrap().unwrap();
-    assert_eq!(*layout(), 3u32.to_be_bytes());
+    assert_eq!(*layout(), 4u32.to_be_bytes());
     database.insert(keys::meta("schema"), &1u32.to_be_bytes()).unwrap();
     drop(database);
     fs::remove_dir_all(directory.path().join("wal")).unwrap();
