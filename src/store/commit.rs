@@ -8,8 +8,8 @@
 //! What nobody waits for rides along with the next commit, or goes a little later on its own: a transaction
 //! that is for [`Urgency::Soon`], and writes that may be lost (*deferred*: a crash then repeats a delivery or
 //! forgets a `sent`). Deferred writes of one key replace each other, so they are bounded by the number of
-//! keys, whatever their rate; and a transaction replaces what was deferred of its keys. Writes of one key always reach the disk in the order in which they were handed
-//! over.
+//! keys, whatever their rate; and a transaction replaces what was deferred of its keys. Writes of one key
+//! always reach the disk in the order in which they were handed over.
 //!
 //! This is the way to the thread; what the thread does is in `worker`.
 
