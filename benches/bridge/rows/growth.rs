@@ -1,8 +1,8 @@
 //! Whether an event costs the same with many users, and with many events that wait for another
 //! webhook.
 //!
-//! All cases live at once, each with a store of its own, and have their bursts by turns: what a machine does beside
-//! changes its speed from one minute to the next, and would be taken for a difference between them.
+//! The cases with as much waiting live at once, each with a store of its own, and have their bursts by turns: what a
+//! machine does beside changes its speed from one minute to the next, and would be taken for a difference between them.
 
 use std::path::Path;
 
@@ -31,14 +31,20 @@ pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     let lived = directory()?;
     waiting::live(lived.path()).await?;
     let filled = bench.waiting().await?.path().to_owned();
-    let mut cases = Vec::new();
+    let mut micros = Vec::new();
     for (store, among) in [(lived.path(), "nothing waiting"), (&filled, "much waiting")] {
-        for whole in USERS {
-            let users = if whole == USERS[0] { whole } else { bench.scaled(whole) };
-            cases.push(Case::start(store, users, among).await?);
-        }
+        micros.extend(by_turns(bench, store, among).await?);
     }
-    bench.step(format_args!("{} bridges run, each with its own users and store", cases.len()));
+    Ok(findings(micros))
+}
+
+/// The cases that begin with this store, and the CPU time of an event in each.
+async fn by_turns(bench: &Bench, store: &Path, among: &str) -> Outcome<Vec<(String, f64)>> {
+    let mut cases = Vec::new();
+    for whole in USERS {
+        let users = if whole == USERS[0] { whole } else { bench.scaled(whole) };
+        cases.push(Case::start(store, users, among).await?);
+    }
     kernel::settle_disk();
     let events = bench.scaled(EVENTS);
     for case in &mut cases {
@@ -53,11 +59,11 @@ pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     }
     let mut micros = Vec::new();
     for case in cases {
-        let each = case.end().await?;
-        bench.step(format_args!("{}: {:.1} us CPU an event", each.0, each.1));
-        micros.push(each);
+        let (name, each) = case.end().await?;
+        bench.step(format_args!("{name}: {each:.1} us CPU an event"));
+        micros.push((name, each));
     }
-    Ok(findings(micros))
+    Ok(micros)
 }
 
 fn findings(micros: Vec<(String, f64)>) -> Vec<Finding> {
