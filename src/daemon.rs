@@ -51,7 +51,7 @@ const API_DRAIN: Duration = Duration::from_secs(3);
 /// How long deliveries under way have to finish at the end.
 const DELIVERY_DRAIN: Duration = Duration::from_secs(4);
 /// How long after the start memory is given back once more, twice: what connecting and the first deliveries left, too.
-const SETTLES_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+const GIVES_BACK_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// How long the disk is given for the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(30);
 
@@ -248,7 +248,7 @@ impl Daemon {
         }
         let retention = config.store.dead_letter_retention;
         caretakers.spawn(letters::keep(letters.clone(), retention, draining.clone()));
-        caretakers.spawn(draining.clone().run_until_cancelled_owned(settle()));
+        caretakers.spawn(draining.clone().run_until_cancelled_owned(give_back_later()));
         let callers = Arc::new(Callers::new(config, platform.clone(), store.clone()));
         let histories = Arc::new(PlatformHistories::new(callers.clone()));
         events.connect_histories(histories.clone(), &users.all(), draining.clone());
@@ -481,8 +481,8 @@ fn health_of(standing: &Standing) -> StoreHealth {
 }
 
 /// Gives back what the start, and the first deliveries, left free.
-async fn settle() {
-    for pause in SETTLES_AFTER {
+async fn give_back_later() {
+    for pause in GIVES_BACK_AFTER {
         tokio::time::sleep(pause).await;
         // It can't fail, and if it panicked nothing would be lost.
         let _ = tokio::task::spawn_blocking(allocator::give_back).await;

@@ -518,7 +518,7 @@ impl Shared {
         let mut retention = self.retention();
         retention.arrived(size);
         let is_past = |user, event, wanted| self.is_past_everywhere(user, event, wanted);
-        let outcome = retention.expire(&self.store, Timestamp::now(), &self.memory, is_past);
+        let outcome = retention.expire(&self.store, Timestamp::now(), || self.memory(), is_past);
         if let Err(error) = outcome {
             tracing::warn!(%error, "old events could not be forgotten");
         }

@@ -3,10 +3,7 @@
 //! The journal tells in which order events came; it is read from its old end as events leave, so
 //! nothing is kept in memory per event.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::VecDeque, ops::DerefMut};
 
 use super::{
     kept::Kept,
@@ -99,11 +96,12 @@ impl Retention {
 
     /// Forgets, oldest first: events beyond the bytes that may stay, as far as every lane is past
     /// them; and the journal of what is neither recent nor younger than a repeat may be.
-    pub(super) fn expire(
+    /// `memory` is asked for only when it is the journal's turn: others wait for it.
+    pub(super) fn expire<M: DerefMut<Target = RepeatMemory>>(
         &mut self,
         store: &Store,
         now: Timestamp,
-        memory: &Mutex<RepeatMemory>,
+        memory: impl FnOnce() -> M,
         is_past: impl Fn(UserNumber, u64, Wanted) -> bool,
     ) -> Result<(), StoreError> {
         self.expire_events(store, is_past)?;
@@ -111,7 +109,7 @@ impl Retention {
             return Ok(());
         }
         self.since_look = 0;
-        self.expire_journals(store, now, &mut memory.lock().unwrap_or_else(PoisonError::into_inner))
+        self.expire_journals(store, now, &mut memory())
     }
 
     fn expire_events(
@@ -224,11 +222,11 @@ mod tests {
     async fn a_start_finds_recent_what_the_last_run_kept_whatever_the_limit_is_now() {
         let (_directory, store) = testing::store();
         let mut retention = Retention::load(&store, 1_000).unwrap();
-        let memory = Mutex::new(RepeatMemory::default());
+        let mut memory = RepeatMemory::default();
         for size in (1..60).map(|n| 37 * n % 150) {
             append(&store, size).await;
             retention.arrived(size);
-            retention.expire(&store, Timestamp::now(), &memory, |_, _, _| true).unwrap();
+            retention.expire(&store, Timestamp::now(), || &mut memory, |_, _, _| true).unwrap();
         }
         let first = |most| Retention::load(&store, most).unwrap().kept().first();
         assert_eq!(first(1_000), retention.kept().first());
@@ -247,12 +245,12 @@ mod tests {
     async fn the_oldest_beyond_the_limit_go_if_everyone_is_past_them() {
         let (_directory, store) = testing::store();
         let mut retention = Retention::load(&store, 1_000).unwrap();
-        let memory = Mutex::new(RepeatMemory::default());
+        let mut memory = RepeatMemory::default();
         for _ in 0..50 {
             append(&store, 100).await;
             retention.arrived(100);
             // Somebody still wants number 7.
-            retention.expire(&store, Timestamp::now(), &memory, |_, event, _| event != 7).unwrap();
+            retention.expire(&store, Timestamp::now(), || &mut memory, |_, event, _| event != 7).unwrap();
         }
         store.close();
         let left: Vec<u64> = store.events_after(ALICE, 0).map(|event| event.unwrap().number).collect();

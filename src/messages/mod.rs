@@ -13,6 +13,7 @@ mod json;
 mod list;
 mod load;
 mod own;
+mod progress;
 mod queue;
 mod record;
 mod repeats;

@@ -118,7 +118,7 @@ pub(super) struct Overlay {
 impl Overlay {
     pub(super) fn new(entries: impl IntoIterator<Item = (IVec, Last)>, files: Arc<Files>) -> Self {
         let map: BTreeMap<_, _> = entries.into_iter().map(|(key, last)| (Key::from(&*key), last)).collect();
-        let removals = map.values().filter(|last| last.what == What::Removed).count();
+        let removals = removals_in(&map);
         let entries = Entries { map, removals };
         Self { entries: RwLock::new(entries), pending: RwLock::default(), moved: AtomicU64::new(0), files }
     }
@@ -162,8 +162,7 @@ impl Overlay {
     #[cfg(test)]
     pub(super) fn counted(&self) -> Load {
         let entries = self.entries();
-        let removals = entries.map.values().filter(|last| last.what == What::Removed).count();
-        Load { keys: entries.map.len(), removals }
+        Load { keys: entries.map.len(), removals: removals_in(&entries.map) }
     }
 
     /// How often something moved to the database.
@@ -231,6 +230,10 @@ impl Overlay {
             }
         }
     }
+}
+
+fn removals_in(map: &BTreeMap<Key, Last>) -> usize {
+    map.values().filter(|last| last.what == What::Removed).count()
 }
 
 impl Entries {
