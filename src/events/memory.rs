@@ -11,6 +11,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use memchr::memrchr_iter;
+
 use crate::{
     clock::Timestamp,
     messages::Fingerprint,
@@ -21,7 +23,7 @@ use crate::{
 pub(super) const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many frames of one user are remembered.
 const MOST_PER_USER: usize = 1_000;
-/// How many frames are remembered in all: 16 bytes each.
+/// How many frames are remembered in all: 17 bytes each.
 const MOST: usize = 500_000;
 /// The content of what came through the history: any bytes are its repeat.
 const ANY: u64 = 0;
@@ -53,6 +55,11 @@ impl Mark {
     fn is_same_as(self, other: Self) -> bool {
         let contents = [self.content, other.content];
         self.identity == other.identity && (self.content == other.content || contents.contains(&ANY))
+    }
+
+    /// A byte of its identity.
+    fn tag(self) -> u8 {
+        self.identity as u8
     }
 
     fn from_entry(entry: &JournalEntry) -> Option<Self> {
@@ -89,26 +96,54 @@ pub(super) struct RepeatMemory {
 /// What is remembered of one user.
 #[derive(Debug, Default)]
 struct Remembered {
-    marks: VecDeque<Mark>,
+    marks: Marks,
     said: VecDeque<Said>,
+}
+
+/// The marks of one user, the oldest first.
+#[derive(Debug, Default)]
+struct Marks {
+    marks: VecDeque<Mark>,
+    /// Their tags, which are looked through first: every event is looked for, and few are found.
+    tags: VecDeque<u8>,
+}
+
+impl Marks {
+    fn have(&self, mark: Mark) -> bool {
+        let (older, newer) = self.tags.as_slices();
+        let newer = memrchr_iter(mark.tag(), newer).map(|at| older.len() + at);
+        // Repeats come soon after what they repeat.
+        newer.chain(memrchr_iter(mark.tag(), older)).any(|at| self.marks[at].is_same_as(mark))
+    }
+
+    /// As [`push_bounded`].
+    fn push(&mut self, mark: Mark) -> usize {
+        push_bounded(&mut self.tags, mark.tag());
+        push_bounded(&mut self.marks, mark)
+    }
+
+    /// As [`pop_if_oldest`].
+    fn pop_if_oldest(&mut self, expected: Mark) -> usize {
+        let fewer = pop_if_oldest(&mut self.marks, expected);
+        self.tags.drain(..fewer);
+        fewer
+    }
 }
 
 impl RepeatMemory {
     /// Whether this frame came before; if not, it is remembered.
     pub(super) fn is_repeat(&mut self, user: UserNumber, mark: Mark) -> bool {
         let remembered = &mut self.users.entry(user).or_default().marks;
-        // Repeats come soon after what they repeat.
-        let is_repeat = remembered.iter().rev().any(|known| known.is_same_as(mark));
+        let is_repeat = remembered.have(mark);
         if !is_repeat {
-            self.count += push_bounded(remembered, mark);
+            self.count += remembered.push(mark);
         }
         is_repeat
     }
 
     /// Whether anything of this identity came before.
     pub(super) fn knows(&self, user: UserNumber, identity: &str) -> bool {
-        let mark = Mark::any(identity);
-        self.marks(user).any(|known| known.is_same_as(mark))
+        self.users.get(&user).is_some_and(|remembered| remembered.marks.have(Mark::any(identity)))
     }
 
     /// Remembers what a frame said that has no other identity.
@@ -120,10 +155,6 @@ impl RepeatMemory {
     /// What was said by frames that had no other identity, oldest first.
     pub(super) fn said(&self, user: UserNumber) -> Vec<Said> {
         self.users.get(&user).map_or_else(Vec::new, |remembered| remembered.said.iter().copied().collect())
-    }
-
-    fn marks(&self, user: UserNumber) -> impl Iterator<Item = Mark> + '_ {
-        self.users.get(&user).into_iter().flat_map(|remembered| remembered.marks.iter().copied())
     }
 
     /// Whether more is remembered than may be: the oldest journal must be forgotten.
@@ -151,20 +182,19 @@ impl RepeatMemory {
         for entry in &journal.entries {
             let Some(remembered) = self.users.get_mut(&entry.user) else { continue };
             if let Some(mark) = Mark::from_entry(entry) {
-                self.count -= pop_if_oldest(&mut remembered.marks, mark);
+                self.count -= remembered.marks.pop_if_oldest(mark);
             }
             if let Some(said) = entry.said {
                 self.count -= pop_if_oldest(&mut remembered.said, said);
             }
-            if remembered.marks.is_empty() && remembered.said.is_empty() {
+            if remembered.marks.tags.is_empty() && remembered.said.is_empty() {
                 self.users.remove(&entry.user);
             }
         }
     }
 
     fn push(&mut self, user: UserNumber, mark: Mark) {
-        let remembered = &mut self.users.entry(user).or_default().marks;
-        self.count += push_bounded(remembered, mark);
+        self.count += self.users.entry(user).or_default().marks.push(mark);
     }
 }
 

@@ -40,7 +40,7 @@ use crate::{
     config,
     events::{
         Body, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
-        lanes::{LaneEvent, Lanes, Order, WINDOW},
+        lanes::{LaneEvent, Lanes, Order, READ_BACK},
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
@@ -444,7 +444,7 @@ impl Shared {
                     frame: stored.frame,
                 };
                 items.push(LaneEvent { event: Arc::new(event), sequence: slot.sequence });
-                if items.len() == WINDOW {
+                if items.len() == READ_BACK {
                     break;
                 }
             }
