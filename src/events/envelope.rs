@@ -84,20 +84,28 @@ impl Body {
     ///
     /// What only some webhooks are told of an event is in it: for one of them, see [`Body::render_for`].
     pub fn render(event: &Event, sequence: Option<u64>, format: PlainFormat) -> Self {
-        Self::render_whole(&agent::seen_by(event, None), sequence, format)
+        Self::render_whole(&agent::seen_by(event, None), sequence, format, Vec::new())
     }
 
-    /// The same for this webhook.
+    /// The same for this webhook, put into `room`, which [`Body::into_room`] gives back.
     pub fn render_for(
         webhook: WebhookNumber,
         event: &Event,
         sequence: Option<u64>,
         format: PlainFormat,
+        room: Vec<u8>,
     ) -> Self {
-        Self::render_whole(&agent::seen_by(event, Some(webhook)), sequence, format)
+        Self::render_whole(&agent::seen_by(event, Some(webhook)), sequence, format, room)
     }
 
-    fn render_whole(event: &Event, sequence: Option<u64>, format: PlainFormat) -> Self {
+    /// Its memory, for another body; none of a large one, or of one that somebody else has as well.
+    pub fn into_room(self) -> Vec<u8> {
+        const LARGEST: usize = 16 * 1024;
+        let is_reusable = self.bytes.len() <= LARGEST && self.bytes.is_unique();
+        if is_reusable { self.bytes.into() } else { Vec::new() }
+    }
+
+    fn render_whole(event: &Event, sequence: Option<u64>, format: PlainFormat, room: Vec<u8>) -> Self {
         if event.source == Source::Assembled {
             let (whole, last) = Assembled::unpack(event);
             return Self::render_assembled(&last, sequence, format, &whole);
@@ -110,7 +118,7 @@ impl Body {
                     // Nobody says it.
                     Source::Bridge | Source::Assembled => Content::default(),
                 };
-                Self::fields(&Fields { event, sequence, content, whole: None }, format)
+                Self::fields(&Fields { event, sequence, content, whole: None }, format, room)
             }
         }
     }
@@ -126,7 +134,7 @@ impl Body {
             PlainFormat::Frame => Self::frame(event),
             _ => {
                 let content = Content { text: whole.text.clone(), ..content(&event.frame) };
-                Self::fields(&Fields { event, sequence, content, whole: Some(whole) }, format)
+                Self::fields(&Fields { event, sequence, content, whole: Some(whole) }, format, Vec::new())
             }
         }
     }
@@ -138,7 +146,8 @@ impl Body {
         event: &Event,
         sequence: Option<u64>,
     ) -> Result<Self, TemplateError> {
-        let envelope = Self::render_whole(&agent::seen_by(event, webhook), sequence, PlainFormat::Envelope);
+        let seen = agent::seen_by(event, webhook);
+        let envelope = Self::render_whole(&seen, sequence, PlainFormat::Envelope, Vec::new());
         let bytes = template.render(&envelope.bytes)?.into();
         Ok(Self { content_type: template.content_type().clone(), bytes })
     }
@@ -147,11 +156,11 @@ impl Body {
         Self { content_type: JSON, bytes: event.frame.clone() }
     }
 
-    fn fields(fields: &Fields<'_>, format: PlainFormat) -> Self {
+    fn fields(fields: &Fields<'_>, format: PlainFormat, room: Vec<u8>) -> Self {
         match format {
             PlainFormat::Form => Self { content_type: FORM, bytes: fields.form().into_bytes().into() },
             PlainFormat::Envelope | PlainFormat::Frame => {
-                Self { content_type: JSON, bytes: fields.envelope().into() }
+                Self { content_type: JSON, bytes: fields.envelope(room).into() }
             }
         }
     }
@@ -187,11 +196,11 @@ impl<'a> Fields<'a> {
     }
 
     /// The frame is spliced in as it came: no parsing, no printing.
-    fn envelope(&self) -> Vec<u8> {
+    fn envelope(&self, mut out: Vec<u8>) -> Vec<u8> {
         let event = self.event;
         let agents = self.agents();
-        let mut out =
-            Vec::with_capacity(self.envelope_size() + agents.as_ref().map_or(0, Reading::json_size));
+        out.clear();
+        out.reserve(self.envelope_size() + agents.as_ref().map_or(0, Reading::json_size));
         out.extend_from_slice(b"{\"type\":");
         push_string(&mut out, self.kind());
         push(&mut out, format_args!(",\"timestamp\":\"{}\",\"user\":", event.received_at));

@@ -380,7 +380,7 @@ impl Shared {
     ) -> Result<Stored, StoreError> {
         let LanesOfUser { subscribers, bot, places, answers } = lanes;
         let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame } = fresh;
-        let mut event = Event {
+        let mut event = Arc::new(Event {
             // Its number is not known before it has its place in the log.
             id: self.store.event_id(0),
             user: user.name.clone(),
@@ -391,7 +391,7 @@ impl Shared {
             source,
             speaker,
             frame: frame.clone(),
-        };
+        });
         let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
         let give = |lane: &Arc<dyn Subscriber>| {
             let is_asked = match &places {
@@ -420,7 +420,8 @@ impl Shared {
         let number = commit(
             new,
             Box::new(move |number| {
-                event.id = shared.store.event_id(number);
+                let unshared = Arc::get_mut(&mut event).expect("nobody was given it yet");
+                unshared.id = shared.store.event_id(number);
                 shared.answered(owner, &event, &answers);
                 shared.durable(owner, event, &subscribers, &slots);
                 // Most callers don't wait.
@@ -463,14 +464,13 @@ impl Shared {
     fn durable(
         &self,
         user: UserNumber,
-        event: Event,
+        event: Arc<Event>,
         subscribers: &[Arc<dyn Subscriber>],
         slots: &[LaneSlot],
     ) {
         let size = event.frame.len();
         // First: whoever begins to look when a webhook has it begins behind it.
         self.bells.ring(user, event.id.number);
-        let event = Arc::new(event);
         for (subscriber, slot) in subscribers.iter().zip(slots) {
             if slot.wanted {
                 subscriber.arrived(user, &event, slot.sequence);

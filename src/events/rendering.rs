@@ -31,7 +31,7 @@ pub fn render(
     store: &Store,
 ) -> Result<Body, Unrendered> {
     let id = match format.plain() {
-        Ok(format) => return Ok(Body::render_for(webhook, event, Some(sequence), format)),
+        Ok(format) => return Ok(Body::render_for(webhook, event, Some(sequence), format, Vec::new())),
         Err(id) => id,
     };
     let kept;

@@ -163,6 +163,8 @@ impl Store {
         transaction.reserved = Some(reserved);
         transaction.backlog += weight;
         self.committer.submit_event(move |number| {
+            // The only one, as a rule.
+            transaction.writes.reserve_exact(1);
             transaction.writes.push(Write::Create(keys::event(user, number), value));
             transaction.new_payload =
                 (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame));

@@ -620,7 +620,10 @@ fn journals(items: &[Item]) -> Vec<Write> {
     for item in items {
         match item {
             Item::Transaction(Transaction { journal: Some(JournalLine::Event(number, entry)), .. }) => {
-                first_event.get_or_insert(*number);
+                if first_event.is_none() {
+                    first_event = Some(*number);
+                    events.reserve(items.len());
+                }
                 events.push(*entry);
             }
             Item::Transaction(Transaction { journal: Some(JournalLine::Message(number, entry)), .. }) => {

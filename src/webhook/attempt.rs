@@ -8,7 +8,10 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Uri,
     body::{Body as _, Incoming},
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+        USER_AGENT,
+    },
     http::response::Parts,
 };
 use tokio::time::{Instant, timeout_at};
@@ -21,8 +24,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::{self, Webhook, WebhookAuth},
-    events::{Body, EventId, event_type_label},
-    names::{UserName, WebhookName},
+    events::{Body, Event, event_type_label},
+    names::WebhookName,
     trace::{TRACEPARENT, TRACESTATE, TraceContext},
 };
 
@@ -35,8 +38,8 @@ const SUCCESS_PATIENCE: Duration = Duration::from_millis(100);
 /// How long the body of anything else may take, within the attempt's own limit.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The most that an attempt's id, timestamp and number take: `evt_` and 24 digits, and 20 and 10 digits.
-const OWN_VALUES: usize = 28 + 20 + 10;
+/// The most that an attempt's id, timestamp, number and length take: `evt_` and 24 digits, and 20, 10 and 20 digits.
+const OWN_VALUES: usize = 28 + 20 + 10 + 20;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -67,12 +70,8 @@ pub(super) struct Shared {
 /// One event, about to be posted.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The `webhook-id`.
-    pub event_id: EventId,
-    /// Whose event it is.
-    pub user: UserName,
-    /// The frame's type as it came.
-    pub event_type: String,
+    /// The event.
+    pub event: Arc<Event>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// The body, the same in every attempt.
@@ -161,7 +160,7 @@ impl Shared {
         if let Some(kept) = self.client.kept() {
             match self.send(kept, delivery).await {
                 Err(failure) if failure.kind == FailureKind::Reset => {
-                    tracing::debug!(user = %delivery.user, event = %delivery.event_id, "a kept connection was stale; sent again at once");
+                    tracing::debug!(user = %delivery.event.user, event = %delivery.event.id, "a kept connection was stale; sent again at once");
                 }
                 answer => return answer,
             }
@@ -215,14 +214,14 @@ impl Shared {
     }
 
     fn headers_of(&self, delivery: &Delivery) -> HeaderMap {
-        let Delivery { event_id, user, event_type, attempt, body, at, trace } = delivery;
-        let (user, label) = (user.as_str(), event_type_label(event_type));
+        let Delivery { event, attempt, body, at, trace } = delivery;
+        let (user, label) = (event.user.as_str(), event_type_label(&event.kind));
         let size = OWN_VALUES + self.signer.header_size() + user.len() + label.len();
         let mut values = BytesMut::with_capacity(size);
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, body.content_type.clone());
 
-        write!(values, "{event_id}").expect("writing to memory can't fail");
+        write!(values, "{}", event.id).expect("writing to memory can't fail");
         let id = cut(&mut values);
         values.put_slice(itoa::Buffer::new().format(at.as_secs()).as_bytes());
         let timestamp = cut(&mut values);
@@ -238,6 +237,8 @@ impl Shared {
         headers.insert(BRIDGE_EVENT, cut(&mut values));
         values.put_slice(itoa::Buffer::new().format(*attempt).as_bytes());
         headers.insert(BRIDGE_ATTEMPT, cut(&mut values));
+        values.put_slice(itoa::Buffer::new().format(body.bytes.len()).as_bytes());
+        headers.insert(CONTENT_LENGTH, cut(&mut values));
         if let Some(trace) = trace {
             insert_trace(&mut headers, trace);
         }
@@ -337,6 +338,7 @@ fn header_template(settings: &Webhook, signer: &Signer) -> Result<HeaderMap, Sen
     headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     let host = HeaderValue::from_str(authority(&settings.url)).map_err(|_| SenderProblem::Url)?;
     headers.entry(HOST).or_insert(host);
+    headers.insert(CONTENT_LENGTH, LATER);
     Ok(headers)
 }
 

@@ -44,9 +44,9 @@ use crate::{
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
-    names::WebhookName,
+    names::{BotName, WebhookName},
     spans,
-    store::{LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
+    store::{BotNumber, LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
 };
 
 /// From an event's receipt to its 2xx: at once, after a few retries, after an outage.
@@ -372,10 +372,13 @@ impl Shared {
     async fn work(self: Arc<Self>, first: Job) {
         let mut give_up = pin!(self.give_up.cancelled());
         let mut next = Some(first);
+        // For one body after the other.
+        let mut room = Vec::new();
         while let Some(mut job) = next {
             let body = match job.started.format.plain() {
                 Ok(format) => {
-                    Body::render_for(self.number, job.event(), Some(job.started.item.sequence), format)
+                    let (sequence, room) = (Some(job.started.item.sequence), std::mem::take(&mut room));
+                    Body::render_for(self.number, job.event(), sequence, format, room)
                 }
                 Err(template) => match self.body_of_template(&mut job, template) {
                     Ok(body) => body,
@@ -386,11 +389,8 @@ impl Shared {
                     }
                 },
             };
-            let event = job.event();
             let delivery = Delivery {
-                event_id: event.id,
-                user: event.user.clone(),
-                event_type: event.kind.clone(),
+                event: Arc::clone(&job.started.item.event),
                 attempt: job.attempt(),
                 body,
                 at: Timestamp::now(),
@@ -404,6 +404,7 @@ impl Shared {
             self.log_attempt(&job, &delivery, &result);
             spans::attempted(self.traced(&job), &delivery, &result);
             next = self.ended(Ended { job: &job, result: &result, began: delivery.at, now: Now::read() });
+            room = delivery.body.into_room();
         }
     }
 
@@ -425,6 +426,8 @@ impl Shared {
     /// Reads waiting events of a lane from the store.
     fn load(&self, user: UserNumber, after: u64) -> Result<(Vec<LaneEvent>, Option<u64>), StoreError> {
         let user_name = self.store.user_name(user)?;
+        // One, as a rule.
+        let mut bot_name: Option<(BotNumber, BotName)> = None;
         let mut items = Vec::new();
         let mut looked_at = None;
         for stored in self.store.events_after(user, after).take(LOOK_AT_MOST) {
@@ -432,10 +435,15 @@ impl Shared {
             looked_at = Some(stored.number);
             let slot = stored.slots.iter().find(|slot| slot.webhook == self.number && slot.wanted);
             if let Some(slot) = slot.copied() {
+                let bot = match bot_name.take_if(|(number, _)| *number == stored.bot) {
+                    Some((_, name)) => name,
+                    None => self.store.bot_name(stored.bot)?,
+                };
+                bot_name = Some((stored.bot, bot.clone()));
                 let event = Event {
                     id: self.store.event_id(stored.number),
                     user: user_name.clone(),
-                    bot: self.store.bot_name(stored.bot)?,
+                    bot,
                     kind: stored.kind,
                     received_at: stored.received_at,
                     in_reply_to: stored.in_reply_to,

@@ -1,12 +1,13 @@
 //! The desk in `examples/agent-desk`, with the bridge, the stand-in platform, and somebody who plays the agent.
 
-use std::{io::Write as _, process::Stdio};
+use std::{io::Write as _, process::Stdio, sync::Arc};
 
+use bytes::Bytes;
 use rtm_bridge::{
     clock::Timestamp,
     config::{EventFilter, Streaming},
-    events::{Body, EventId},
-    names::{UserName, WebhookName},
+    events::{Body, Event, EventId, Source, Speaker},
+    names::{BotName, UserName, WebhookName},
     sandbox::{AgentPlay, AgentScript, Persona, ReceivedFrame},
     webhook::{Delivery, Sender},
 };
@@ -211,10 +212,19 @@ async fn a_repeated_event_is_shown_once_and_strangers_are_refused() {
         "inReplyTo": null, "source": "live", "from": "agent", "agent": {"id": "a-1", "name": "Ann Lee"},
         "text": null, "attachments": [file], "data": {"type": "bot_response", "messageId": "ms-1"},
     });
-    let delivery = Delivery {
-        event_id: EventId { store: 1, number: 1 },
+    let event = Event {
+        id: EventId { store: 1, number: 1 },
         user: UserName::new(ALICE).unwrap(),
-        event_type: "bot_response".to_owned(),
+        bot: BotName::new("support").unwrap(),
+        kind: "bot_response".to_owned(),
+        received_at: Timestamp::now(),
+        in_reply_to: None,
+        source: Source::Live,
+        speaker: Speaker::Agent,
+        frame: Bytes::new(),
+    };
+    let delivery = Delivery {
+        event: Arc::new(event),
         attempt: 1,
         body: Body { content_type: "application/json".parse().unwrap(), bytes: envelope.to_string().into() },
         at: Timestamp::now(),

@@ -1,6 +1,6 @@
 //! What attempts come to.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::header::LOCATION;
 use rtm_bridge::{
@@ -93,7 +93,7 @@ async fn without_a_secret_nothing_is_signed_and_odd_types_are_unknown() {
     settings.secrets.clear();
     settings.auth = WebhookAuth::Basic { user: "Aladdin".into(), password: Secret::new("open sesame") };
     let mut odd = delivery(1);
-    odd.event_type = "späte\r\nsache".into();
+    Arc::make_mut(&mut odd.event).kind = "späte\r\nsache".into();
     sender(&settings).attempt(&odd).await;
     let seen = &receiver.wait_events(1).await[0];
     assert_eq!((seen.signature, &*seen.event_type), (Verdict::Missing, "unknown"));

@@ -64,9 +64,8 @@ pub fn sender_to(url: &Url) -> Sender {
 
 /// The first attempt of event number `number`.
 pub fn delivery(number: u64) -> Delivery {
-    let id = EventId { store: 7, number };
     let event = Event {
-        id,
+        id: EventId { store: 7, number },
         user: UserName::new("alice").unwrap(),
         bot: BotName::new("support").unwrap(),
         kind: "bot_response".into(),
@@ -76,15 +75,8 @@ pub fn delivery(number: u64) -> Delivery {
         speaker: Speaker::Bot,
         frame: Bytes::from_static(br#"{"type":"bot_response","message":[{"cInfo":{"body":"Hi."}}]}"#),
     };
-    Delivery {
-        event_id: id,
-        user: event.user.clone(),
-        event_type: event.kind.clone(),
-        attempt: 1,
-        body: Body::render(&event, Some(number), PlainFormat::Envelope),
-        at: Timestamp::now(),
-        trace: None,
-    }
+    let body = Body::render(&event, Some(number), PlainFormat::Envelope);
+    Delivery { event: Arc::new(event), attempt: 1, body, at: Timestamp::now(), trace: None }
 }
 
 pub async fn receiver() -> Receiver {

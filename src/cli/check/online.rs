@@ -1,6 +1,6 @@
 //! Walks sign-ins and the ways to webhooks, as [`super`] is asked to.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -212,15 +212,7 @@ async fn way(name: &WebhookName, settings: &Webhook, event: Option<Event>) -> Wa
         },
         (None, format) => Body::render(&event, None, format.unwrap_or_default()),
     };
-    let delivery = Delivery {
-        event_id: event.id,
-        user: event.user.clone(),
-        event_type: event.kind.clone(),
-        attempt: 1,
-        body,
-        at: Timestamp::now(),
-        trace: None,
-    };
+    let delivery = Delivery { event: Arc::new(event), attempt: 1, body, at: Timestamp::now(), trace: None };
     Way::Reached(Some(sender.attempt(&delivery).await))
 }
 

@@ -43,6 +43,7 @@ impl Deref for Key {
 }
 
 impl Ord for Key {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
             // Of two that differ in zeros at their ends alone, the shorter one is less.
@@ -58,6 +59,7 @@ impl PartialOrd for Key {
     }
 }
 
+#[inline]
 fn number(short: &[u8; SHORT + 1]) -> u128 {
     let mut bytes = [0; 16];
     bytes[1..].copy_from_slice(short);
