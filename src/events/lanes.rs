@@ -79,15 +79,26 @@ pub enum Next {
         /// What.
         started: Started,
     },
-    /// The store has more, after this event: hand it over with [`Lanes::loaded`] and ask again.
+    /// The store has more: hand it over with [`Lanes::loaded`] and ask again.
     Load {
         /// Whose lane.
         user: UserNumber,
-        /// After which event.
-        after: u64,
+        /// Which of the user's events.
+        these: InStore,
     },
     /// No lane has anything to start.
     Nothing,
+}
+
+/// What waits in a lane and is only in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InStore {
+    /// It is after this event...
+    pub after: u64,
+    /// ... and not after this one.
+    pub until: u64,
+    /// Whether that is the only one, if the webhook wants it: then there is nothing to look for.
+    pub is_one: bool,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +131,15 @@ impl Lane {
     fn has_next(&self, order: Order) -> bool {
         let something = !self.window.is_empty() || self.more_after.is_some();
         something && (order == Order::Lifted || self.started.is_empty())
+    }
+
+    /// What is only in the store, if anything is.
+    fn in_store(&self) -> Option<InStore> {
+        let after = self.more_after?;
+        let here = (self.started.len() + self.window.len()) as u64;
+        let is_next = self.arrived_sequence == self.done.sequence + here + 1;
+        // What finished ahead may be the newest, as a restart finds it.
+        Some(InStore { after, until: self.arrived, is_one: is_next && self.ahead.is_empty() })
     }
 
     /// How many events have a number and are not finished.
@@ -188,27 +208,39 @@ impl Lane {
     }
 }
 
+/// Lanes that have something to start, in turn.
+#[derive(Debug, Default)]
+struct Ready(VecDeque<UserNumber>);
+
+impl Ready {
+    /// Puts a lane behind the others, if it has something to start and is not among them.
+    fn push(&mut self, user: UserNumber, lane: &mut Lane, order: Order) {
+        if !lane.is_ready && lane.has_next(order) {
+            lane.is_ready = true;
+            self.0.push_back(user);
+        }
+    }
+}
+
 /// The lanes of one webhook.
 #[derive(Debug)]
 pub struct Lanes {
     order: Order,
     lanes: ByUser<Lane>,
-    /// Lanes that have something to start, in turn.
-    ready: VecDeque<UserNumber>,
+    ready: Ready,
     window_bytes: usize,
 }
 
 impl Lanes {
     /// No lanes yet.
     pub fn new(order: Order) -> Self {
-        Self { order, lanes: ByUser::default(), ready: VecDeque::new(), window_bytes: 0 }
+        Self { order, lanes: ByUser::default(), ready: Ready::default(), window_bytes: 0 }
     }
 
     /// Goes by another order; what is under way ends as it began.
     pub fn set_order(&mut self, order: Order) {
         self.order = order;
-        let users: Vec<_> = self.lanes.keys().copied().collect();
-        users.into_iter().for_each(|user| self.make_ready(user));
+        self.lanes.iter_mut().for_each(|(user, lane)| self.ready.push(*user, lane, order));
     }
 
     /// Fixes the body's shape of what was started and leaves no record of that before its first attempt is
@@ -242,7 +274,7 @@ impl Lanes {
             .map(|ahead| ahead.sequence)
             .fold(given.max(record.done.sequence), u64::max);
         let has_backlog = given > record.done.sequence + finished_ahead;
-        let lane = Lane {
+        let mut lane = Lane {
             given,
             done: record.done,
             ahead: record.done_ahead,
@@ -252,8 +284,8 @@ impl Lanes {
             tried_before: record.attempted,
             ..Lane::default()
         };
+        self.ready.push(user, &mut lane, self.order);
         self.lanes.insert(user, lane);
-        self.make_ready(user);
     }
 
     /// Gives the lane's next sequence number if the event is wanted; else tells the last one.
@@ -279,12 +311,12 @@ impl Lanes {
             let started = lane.started.iter().map(|started| started.item.event.id.number).max();
             lane.more_after = Some(previous.or(started).unwrap_or(0).max(lane.done.event));
         }
-        self.make_ready(user);
+        self.ready.push(user, lane, self.order);
     }
 
     /// Starts the next event of the lane whose turn it is.
     pub fn next(&mut self, format: BodyFormat) -> Next {
-        while let Some(user) = self.ready.pop_front() {
+        while let Some(user) = self.ready.0.pop_front() {
             let Some(lane) = self.lanes.get_mut(&user) else { continue };
             lane.is_ready = false;
             if !lane.has_next(self.order) {
@@ -296,14 +328,14 @@ impl Lanes {
                 }
                 self.window_bytes -= item.size();
                 let started = lane.start(item, format);
-                self.make_ready(user);
+                self.ready.push(user, lane, self.order);
                 return Next::Start { user, started };
             }
-            let Some(after) = lane.more_after else { continue };
+            let Some(these) = lane.in_store() else { continue };
             // Whoever loads is asked again first.
             lane.is_ready = true;
-            self.ready.push_front(user);
-            return Next::Load { user, after };
+            self.ready.0.push_front(user);
+            return Next::Load { user, these };
         }
         Next::Nothing
     }
@@ -333,7 +365,7 @@ impl Lanes {
 
     /// Whether a lane has something to start.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.0.is_empty()
     }
 
     /// An attempt failed, and another will follow.
@@ -361,7 +393,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(&user)?;
         let finished = lane.finish(event)?;
         let record = lane.record();
-        self.make_ready(user);
+        self.ready.push(user, lane, self.order);
         Some((finished, record))
     }
 
@@ -393,14 +425,6 @@ impl Lanes {
     /// How many events of all lanes are not finished.
     pub fn backlog(&self) -> u64 {
         self.lanes.values().map(Lane::unfinished).sum()
-    }
-
-    fn make_ready(&mut self, user: UserNumber) {
-        let Some(lane) = self.lanes.get_mut(&user) else { return };
-        if !lane.is_ready && lane.has_next(self.order) {
-            lane.is_ready = true;
-            self.ready.push_back(user);
-        }
     }
 }
 
@@ -502,11 +526,19 @@ mod tests {
                         self.running.push((user, started));
                         return true;
                     }
-                    Next::Load { user, after } => {
+                    Next::Load { user, these: InStore { after, until, is_one } } => {
                         // One commit more is visible than has been announced.
                         let visible = self.log.iter().take(self.committed + 1);
+                        let of_user = visible.filter(|(u, _, _, wanted)| *u == user && *wanted);
                         let mut found: Vec<_> =
-                            visible.filter(|(u, n, _, wanted)| *u == user && *n > after && *wanted).collect();
+                            of_user.filter(|(_, n, ..)| (after + 1..=until).contains(n)).collect();
+                        let not_here = |n| self.running.iter().all(|(_, one)| one.item.event.id.number != n);
+                        let unfinished = |n| !self.lanes.is_past(user, n);
+                        let waiting = found.iter().filter(|(_, n, ..)| unfinished(*n) && not_here(*n));
+                        if is_one && found.last().is_some_and(|(_, n, ..)| *n == until) {
+                            assert_eq!(waiting.map(|(_, n, ..)| *n).collect::<Vec<_>>(), [until]);
+                            found.drain(..found.len() - 1);
+                        }
                         let more = found.len() > READ_BACK;
                         found.truncate(READ_BACK);
                         let more_after = found.last().filter(|_| more).map(|(_, n, ..)| *n);

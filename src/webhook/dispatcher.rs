@@ -40,11 +40,11 @@ use crate::{
     config,
     events::{
         Body, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
-        lanes::{LaneEvent, Lanes, Order, READ_BACK},
+        lanes::{InStore, LaneEvent, Lanes, Order, READ_BACK},
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
-    names::{BotName, WebhookName},
+    names::{BotName, UserName, WebhookName},
     spans,
     store::{BotNumber, LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
 };
@@ -424,40 +424,56 @@ impl Shared {
     }
 
     /// Reads waiting events of a lane from the store.
-    fn load(&self, user: UserNumber, after: u64) -> Result<(Vec<LaneEvent>, Option<u64>), StoreError> {
-        let user_name = self.store.user_name(user)?;
-        // One, as a rule.
-        let mut bot_name: Option<(BotNumber, BotName)> = None;
+    fn load(&self, user: UserNumber, these: InStore) -> Result<(Vec<LaneEvent>, Option<u64>), StoreError> {
+        let InStore { after, until, is_one } = these;
+        let mut names = Names { user: self.store.user_name(user)?, bot: None };
+        if is_one
+            && let Some(stored) = self.store.event(user, until)?
+            && let Some(item) = self.wanted(stored, &mut names)?
+        {
+            return Ok((vec![item], None));
+        }
         let mut items = Vec::new();
         let mut looked_at = None;
         for stored in self.store.events_after(user, after).take(LOOK_AT_MOST) {
             let stored = stored?;
             looked_at = Some(stored.number);
-            let slot = stored.slots.iter().find(|slot| slot.webhook == self.number && slot.wanted);
-            if let Some(slot) = slot.copied() {
-                let bot = match bot_name.take_if(|(number, _)| *number == stored.bot) {
-                    Some((_, name)) => name,
-                    None => self.store.bot_name(stored.bot)?,
-                };
-                bot_name = Some((stored.bot, bot.clone()));
-                let event = Event {
-                    id: self.store.event_id(stored.number),
-                    user: user_name.clone(),
-                    bot,
-                    kind: stored.kind,
-                    received_at: stored.received_at,
-                    in_reply_to: stored.in_reply_to,
-                    source: stored.source,
-                    speaker: stored.speaker,
-                    frame: stored.frame,
-                };
-                items.push(LaneEvent { event: Arc::new(event), sequence: slot.sequence });
-                if items.len() == READ_BACK {
-                    break;
-                }
+            let is_last = stored.number >= until;
+            items.extend(self.wanted(stored, &mut names)?);
+            if is_last || items.len() == READ_BACK {
+                break;
             }
         }
         // Nothing looked at: nothing is there. Otherwise there may be more.
         Ok((items, looked_at))
     }
+
+    /// A stored event as its lane has it, if this webhook wants it.
+    fn wanted(&self, stored: StoredEvent, names: &mut Names) -> Result<Option<LaneEvent>, StoreError> {
+        let slot = stored.slots.iter().find(|slot| slot.webhook == self.number && slot.wanted);
+        let Some(sequence) = slot.map(|slot| slot.sequence) else { return Ok(None) };
+        let bot = match names.bot.take_if(|(number, _)| *number == stored.bot) {
+            Some((_, name)) => name,
+            None => self.store.bot_name(stored.bot)?,
+        };
+        names.bot = Some((stored.bot, bot.clone()));
+        let event = Event {
+            id: self.store.event_id(stored.number),
+            user: names.user.clone(),
+            bot,
+            kind: stored.kind,
+            received_at: stored.received_at,
+            in_reply_to: stored.in_reply_to,
+            source: stored.source,
+            speaker: stored.speaker,
+            frame: stored.frame,
+        };
+        Ok(Some(LaneEvent { event: Arc::new(event), sequence }))
+    }
+}
+
+/// The names in events that are read back: the user's, and the bot's, which is seldom another one.
+struct Names {
+    user: UserName,
+    bot: Option<(BotNumber, BotName)>,
 }

@@ -204,7 +204,7 @@ impl State {
                     let setup = Arc::clone(&self.setup);
                     return Some(Job { setup, user, started, errand: Errand::Lane });
                 }
-                Next::Load { user, after } => match shared.load(user, after) {
+                Next::Load { user, these } => match shared.load(user, these) {
                     Ok((items, more_after)) => self.lanes.loaded(user, items, more_after),
                     Err(StoreError::Unavailable(_)) => {
                         // The store says so itself. The lane is asked first the next time.
