@@ -16,7 +16,7 @@ use crate::{
 
 /// Events that a lane keeps in memory as they arrive, beyond those it has started: what is in memory need not be read
 /// back. Few in this crate's own tests, so that they get beyond it.
-const WINDOW: usize = if cfg!(test) { 8 } else { 256 };
+const WINDOW: usize = if cfg!(test) { 8 } else { 1024 };
 /// Events that are read back from the store at once: as many lanes as a webhook has may be read at a time.
 pub const READ_BACK: usize = if cfg!(test) { 4 } else { 32 };
 /// Waiting events that a lane keeps room for when there are none.
