@@ -9,6 +9,7 @@
 
 mod alarm;
 mod holding;
+mod lists;
 mod overlap;
 mod reading;
 mod recovering;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use alarm::Alarm;
 use holding::Holding;
+use lists::Lists;
 use overlap::Overlap;
 use reading::Incoming;
 
@@ -285,8 +287,7 @@ impl<R: Rooms> Connection<R> {
 
     /// Tells the session and does what it says, and so on with what comes of that.
     async fn tell(&mut self, input: Input<'_>, incoming: Option<&Incoming<'_>>) {
-        let mut actions = Vec::new();
-        let mut outcomes = Vec::new();
+        let Lists { mut actions, mut outcomes } = Lists::take();
         self.session.handle(Now::read(), input, &mut actions);
         loop {
             for action in actions.drain(..) {
@@ -296,7 +297,7 @@ impl<R: Rooms> Connection<R> {
             }
             outcomes.extend(self.partner.take().map(Input::TalksTo));
             if outcomes.is_empty() {
-                return;
+                return Lists { actions, outcomes }.put_back();
             }
             for outcome in outcomes.drain(..) {
                 self.session.handle(Now::read(), outcome, &mut actions);
