@@ -60,17 +60,17 @@ impl Activity {
         (self.phase, self.since) = (phase, now);
     }
 
-    fn read(&mut self, now: Instant) {
+    fn read(&mut self, now: impl FnOnce() -> Instant) {
         match self.phase {
             // A new connection's head counts from its start: connecting and waiting gains nothing.
             Phase::Fresh => self.phase = Phase::Head,
-            Phase::Idle => self.enter(Phase::Head, now),
+            Phase::Idle => self.enter(Phase::Head, now()),
             Phase::Head | Phase::Busy => {}
         }
     }
 
-    fn wrote(&mut self, pending: bool, now: Instant) {
-        self.blocked = pending.then(|| self.blocked.unwrap_or(now));
+    fn wrote(&mut self, pending: bool, now: impl FnOnce() -> Instant) {
+        self.blocked = pending.then(|| self.blocked.unwrap_or_else(now));
     }
 
     /// When the connection is to be closed, as things are.
@@ -149,7 +149,7 @@ impl Watched {
     }
 
     fn wrote<T>(&self, outcome: Poll<T>) -> Poll<T> {
-        self.watch.lock().wrote(outcome.is_pending(), Instant::now());
+        self.watch.lock().wrote(outcome.is_pending(), Instant::now);
         outcome
     }
 
@@ -175,7 +175,7 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.watch.lock().read(Instant::now());
+            self.watch.lock().read(Instant::now);
         }
         outcome
     }
@@ -234,13 +234,13 @@ mod tests {
         let start = Instant::now();
         let mut activity = Activity::new(start);
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(10)));
-        activity.read(start + seconds(9));
+        activity.read(|| start + seconds(9));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(10)));
         activity.enter(Phase::Busy, start + seconds(9));
         activity.enter(Phase::Idle, start + seconds(20));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(95)));
-        activity.read(start + seconds(90));
-        activity.read(start + seconds(99));
+        activity.read(|| start + seconds(90));
+        activity.read(|| start + seconds(99));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(100)));
     }
 
@@ -250,10 +250,10 @@ mod tests {
         let mut activity = Activity::new(start);
         activity.enter(Phase::Busy, start);
         assert_eq!(activity.deadline(&LIMITS), None);
-        activity.wrote(true, start + seconds(1));
-        activity.wrote(true, start + seconds(50));
+        activity.wrote(true, || start + seconds(1));
+        activity.wrote(true, || start + seconds(50));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(76)));
-        activity.wrote(false, start + seconds(60));
+        activity.wrote(false, || start + seconds(60));
         assert_eq!(activity.deadline(&LIMITS), None);
     }
 
