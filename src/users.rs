@@ -5,14 +5,16 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    future::poll_fn,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Poll, Waker},
 };
 
 use serde::Serialize;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::{
     clock::Timestamp,
@@ -155,27 +157,29 @@ pub enum Command {
     Reconnect,
     /// The configuration changed: take what is new of it, and keep the connection.
     Reconfigure,
+    /// See whether it is time to stop.
+    Stop,
 }
 
 /// Commands on their way to a session. Bounded by what may be queued (`messages.max_queued`), and by how many
 /// callers wait.
 #[derive(Debug, Default)]
-pub struct Mailbox {
-    inside: Mutex<Inside>,
-    posted: Notify,
-}
+pub struct Mailbox(Mutex<Inside>);
 
 #[derive(Debug, Default)]
 struct Inside {
     commands: VecDeque<Command>,
     /// How many were taken out.
     taken: u64,
+    /// The session that waits. Only looked at when a command comes: to wait, which a session does after each
+    /// frame, is no more than to look in here.
+    waiting: Option<Waker>,
 }
 
 impl Mailbox {
     /// Puts a command in.
     pub fn post(&self, command: Command) {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.lock();
         let commands = &mut inside.commands;
         // Asked several times, it is still one reconnect: a caller in a loop fills no memory.
         let is_asked_again = matches!(
@@ -186,14 +190,48 @@ impl Mailbox {
         if !is_asked_again {
             commands.push_back(command);
         }
+        let waiting = inside.waiting.take();
         drop(inside);
-        self.posted.notify_one();
+        if let Some(session) = waiting {
+            session.wake();
+        }
     }
 
     /// Takes the oldest command, if there is one.
     pub fn try_take(&self) -> Option<Command> {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inside { commands, taken } = &mut *inside;
+        self.lock().take()
+    }
+
+    /// How many commands were taken out so far, if one waits.
+    pub fn waits_after(&self) -> Option<u64> {
+        let inside = self.lock();
+        (!inside.commands.is_empty()).then_some(inside.taken)
+    }
+
+    /// Waits for a command. Cancel-safe. One session waits at a time.
+    pub async fn take(&self) -> Command {
+        poll_fn(|cx| {
+            let mut inside = self.lock();
+            if let Some(command) = inside.take() {
+                return Poll::Ready(command);
+            }
+            match &mut inside.waiting {
+                Some(waiting) => waiting.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn take(&mut self) -> Option<Command> {
+        let Self { commands, taken, .. } = self;
         let command = commands.pop_front();
         *taken += u64::from(command.is_some());
         if commands.is_empty() && commands.capacity() > 16 {
@@ -202,20 +240,43 @@ impl Mailbox {
         }
         command
     }
+}
 
-    /// How many commands were taken out so far, if one waits.
-    pub fn waits_after(&self) -> Option<u64> {
-        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        (!inside.commands.is_empty()).then_some(inside.taken)
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_that_waits_is_woken_and_one_that_gave_up_waiting_misses_nothing() {
+        let mailbox = Arc::new(Mailbox::default());
+        let waiting = tokio::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            async move { mailbox.take().await }
+        });
+        while mailbox.lock().waiting.is_none() {
+            tokio::task::yield_now().await;
+        }
+        mailbox.post(Command::Reconnect);
+        assert!(matches!(waiting.await.unwrap(), Command::Reconnect));
+        assert!(mailbox.take().now_or_never().is_none());
+        mailbox.post(Command::Stop);
+        mailbox.post(Command::Reconfigure);
+        assert_eq!(mailbox.waits_after(), Some(1));
+        assert!(matches!(mailbox.take().await, Command::Stop));
+        assert!(matches!(mailbox.take().await, Command::Reconfigure));
+        assert_eq!(mailbox.waits_after(), None);
     }
 
-    /// Waits for a command. Cancel-safe. One session waits at a time.
-    pub async fn take(&self) -> Command {
-        loop {
-            if let Some(command) = self.try_take() {
-                return command;
-            }
-            self.posted.notified().await;
+    #[test]
+    fn what_is_asked_several_times_waits_once() {
+        let mailbox = Mailbox::default();
+        for command in [Command::Reconnect, Command::Reconnect, Command::Reconfigure, Command::Reconfigure] {
+            mailbox.post(command);
         }
+        assert!(matches!(mailbox.try_take(), Some(Command::Reconnect)));
+        assert!(matches!(mailbox.try_take(), Some(Command::Reconfigure)));
+        assert!(mailbox.try_take().is_none());
     }
 }

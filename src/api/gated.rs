@@ -7,12 +7,13 @@ use axum::{
 };
 use tokio::time::Instant;
 
-use super::{ApiState, problem::Problem, server::Application, with_problems};
+use super::{ApiState, auth::Caller, messages, problem::Problem, server::Application, with_problems};
 
 /// A listener's routes behind the gate: those under `/v1` are for callers whom it admits and who are known to their
 /// handlers by that, all others keep to the listener's rules.
 ///
-/// No layers of axum's, each of which would put every request, and what becomes of it, into another box.
+/// No layers of axum's, each of which would put every request, and what becomes of it, into another box; and what
+/// posts a message goes straight to its handler.
 #[derive(Debug, Clone)]
 pub struct Gated {
     routes: Router,
@@ -25,15 +26,26 @@ impl Gated {
         Self { routes: with_problems(routes), state: state.clone() }
     }
 
-    fn admit(&self, request: &mut Request) -> Result<(), Problem> {
+    /// Who calls, where that matters.
+    fn admit(&self, request: &Request) -> Result<Option<Caller>, Problem> {
         let settings = self.state.settings();
         let (uri, headers) = (request.uri(), request.headers());
         if is_open(uri.path()) {
-            return settings.gate.admit_to_listener(uri, headers);
+            settings.gate.admit_to_listener(uri, headers)?;
+            return Ok(None);
         }
-        let caller = settings.gate.admit(uri, headers, Instant::now())?;
-        request.extensions_mut().insert(caller);
-        Ok(())
+        settings.gate.admit(uri, headers, Instant::now()).map(Some)
+    }
+
+    async fn route(&self, mut request: Request) -> Result<Response, Problem> {
+        if let Some(caller) = self.admit(&request)? {
+            if let Some(name) = messages::addressee(&request) {
+                let user = messages::to_send_to(&self.state, &caller, name)?;
+                return messages::send_to(&self.state, &caller, user, request).await;
+            }
+            request.extensions_mut().insert(caller);
+        }
+        Ok(self.routes.answer(request).await)
     }
 }
 
@@ -43,11 +55,8 @@ fn is_open(path: &str) -> bool {
 }
 
 impl Application for Gated {
-    async fn answer(&self, mut request: Request) -> Response {
-        match self.admit(&mut request) {
-            Ok(()) => self.routes.answer(request).await,
-            Err(problem) => problem.into_response(),
-        }
+    async fn answer(&self, request: Request) -> Response {
+        self.route(request).await.unwrap_or_else(Problem::into_response)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::suggest::quoted;
 /// Lets a request pass whose `Host` is a loopback name and whose `Origin`, if it has one, is the
 /// listener's own.
 pub(super) fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    if is_plain_program(uri, headers) {
+        return Ok(());
+    }
     let host = host(uri, headers)?;
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
@@ -23,6 +26,22 @@ pub(super) fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
             Code::ForeignOrigin,
             "a web page of another origin may not call the bridge; give its program a token under [clients]",
         )),
+    }
+}
+
+/// Whether a request is one of those that nearly all are, of a program that calls a loopback name in its usual
+/// spelling. That is seen without taking anything apart.
+fn is_plain_program(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            let host = host.as_bytes();
+            let port = host.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+            let name = host[..host.len() - port].strip_suffix(b":").filter(|_| port > 0).unwrap_or(host);
+            let is_loopback = matches!(name, b"127.0.0.1" | b"localhost" | b"[::1]");
+            is_loopback && uri.authority().is_none() && !headers.contains_key(header::ORIGIN)
+        }
+        _ => false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
@@ -107,12 +107,35 @@ pub(super) async fn send(
     request: Request,
 ) -> Result<Response, Problem> {
     caller.require(Scope::Send)?;
-    let user = state.user(&caller, &name?.0)?;
+    let user = to_send_to(&state, &caller, &name?.0)?;
+    send_to(&state, &caller, user, request).await
+}
+
+/// The user's name in a request for [`send`], if it is plain to see; the router knows in any case.
+pub(super) fn addressee(request: &Request) -> Option<&str> {
+    let name = request.uri().path().strip_prefix("/v1/users/")?.strip_suffix("/messages")?;
+    let is_plain = !name.is_empty() && !name.contains(['/', '%']);
+    (request.method() == Method::POST && is_plain).then_some(name)
+}
+
+/// The user of this name, if the caller may send to it.
+pub(super) fn to_send_to(state: &ApiState, caller: &Caller, name: &str) -> Result<Arc<User>, Problem> {
+    caller.require(Scope::Send)?;
+    state.user(caller, name)
+}
+
+/// Sends what is posted for a user.
+pub(super) async fn send_to(
+    state: &ApiState,
+    caller: &Caller,
+    user: Arc<User>,
+    request: Request,
+) -> Result<Response, Problem> {
     let wait = Wait::read(request.uri().query())?;
-    let key = idempotency_key(request.headers(), &caller)?;
+    let key = idempotency_key(request.headers(), caller)?;
     if let Some(boundary) = attachments::boundary(request.headers())? {
         // Boxed, as what is rarer than a plain message would make each request larger.
-        return Box::pin(attachments::send(&state, &user, wait, key, boundary, request)).await;
+        return Box::pin(attachments::send(state, &user, wait, key, boundary, request)).await;
     }
     let format = BodyFormat::of(request.headers())?;
     let post = spans::Post::begin(request.headers());
@@ -130,13 +153,13 @@ pub(super) async fn send(
         Some(wait @ Wait { until: Until::Final, .. }) => {
             let accepted = state.messages.accept(&user, draft, id, key).await?;
             stored(post, &user, &accepted);
-            Box::pin(accepted_and_waited(&state, &user, &accepted, wait)).await
+            Box::pin(accepted_and_waited(state, &user, &accepted, wait)).await
         }
         Some(wait @ Wait { until: Until::Reply, .. }) => {
             // Held for as long as this request is being answered: a caller that hangs up drops it.
             let (accepted, _turn) = state.messages.accept_awaited(&user, draft, id, key).await?;
             stored(post, &user, &accepted);
-            Box::pin(accepted_and_waited(&state, &user, &accepted, wait)).await
+            Box::pin(accepted_and_waited(state, &user, &accepted, wait)).await
         }
     }
 }
@@ -372,6 +395,33 @@ mod tests {
         let (head, body) = response.into_parts();
         let body = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
         (Response::from_parts(head, ().into()), body)
+    }
+
+    #[test]
+    fn what_is_plainly_a_message_needs_no_router() {
+        let addressee = |method: Method, uri: &str| {
+            let request = Request::builder().method(method).uri(uri).body(axum::body::Body::empty()).unwrap();
+            addressee(&request).map(str::to_owned)
+        };
+        for (uri, name) in [
+            ("/v1/users/alice@example.com/messages", "alice@example.com"),
+            ("/v1/users/alice/messages?wait=ack", "alice"),
+            ("http://localhost/v1/users/alice/messages", "alice"),
+        ] {
+            assert_eq!(addressee(Method::POST, uri).as_deref(), Some(name), "{uri}");
+            assert_eq!(addressee(Method::GET, uri), None, "{uri}");
+        }
+        for uri in [
+            "/v1/users//messages",
+            "/v1/users/messages",
+            "/v1/users/alice/messages/",
+            "/v1/users/alice/messages/1",
+            "/v1/users/a/b/messages",
+            "/v1/users/al%69ce/messages",
+            "/v1/users/alice/typing",
+        ] {
+            assert_eq!(addressee(Method::POST, uri), None, "{uri}");
+        }
     }
 
     #[tokio::test]

@@ -163,6 +163,9 @@ impl<'a> Walk<'a> {
 }
 
 fn unique(members: &[Member<'_>]) -> Result<(), JsonError> {
+    if let [] | [_] = members {
+        return Ok(());
+    }
     let mut keys: Vec<&str> = members.iter().map(|(key, _)| &**key).collect();
     keys.sort_unstable();
     match keys.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -239,19 +242,24 @@ impl<'a> Value<'a> {
                 }
                 out.push(']');
             }
+            Node::Object(members) if members.is_sorted_by_key(|(key, _)| key) => write_members(members, out),
             Node::Object(members) => {
                 let mut members: Vec<&Member<'_>> = members.iter().collect();
                 members.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-                out.push('{');
-                for (key, value) in members {
-                    write_quoted(key, out);
-                    value.write_canonical(out);
-                    out.push(',');
-                }
-                out.push('}');
+                write_members(members, out);
             }
         }
     }
+}
+
+fn write_members<'m>(members: impl IntoIterator<Item = &'m Member<'m>>, out: &mut String) {
+    out.push('{');
+    for (key, value) in members {
+        write_quoted(key, out);
+        value.write_canonical(out);
+        out.push(',');
+    }
+    out.push('}');
 }
 
 /// A number as its significant digits and a power of ten, exactly: `1.50` and `15e-1` are the same,

@@ -152,6 +152,7 @@ fn told(user: &User) -> Vec<String> {
             Command::EndTurn(number) => format!("end {}", number.0),
             Command::Reconfigure => "reconfigure".to_owned(),
             Command::Reconnect => "reconnect".to_owned(),
+            Command::Stop => "stop".to_owned(),
         })
         .collect()
 }

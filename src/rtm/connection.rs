@@ -9,6 +9,7 @@
 
 mod alarm;
 mod holding;
+mod lists;
 mod overlap;
 mod reading;
 mod recovering;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use alarm::Alarm;
 use holding::Holding;
+use lists::Lists;
 use overlap::Overlap;
 use reading::Incoming;
 
@@ -134,7 +136,6 @@ enum Reply {
 
 /// What the task woke for.
 enum Wake {
-    Stop,
     Reply(Reply),
     History(Box<Fetched>),
     Socket(Line, Result<Message, CloseCause>),
@@ -145,6 +146,8 @@ enum Wake {
 
 /// How long to wait before an event is offered again to a store that can't take it.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// To read a socket so much later is nothing that a deadline, of seconds, has to know of.
+const SHORTEST_STALL: Duration = Duration::from_millis(1);
 /// So many messages are read before what is due is done.
 const MOST_READ_FIRST: usize = 64;
 
@@ -182,9 +185,10 @@ impl<R: Rooms> Connection<R> {
     pub(super) fn run(mut self) -> impl Future<Output = ()> + Send {
         async move {
             self.tell(Input::Start, None).await;
-            loop {
+            // From here on only when the mailbox says so: that is one thing less to wait for.
+            let mut stops = self.stop.is_cancelled();
+            while !stops {
                 match self.wake().await {
-                    Wake::Stop => break,
                     Wake::Reply(reply) => self.replied(reply).await,
                     Wake::History(fetched) => self.history_read(fetched).await,
                     Wake::Socket(line, read) => self.read(line, read).await,
@@ -196,6 +200,7 @@ impl<R: Rooms> Connection<R> {
                         self.tell(Input::TurnEnded(number), None).await;
                     }
                     Wake::Command(Command::Reconfigure) => self.reconfigure().await,
+                    Wake::Command(Command::Stop) => stops = self.stop.is_cancelled(),
                     Wake::Command(Command::Reconnect) => self.tell(Input::ReconnectRequested, None).await,
                     Wake::Confirm(frame) => self.confirm(frame).await,
                     Wake::Deadline => self.deadline().await,
@@ -209,9 +214,8 @@ impl<R: Rooms> Connection<R> {
     async fn wake(&mut self) -> Wake {
         let deadline = self.session.deadline();
         let (main, beside) = (self.reads_on(Line::Main), self.reads_on(Line::Beside));
-        let began = Instant::now();
+        let unread_since = (!main && !beside).then(Instant::now);
         let wake = tokio::select! {
-            () = self.stop.cancelled() => Wake::Stop,
             reply = async { self.request.as_mut().expect("checked by the branch").await }, if self.request.is_some() => {
                 self.request = None;
                 Wake::Reply(reply)
@@ -230,9 +234,9 @@ impl<R: Rooms> Connection<R> {
             frame = self.confirmations.next() => Wake::Confirm(frame),
             () = self.alarm.reached(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
         };
-        if !main && !beside {
+        if let Some(since) = unread_since {
             // Boxed, as it is rare, and would make every task that waits for a frame larger.
-            Box::pin(self.tell(Input::Stalled(began.elapsed()), None)).await;
+            Box::pin(self.tell(Input::Stalled(since.elapsed()), None)).await;
         }
         wake
     }
@@ -285,8 +289,7 @@ impl<R: Rooms> Connection<R> {
 
     /// Tells the session and does what it says, and so on with what comes of that.
     async fn tell(&mut self, input: Input<'_>, incoming: Option<&Incoming<'_>>) {
-        let mut actions = Vec::new();
-        let mut outcomes = Vec::new();
+        let Lists { mut actions, mut outcomes } = Lists::take();
         self.session.handle(Now::read(), input, &mut actions);
         loop {
             for action in actions.drain(..) {
@@ -296,7 +299,7 @@ impl<R: Rooms> Connection<R> {
             }
             outcomes.extend(self.partner.take().map(Input::TalksTo));
             if outcomes.is_empty() {
-                return;
+                return Lists { actions, outcomes }.put_back();
             }
             for outcome in outcomes.drain(..) {
                 self.session.handle(Now::read(), outcome, &mut actions);
@@ -583,10 +586,10 @@ async fn unless_stopped<T>(stop: &CancellationToken, stored: impl Future<Output 
     }
 }
 
-/// Tells the session how long nobody could read its socket.
+/// Tells the session how long nobody could read its socket, if that was long enough to move a deadline.
 fn stalled_since(began: Instant) -> Option<Input<'static>> {
     let waited = began.elapsed();
-    (waited > Duration::ZERO).then_some(Input::Stalled(waited))
+    (waited >= SHORTEST_STALL).then_some(Input::Stalled(waited))
 }
 
 /// Counts a failure, and passes what it says of everyone's pace on.

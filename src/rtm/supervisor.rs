@@ -28,7 +28,7 @@ use crate::{
     names::UserName,
     ordered,
     store::{Store, StoreError},
-    users::{Command, User, Users},
+    users::{Command, Mailbox, User, Users},
 };
 
 /// How long the connections are given to say goodbye.
@@ -122,7 +122,7 @@ impl Supervisor {
             pace: self.shared.platform.pace(&user.bot),
         };
         let session = Session::new(terms.session.clone(), beginnings, now);
-        self.tasks.start(&user.name, |stop| Connection::new(self.shared.clone(), who, session, stop).run());
+        self.tasks.start(user, |stop| Connection::new(self.shared.clone(), who, session, stop).run());
         Ok(())
     }
 
@@ -179,7 +179,16 @@ struct Tasks {
 #[derive(Debug)]
 struct Running {
     stop: CancellationToken,
+    mailbox: Arc<Mailbox>,
     task: JoinHandle<()>,
+}
+
+impl Running {
+    /// A task that waits looks into the mailbox alone, where it is told to see what it is to stop by.
+    fn stop(&self) {
+        self.stop.cancel();
+        self.mailbox.post(Command::Stop);
+    }
 }
 
 impl Default for Tasks {
@@ -195,26 +204,26 @@ impl Default for Tasks {
 
 impl Tasks {
     /// Starts a user's task, unless there is one.
-    fn start<F>(&self, user: &UserName, task: impl FnOnce(CancellationToken) -> F)
+    fn start<F>(&self, user: &User, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut running = self.running();
-        if running.get(user).is_some_and(|running| !running.task.is_finished()) {
+        if running.get(&user.name).is_some_and(|running| !running.task.is_finished()) {
             return;
         }
         let stop = self.stop.child_token();
-        let task = self.tracker.spawn(watched(user.clone(), task(stop.clone()), self.failed.clone()));
-        running.insert(user.clone(), Running { stop, task });
+        let task = self.tracker.spawn(watched(user.name.clone(), task(stop.clone()), self.failed.clone()));
+        running.insert(user.name.clone(), Running { stop, mailbox: Arc::clone(&user.mailbox), task });
     }
 
     /// Stops a user's task and waits for its end.
     async fn end(&self, user: &UserName) {
         let ended = self.running().remove(user);
-        if let Some(Running { stop, task }) = ended {
-            stop.cancel();
+        if let Some(ended) = ended {
+            ended.stop();
             // Its panic was told already.
-            let _ = task.await;
+            let _ = ended.task.await;
         }
     }
 
@@ -230,7 +239,9 @@ impl Tasks {
     }
 
     async fn shutdown(self) -> Goodbye {
+        // One that starts from now on sees it at once.
         self.stop.cancel();
+        self.running().values().for_each(Running::stop);
         self.tracker.close();
         match tokio::time::timeout(SHUTDOWN, self.tracker.wait()).await {
             Ok(()) => Goodbye::Complete,
@@ -321,9 +332,11 @@ impl SocketLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{clock::Timestamp, names::BotName, store::UserNumber};
 
-    fn alice() -> UserName {
-        UserName::new("alice").unwrap()
+    fn alice() -> User {
+        let (name, bot) = (UserName::new("alice").unwrap(), BotName::new("support").unwrap());
+        User::new(name, UserNumber(1), bot, Timestamp::from_millis(0))
     }
 
     #[tokio::test]
@@ -349,7 +362,7 @@ mod tests {
         tasks.start(&alice(), task);
         tasks.start(&alice(), task);
         assert_eq!(tasks.tracker.len(), 1);
-        tasks.end(&alice()).await;
+        tasks.end(&alice().name).await;
         assert_eq!(tasks.tracker.len(), 0);
         tasks.start(&alice(), task);
         assert_eq!(tasks.tracker.len(), 1);

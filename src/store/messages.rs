@@ -274,11 +274,12 @@ impl Store {
     fn ending(end: MessageEnd) -> (Transaction, Box<dyn FnOnce() + Send>) {
         let MessageEnd { user, id, footprint, record, on_durable } = end;
         let is_a_file = footprint.body == BodyPlace::File;
+        // With room for the event that reports it.
+        let mut writes = Vec::with_capacity(3);
+        writes.push(Write::Put(keys::message(user, id), record.value));
+        writes.push(Write::Remove(keys::queue(user, record.number)));
         let transaction = Transaction {
-            writes: vec![
-                Write::Put(keys::message(user, id), record.value),
-                Write::Remove(keys::queue(user, record.number)),
-            ],
+            writes,
             backlog: -i64::from(footprint.weight),
             dropped_payload: is_a_file.then_some(PayloadId::Message(user, record.number)),
             ..Transaction::default()

@@ -62,13 +62,17 @@ pub(super) async fn serve(
         Err(_) => return tracing::debug!(%peer, "a connection did not start in time"),
     };
     let service = service_fn(|request| answer(request, watch.busy(), application));
-    let io = TokioIo::new(Watched::new(stream, watch.clone()));
+    let stream = Watched::new(stream, watch.clone());
+    // By itself hyper reads while a request is being answered, into a buffer of 8 KiB for each, to see whether its
+    // caller is still there.
+    let looks_itself = stream.notices_hanging_up();
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .max_header_size(HARD_MAX_HEAD)
-            .serve_connection(io, service)
+            .half_close(looks_itself)
+            .serve_connection(TokioIo::new(stream), service)
     );
     tokio::select! {
         biased;

@@ -8,6 +8,8 @@
 //! ```
 
 use std::{
+    io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -18,8 +20,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
+use tokio_util::either::Either;
 
-use super::Limits;
+use super::{Limits, Stream};
 
 /// How long a connection without a request in flight may go on after the shutdown began: enough
 /// for a head that is on its way.
@@ -57,17 +60,17 @@ impl Activity {
         (self.phase, self.since) = (phase, now);
     }
 
-    fn read(&mut self, now: Instant) {
+    fn read(&mut self, now: impl FnOnce() -> Instant) {
         match self.phase {
             // A new connection's head counts from its start: connecting and waiting gains nothing.
             Phase::Fresh => self.phase = Phase::Head,
-            Phase::Idle => self.enter(Phase::Head, now),
+            Phase::Idle => self.enter(Phase::Head, now()),
             Phase::Head | Phase::Busy => {}
         }
     }
 
-    fn wrote(&mut self, pending: bool, now: Instant) {
-        self.blocked = pending.then(|| self.blocked.unwrap_or(now));
+    fn wrote(&mut self, pending: bool, now: impl FnOnce() -> Instant) {
+        self.blocked = pending.then(|| self.blocked.unwrap_or_else(now));
     }
 
     /// When the connection is to be closed, as things are.
@@ -109,6 +112,10 @@ impl Watch {
         self.lock().deadline(limits)
     }
 
+    fn is_busy(&self) -> bool {
+        self.lock().phase == Phase::Busy
+    }
+
     fn lock(&self) -> MutexGuard<'_, Activity> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,45 +131,58 @@ impl Drop for BusyGuard {
     }
 }
 
-/// A stream that tells what goes over it.
+/// A stream that tells what goes over it, and notices while a request is being answered that its caller hung up.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
-    stream: S,
+pub(super) struct Watched {
+    stream: Stream,
     watch: Watch,
 }
 
-impl<S> Watched<S> {
-    pub fn new(stream: S, watch: Watch) -> Self {
+impl Watched {
+    pub fn new(stream: Stream, watch: Watch) -> Self {
         Self { stream, watch }
     }
 
+    /// Whether a caller that hangs up while it is being answered is noticed here: then hyper need not read to see it.
+    pub fn notices_hanging_up(&self) -> bool {
+        matches!(self.stream, Either::Left(_))
+    }
+
     fn wrote<T>(&self, outcome: Poll<T>) -> Poll<T> {
-        self.watch.lock().wrote(outcome.is_pending(), Instant::now());
+        self.watch.lock().wrote(outcome.is_pending(), Instant::now);
         outcome
+    }
+
+    /// Looks whether the caller hung up, without reading what it may have sent; wakes this task when there is
+    /// something new to see. What lies behind TLS can't be seen so.
+    fn look_for_the_end(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Either::Left(tcp) = &self.stream else { return Ok(()) };
+        let mut first = [MaybeUninit::uninit()];
+        match tcp.poll_peek(cx, &mut ReadBuf::uninit(&mut first)) {
+            Poll::Ready(Ok(0)) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the caller hung up")),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.watch.lock().read(Instant::now());
+            self.watch.lock().read(Instant::now);
         }
         outcome
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wrote(outcome)
     }
@@ -170,8 +190,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.wrote(outcome)
     }
@@ -180,12 +200,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes whenever it has looked what there is to do, so also when it begins to wait for an answer.
+        if self.watch.is_busy() {
+            self.look_for_the_end(cx)?;
+        }
         // Not told: a flush with nothing to write would end a write's wait.
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -210,13 +234,13 @@ mod tests {
         let start = Instant::now();
         let mut activity = Activity::new(start);
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(10)));
-        activity.read(start + seconds(9));
+        activity.read(|| start + seconds(9));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(10)));
         activity.enter(Phase::Busy, start + seconds(9));
         activity.enter(Phase::Idle, start + seconds(20));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(95)));
-        activity.read(start + seconds(90));
-        activity.read(start + seconds(99));
+        activity.read(|| start + seconds(90));
+        activity.read(|| start + seconds(99));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(100)));
     }
 
@@ -226,10 +250,10 @@ mod tests {
         let mut activity = Activity::new(start);
         activity.enter(Phase::Busy, start);
         assert_eq!(activity.deadline(&LIMITS), None);
-        activity.wrote(true, start + seconds(1));
-        activity.wrote(true, start + seconds(50));
+        activity.wrote(true, || start + seconds(1));
+        activity.wrote(true, || start + seconds(50));
         assert_eq!(activity.deadline(&LIMITS), Some(start + seconds(76)));
-        activity.wrote(false, start + seconds(60));
+        activity.wrote(false, || start + seconds(60));
         assert_eq!(activity.deadline(&LIMITS), None);
     }
 

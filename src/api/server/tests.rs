@@ -290,3 +290,60 @@ async fn an_address_in_use_is_told_in_plain_words() {
     let error = Server::bind(server.address).await.unwrap_err().to_string();
     assert!(error.contains(&server.address.to_string()) && error.contains("another program"), "{error}");
 }
+
+/// A route for anything, which tells when it was entered and when it was given up.
+fn given_up() -> (Router, Arc<Notify>, oneshot::Receiver<()>) {
+    let (router, entered, _) = held();
+    let (tell, dropped) = oneshot::channel::<()>();
+    let tell = Arc::new(Mutex::new(Some(tell)));
+    let handler = {
+        let entered = entered.clone();
+        move |_body: bytes::Bytes| {
+            let held = tell.lock().unwrap().take();
+            async move {
+                entered.notify_one();
+                std::future::pending::<()>().await;
+                drop(held);
+            }
+        }
+    };
+    (router.fallback(handler), entered, dropped)
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_while_it_is_answered_is_noticed() {
+    type HangUp = fn(TcpStream);
+    let ways: [(&str, HangUp); 2] = [
+        ("it closes", drop),
+        ("it resets", |caller| {
+            let _ = caller.set_zero_linger();
+        }),
+    ];
+    for request in [
+        "GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody",
+    ] {
+        for (way, hang_up) in ways {
+            let (router, entered, dropped) = given_up();
+            let server = start(router, LIMITS).await;
+            let mut caller = Client::connect(&server).await;
+            caller.send(request).await;
+            soon(entered.notified()).await;
+            hang_up(caller.0);
+            assert!(soon(dropped).await.is_err(), "{way}: its handler should be dropped");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_a_request_is_answered_is_the_next_request() {
+    let (router, entered, release) = held();
+    let server = start(router, LIMITS).await;
+    let mut caller = Client::connect(&server).await;
+    caller.send("GET /held HTTP/1.1\r\nHost: localhost\r\n\r\nGET /ok HTT").await;
+    soon(entered.notified()).await;
+    caller.send("P/1.1\r\nHost: localhost\r\n\r\n").await;
+    release.notify_one();
+    assert!(caller.answer().await.ends_with("done"));
+    assert!(caller.answer().await.ends_with("fine"));
+}

@@ -32,22 +32,34 @@ pub(super) struct Alarm {
 impl Alarm {
     /// Waits for this moment, or up to [`STEP`] longer if it is far away. Cancel-safe.
     pub(super) async fn reached(&mut self, moment: Instant) {
-        let moment = if moment >= Instant::now() + FAR { next_step(*EPOCH, moment) } else { moment };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(moment)));
-        let is_later = moment > timer.deadline() && self.put_off < PUT_OFF_AT_MOST;
-        if is_later || moment < timer.deadline() {
-            self.put_off += u8::from(is_later);
-            timer.as_mut().reset(moment);
+        match &self.timer {
+            Some(timer) if self.put_off == PUT_OFF_AT_MOST && moment >= timer.deadline() => {}
+            _ => self.set(coarse(moment)),
         }
+        let Some(timer) = &mut self.timer else { return };
         loop {
             timer.as_mut().await;
             self.put_off = 0;
             if timer.deadline() >= moment {
                 return;
             }
+            timer.as_mut().reset(coarse(moment));
+        }
+    }
+
+    fn set(&mut self, moment: Instant) {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(moment)));
+        let is_later = moment > timer.deadline() && self.put_off < PUT_OFF_AT_MOST;
+        if is_later || moment < timer.deadline() {
+            self.put_off += u8::from(is_later);
             timer.as_mut().reset(moment);
         }
     }
+}
+
+/// This moment, or the step behind it if it is far away.
+fn coarse(moment: Instant) -> Instant {
+    if moment >= Instant::now() + FAR { next_step(*EPOCH, moment) } else { moment }
 }
 
 /// The first step that is not before the moment.

@@ -253,6 +253,12 @@ impl World {
         }));
     }
 
+    /// As the supervisor does it.
+    fn stop(&self) {
+        self.stop.cancel();
+        self.user.mailbox.post(Command::Stop);
+    }
+
     async fn expect_sent(&mut self, number: u64) {
         let note = self.note().await;
         assert!(matches!(note, Note::Sent(sent) if sent == number), "{note:?}");
@@ -514,7 +520,7 @@ async fn a_delivery_ack_follows_only_a_durable_event() {
 async fn a_stop_says_goodbye() {
     let mut world = World::new().await;
     let mut socket = world.connected().await;
-    world.stop.cancel();
+    world.stop();
     match soon(socket.next()).await {
         Some(Ok(Message::Close(Some(frame)))) => assert_eq!(u16::from(frame.code), 1001),
         other => panic!("{other:?}"),

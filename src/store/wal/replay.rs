@@ -48,9 +48,9 @@ impl Replay {
 }
 
 /// The commits at the start of a file.
-struct Run {
+struct Run<'a> {
     slot: usize,
-    bytes: Vec<u8>,
+    bytes: &'a [u8],
     first: u64,
 }
 
@@ -71,22 +71,24 @@ pub(in crate::store) fn read(store: &Path, in_database: Counters) -> io::Result<
         counters: in_database,
         gap_before: None,
     };
+    // One for all files: new memory for each would have to be cleared first.
+    let mut bytes = Vec::new();
     for (at, (first, slot)) in firsts.iter().enumerate() {
         // A commit that failed at the end of one file may have been repeated at the start of the next.
         let end = firsts.get(at + 1).map_or(u64::MAX, |(next, _)| *next);
-        let bytes = replay.files.all_of(*slot)?;
-        replay.take(&Run { slot: *slot, bytes, first: *first }, end);
+        replay.files.read_all(*slot, &mut bytes)?;
+        replay.take(&Run { slot: *slot, bytes: &bytes, first: *first }, end);
     }
     Ok(replay)
 }
 
 impl Replay {
     /// Takes the run's commits before `end` that are newer than all before.
-    fn take(&mut self, run: &Run, end: u64) {
+    fn take(&mut self, run: &Run<'_>, end: u64) {
         debug_assert!(run.first < end);
         let segment = Segment::new(self.closed.len() as u32 + 1, run.slot);
         let mut length = None;
-        for commit in record::commits(&run.bytes) {
+        for commit in record::commits(run.bytes) {
             let number = commit.counters.commits;
             if number >= end {
                 break;
@@ -115,11 +117,10 @@ impl Replay {
 }
 
 impl Files {
-    fn all_of(&self, slot: usize) -> io::Result<Vec<u8>> {
+    fn read_all(&self, slot: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         let file = self.file(slot)?;
-        let mut bytes = vec![0; file.metadata()?.len() as usize];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+        bytes.resize(file.metadata()?.len() as usize, 0);
+        file.read_exact_at(bytes, 0)
     }
 
     /// The number of the commit that a file begins with, if it begins with a whole one.

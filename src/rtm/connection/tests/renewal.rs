@@ -197,7 +197,7 @@ async fn a_stop_in_the_middle_stores_what_both_sockets_brought_once() {
     await_goodbye(&mut old).await;
     say(&mut old, &frame("on the old one")).await;
     world.expect_event(&frame("on the old one")).await;
-    world.stop.cancel();
+    world.stop();
     say(&mut old, TYPING).await;
     part(old).await;
     world.expect_events(&[TYPING, &frame("on the new one")]).await;
