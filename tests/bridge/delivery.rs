@@ -99,6 +99,31 @@ async fn one_users_refused_events_hold_up_nobody_else() {
     assert_eq!(texts(&of_user(&events, ALICE)), ["poison", "behind it"]);
 }
 
+/// What waits in memory is 8 MiB of a webhook's; the rest is read back when its turn comes.
+#[tokio::test]
+async fn what_waits_beyond_memory_is_delivered_in_order_too() {
+    const EVENTS: usize = 16;
+    let mut world = World::start_silent(|config| {
+        add_user(config, BOB);
+        crm(config).backoff_max = Duration::from_millis(50);
+    })
+    .await;
+    world.receiver.answer(500);
+    let large: Vec<_> = (0..EVENTS).map(|n| format!("{n}{}", "-".repeat(600 << 10))).collect();
+    world.bot_says(ALICE, large.clone());
+    world.until_user(ALICE, "all to wait", |alice| alice["undelivered"] == EVENTS).await;
+    world.bot_says(BOB, large[..1].to_vec());
+    world.until_user(BOB, "his to wait", |bob| bob["undelivered"] == 1).await;
+    world.receiver.answer(204);
+    let events = delivered(&world, EVENTS + 1).await;
+    assert!(texts(&of_user(&events, ALICE)) == large, "alice's are out of order, or not hers");
+    assert!(texts(&of_user(&events, BOB)) == large[..1], "bob's is another one");
+    for user in [ALICE, BOB] {
+        world.until_user(user, "nothing to be left", |user| user["undelivered"] == 0).await;
+    }
+    world.stop_daemon().await;
+}
+
 #[tokio::test]
 async fn a_hanging_webhook_holds_up_no_other_webhook_and_its_attempts_time_out() {
     let world = World::start_silent(|config| {
