@@ -14,13 +14,9 @@ use crate::{
     store::{Attempted, ByUser, LaneRecord, Position, UserNumber},
 };
 
-/// Events that a lane keeps in memory as they arrive, beyond those it has started: what is in memory need not be read
-/// back. Few in this crate's own tests, so that they get beyond it.
-const WINDOW: usize = if cfg!(test) { 8 } else { 1024 };
-/// Events that are read back from the store at once: as many lanes as a webhook has may be read at a time.
-pub const READ_BACK: usize = if cfg!(test) { 4 } else { 32 };
-/// Waiting events that a lane keeps room for when there are none.
-const ROOM: usize = 8;
+/// Events that a lane keeps in memory beyond those it has started; few in this crate's own tests, so that they
+/// get beyond it.
+pub const WINDOW: usize = if cfg!(test) { 8 } else { 32 };
 /// Bytes of waiting events that all lanes of a webhook keep in memory together.
 const WINDOW_BYTES: usize = 8 << 20;
 /// What an event takes beside its frame.
@@ -323,9 +319,6 @@ impl Lanes {
                 continue;
             }
             if let Some(item) = lane.window.pop_front() {
-                if lane.window.is_empty() {
-                    lane.window.shrink_to(ROOM);
-                }
                 self.window_bytes -= item.size();
                 let started = lane.start(item, format);
                 self.ready.push(user, lane, self.order);
@@ -539,8 +532,8 @@ mod tests {
                             assert_eq!(waiting.map(|(_, n, ..)| *n).collect::<Vec<_>>(), [until]);
                             found.drain(..found.len() - 1);
                         }
-                        let more = found.len() > READ_BACK;
-                        found.truncate(READ_BACK);
+                        let more = found.len() > WINDOW;
+                        found.truncate(WINDOW);
                         let more_after = found.last().filter(|_| more).map(|(_, n, ..)| *n);
                         let items = found.into_iter().map(|(_, n, s, _)| item(*n, *s)).collect();
                         self.lanes.loaded(user, items, more_after);
@@ -670,19 +663,6 @@ mod tests {
             }
             world.settle();
         }
-    }
-
-    #[test]
-    fn a_burst_leaves_no_memory_behind() {
-        let (mut lanes, user) = (Lanes::new(Order::Lifted), UserNumber(0));
-        for number in 1..=3 * WINDOW as u64 {
-            let sequence = lanes.give(user, true);
-            lanes.arrived(user, item(number, sequence));
-        }
-        assert_eq!(lanes.lanes[&user].window.len(), WINDOW, "the others are only in the store");
-        while matches!(lanes.next(BodyFormat::Envelope), Next::Start { .. }) {}
-        assert!(lanes.lanes[&user].window.capacity() <= ROOM);
-        assert_eq!(lanes.window_bytes, 0);
     }
 
     #[test]

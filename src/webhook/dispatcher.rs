@@ -40,7 +40,7 @@ use crate::{
     config,
     events::{
         Body, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
-        lanes::{InStore, LaneEvent, Lanes, Order, READ_BACK},
+        lanes::{InStore, LaneEvent, Lanes, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
@@ -440,7 +440,7 @@ impl Shared {
             looked_at = Some(stored.number);
             let is_last = stored.number >= until;
             items.extend(self.wanted(stored, &mut names)?);
-            if is_last || items.len() == READ_BACK {
+            if is_last || items.len() == WINDOW {
                 break;
             }
         }
