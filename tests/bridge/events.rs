@@ -172,6 +172,7 @@ async fn in_reply_to_is_the_latest_message_sent_before() {
     world.restart().await;
     world.all_connected().await;
     world.platform_sends(typing());
+    delivered(&world, 4).await;
     let second = world.send(ALICE, "two").await;
     world.final_status(ALICE, second).await;
     world.platform_sends(bot_says("ms-3", "another answer"));
