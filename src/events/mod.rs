@@ -34,6 +34,7 @@ use crate::{
     clock::Timestamp,
     messages::ClientMessageId,
     names::{BotName, UserName},
+    store::{Store, StoreError, StoredEvent, UserNumber},
 };
 
 /// Where an event came from.
@@ -85,4 +86,22 @@ pub struct Event {
     pub speaker: Speaker,
     /// The platform's frame, byte for byte; or the report; or what was assembled and its last frame.
     pub frame: Bytes,
+}
+
+impl Event {
+    /// A user's event, as the store has it.
+    pub fn of(store: &Store, user: UserNumber, stored: StoredEvent) -> Result<Self, StoreError> {
+        let StoredEvent { number, bot, kind, received_at, in_reply_to, source, speaker, frame, .. } = stored;
+        Ok(Self {
+            id: store.event_id(number),
+            user: store.user_name(user)?,
+            bot: store.bot_name(bot)?,
+            kind,
+            received_at,
+            in_reply_to,
+            source,
+            speaker,
+            frame,
+        })
+    }
 }

@@ -174,7 +174,7 @@ impl RecentEvents {
                 continue;
             }
             bytes += event.frame.len();
-            events.push(self.event(user, event)?);
+            events.push(Event::of(&self.shared.store, user, event)?);
             if events.len() >= most.events || bytes >= most.bytes {
                 break;
             }
@@ -182,21 +182,6 @@ impl RecentEvents {
         let is_cut = events.len() >= most.events || bytes >= most.bytes;
         let last = events.last().map(|event| event.id.number).filter(|_| is_cut);
         Ok(Page { events, next: Cursor(last.unwrap_or(up_to)) })
-    }
-
-    fn event(&self, user: UserNumber, stored: StoredEvent) -> Result<Event, StoreError> {
-        let store = &self.shared.store;
-        Ok(Event {
-            id: store.event_id(stored.number),
-            user: store.user_name(user)?,
-            bot: store.bot_name(stored.bot)?,
-            kind: stored.kind,
-            received_at: stored.received_at,
-            in_reply_to: stored.in_reply_to,
-            source: stored.source,
-            speaker: stored.speaker,
-            frame: stored.frame,
-        })
     }
 
     fn has_lost(&self, whose: &Whose, from: Cursor) -> bool {

@@ -44,9 +44,9 @@ use crate::{
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
-    names::{BotName, UserName, WebhookName},
+    names::WebhookName,
     spans,
-    store::{BotNumber, LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
+    store::{LaneSlot, Store, StoreError, StoredEvent, UserNumber, WebhookNumber},
 };
 
 /// From an event's receipt to its 2xx: at once, after a few retries, after an outage.
@@ -426,10 +426,9 @@ impl Shared {
     /// Reads waiting events of a lane from the store.
     fn load(&self, user: UserNumber, these: InStore) -> Result<(Vec<LaneEvent>, Option<u64>), StoreError> {
         let InStore { after, until, is_one } = these;
-        let mut names = Names { user: self.store.user_name(user)?, bot: None };
         if is_one
             && let Some(stored) = self.store.event(user, until)?
-            && let Some(item) = self.wanted(stored, &mut names)?
+            && let Some(item) = self.wanted(user, stored)?
         {
             return Ok((vec![item], None));
         }
@@ -439,7 +438,7 @@ impl Shared {
             let stored = stored?;
             looked_at = Some(stored.number);
             let is_last = stored.number >= until;
-            items.extend(self.wanted(stored, &mut names)?);
+            items.extend(self.wanted(user, stored)?);
             if is_last || items.len() == WINDOW {
                 break;
             }
@@ -449,31 +448,10 @@ impl Shared {
     }
 
     /// A stored event as its lane has it, if this webhook wants it.
-    fn wanted(&self, stored: StoredEvent, names: &mut Names) -> Result<Option<LaneEvent>, StoreError> {
+    fn wanted(&self, user: UserNumber, stored: StoredEvent) -> Result<Option<LaneEvent>, StoreError> {
         let slot = stored.slots.iter().find(|slot| slot.webhook == self.number && slot.wanted);
         let Some(sequence) = slot.map(|slot| slot.sequence) else { return Ok(None) };
-        let bot = match names.bot.take_if(|(number, _)| *number == stored.bot) {
-            Some((_, name)) => name,
-            None => self.store.bot_name(stored.bot)?,
-        };
-        names.bot = Some((stored.bot, bot.clone()));
-        let event = Event {
-            id: self.store.event_id(stored.number),
-            user: names.user.clone(),
-            bot,
-            kind: stored.kind,
-            received_at: stored.received_at,
-            in_reply_to: stored.in_reply_to,
-            source: stored.source,
-            speaker: stored.speaker,
-            frame: stored.frame,
-        };
-        Ok(Some(LaneEvent { event: Arc::new(event), sequence }))
+        let event = Arc::new(Event::of(&self.store, user, stored)?);
+        Ok(Some(LaneEvent { event, sequence }))
     }
-}
-
-/// The names in events that are read back: the user's, and the bot's, which is seldom another one.
-struct Names {
-    user: UserName,
-    bot: Option<(BotNumber, BotName)>,
 }

@@ -1,4 +1,4 @@
-//! When a connection has kept us waiting for too long.
+//! When a connection has kept us waiting for too long, or its caller is gone.
 //!
 //! ```text
 //!          first byte          whole head             answer's end
