@@ -2,7 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Connection, overlap::Side, reading::Incoming, recovering::Recovery};
+use super::{
+    Connection,
+    overlap::Side,
+    reading::{Incoming, Taken},
+    recovering::Recovery,
+};
 use crate::{
     clock::Timestamp,
     messages::ClientMessageId,
@@ -106,9 +111,9 @@ impl<R: Rooms> Connection<R> {
         Input::Released { seen, stalled: began.elapsed() }
     }
 
-    pub(super) async fn store_held(&mut self, held: &Held) {
-        let Ok(head) = FrameHead::parse(&held.frame) else { return };
+    pub(super) async fn store_held(&mut self, held: &Held) -> Taken {
+        let Ok(head) = FrameHead::parse(&held.frame) else { return Taken::Known };
         let incoming = Incoming { line: Line::Main, bytes: &held.frame, head: &head, at: held.at };
-        self.store_event(&incoming, held.in_reply_to, held.answer).await;
+        self.hand_over(&incoming, held.in_reply_to, held.answer).await
     }
 }

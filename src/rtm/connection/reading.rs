@@ -29,6 +29,17 @@ pub(super) struct Incoming<'a> {
     pub(super) at: Timestamp,
 }
 
+/// Whether the store took an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is new, and on its way to the disk.
+    New,
+    /// It is there already.
+    Known,
+    /// It did not, and will not be asked again.
+    No,
+}
+
 impl<R: Rooms> Connection<R> {
     pub(super) async fn read(&mut self, line: Line, read: Result<Message, CloseCause>) {
         match read {
@@ -101,13 +112,29 @@ impl<R: Rooms> Connection<R> {
         in_reply_to: Option<ClientMessageId>,
         answer: Answer,
     ) -> Option<Input<'static>> {
-        let received = self.received(incoming, in_reply_to);
         let began = Instant::now();
-        let taken = self.offer(incoming.head, received).await;
-        let is_answer = answer == Answer::Yes && matches!(taken, Some(Reception::Event { .. }));
+        let taken = self.hand_over(incoming, in_reply_to, answer).await;
+        let is_answer = answer == Answer::Yes && taken == Taken::New;
+        Some(Input::EventStored { answered: in_reply_to.filter(|_| is_answer), stalled: began.elapsed() })
+    }
+
+    /// The same, for those who must know what became of it.
+    pub(super) async fn hand_over(
+        &mut self,
+        incoming: &Incoming<'_>,
+        in_reply_to: Option<ClientMessageId>,
+        answer: Answer,
+    ) -> Taken {
+        let received = self.received(incoming, in_reply_to);
+        let reception = self.offer(incoming.head, received).await;
+        let taken = match reception {
+            Some(Reception::Event { .. }) => Taken::New,
+            Some(Reception::Repeat) => Taken::Known,
+            None => Taken::No,
+        };
         if self.terms.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
             let frame = outgoing::delivery_ack(incoming.head, incoming.at);
-            match taken {
+            match reception {
                 Some(Reception::Event { durable, .. }) => {
                     self.confirmations.push(Confirmation { durable, frame });
                 }
@@ -119,7 +146,7 @@ impl<R: Rooms> Connection<R> {
                 None => {}
             }
         }
-        Some(Input::EventStored { answered: in_reply_to.filter(|_| is_answer), stalled: began.elapsed() })
+        taken
     }
 
     /// A live event as it is handed over.

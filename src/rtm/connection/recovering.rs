@@ -1,7 +1,7 @@
 //! The part of a connection that recovers what was missed: has the history read, and stores what it says
 //! together with what was held back, in order.
 
-use super::{Connection, holding::Held, unless_stopped};
+use super::{Connection, holding::Held, reading::Taken, unless_stopped};
 use crate::{
     clock::Timestamp,
     events::{Gap, Received, Reception, Report, Source},
@@ -94,7 +94,8 @@ impl<R: Rooms> Connection<R> {
         let (mut recovered, mut lost) = (0, 0);
         for step in conclusion.steps(&likenesses) {
             match step {
-                Step::Held(place) => self.store_held(&held[place]).await,
+                // The history may have it as well: what it says is seen only if this is stored.
+                Step::Held(place) => lost += usize::from(self.store_held(&held[place]).await == Taken::No),
                 Step::Missed(place) => match self.store_missed(&conclusion.missed[place]).await {
                     Some(Reception::Event { .. }) => recovered += 1,
                     Some(Reception::Repeat) => {}
