@@ -39,10 +39,10 @@ impl Kept {
         self.from
     }
 
-    /// Remembers an event from before what is kept. To be told of all of them, the newest first.
+    /// Remembers an event from before what is kept. To be told of all of them, the oldest first.
     pub(super) fn was_before(&mut self, user: UserNumber, number: u64) {
-        self.gone.entry(user).or_insert(number);
-        self.told_from = number;
+        self.gone.insert(user, number);
+        self.told_from = self.told_from.min(number);
     }
 
     /// The oldest event goes.
@@ -103,9 +103,9 @@ mod tests {
     #[test]
     fn what_nobody_remembers_counts_as_lost() {
         let mut kept = Kept::from(10);
-        kept.was_before(ALICE, 9);
-        kept.was_before(BOB, 8);
         kept.was_before(ALICE, 7);
+        kept.was_before(BOB, 8);
+        kept.was_before(ALICE, 9);
         assert_eq!(kept.resumption(ALICE, 9), Resumption::Good);
         assert_eq!(kept.resumption(UserNumber(3), 6), Resumption::Bad);
         assert!(kept.lost_any(5, |user| user == UserNumber(3)));
@@ -125,8 +125,8 @@ mod tests {
             let told = told.min(expired);
             // The first of them expired in an earlier run, of which the journal tells the later part.
             let mut kept = Kept::from(told as u64 + 1);
-            for number in (told / 2..told).rev() {
-                kept.was_before(UserNumber(users[number]), number as u64 + 1);
+            for (at, user) in users.iter().enumerate().take(told).skip(told / 2) {
+                kept.was_before(UserNumber(*user), at as u64 + 1);
             }
             for (at, user) in users.iter().enumerate().take(expired).skip(told) {
                 kept.expire(UserNumber(*user), at as u64 + 1);

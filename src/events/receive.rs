@@ -171,11 +171,12 @@ impl Events {
         subscribers: Subscribers,
     ) -> Result<Self, StoreError> {
         let now = Timestamp::now();
-        let mut memory = RepeatMemory::default();
+        let (mut memory, mut retention) = (RepeatMemory::default(), Retention::load(&store, kept.recent)?);
         for journal in store.journals() {
-            memory.restore(&journal?, now);
+            let journal = journal?;
+            memory.restore(&journal, now);
+            retention.restore(&journal);
         }
-        let retention = Retention::load(&store, kept.recent)?;
         let bells = Bells::new(store.newest_event()?);
         let agents = AgentSessions::load(store.agent_records()?);
         let shared = Shared {

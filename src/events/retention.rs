@@ -34,7 +34,8 @@ pub(super) struct Retention {
 }
 
 impl Retention {
-    /// Finds the recent events by reading the journal from its new end.
+    /// Finds the recent events by reading the journal from its new end. What was before them [`Retention::restore`] is
+    /// to be told.
     pub(super) fn load(store: &Store, most_bytes: u64) -> Result<Self, StoreError> {
         let bounds = RecentBounds { bytes: most_bytes, floor: 0 };
         match store.recent_bounds()? {
@@ -69,13 +70,20 @@ impl Retention {
             (retention.bytes, retention.kept) = (bytes, Kept::from(journal.first));
             journals.next();
         }
-        for journal in journals {
-            let Journal { first, entries, .. } = journal?;
-            for (at, entry) in entries.iter().enumerate().rev() {
-                retention.kept.was_before(entry.user, first + at as u64);
-            }
+        if let Some(Err(error)) = journals.next() {
+            return Err(error);
         }
         Ok(retention)
+    }
+
+    /// Takes note of a commit's events if they are not recent. For the start, which reads the whole journal once, from its
+    /// old end: to be told of all of it.
+    pub(super) fn restore(&mut self, journal: &Journal) {
+        if journal.first < self.kept.first() {
+            for (number, entry) in (journal.first..).zip(&journal.entries) {
+                self.kept.was_before(entry.user, number);
+            }
+        }
     }
 
     /// Counts an event that arrived.
@@ -236,7 +244,8 @@ mod tests {
         store.settled().await.unwrap();
         assert_eq!((first(1_000_000), first(1_000)), (smaller, smaller));
         store.settled().await.unwrap();
-        let loaded = Retention::load(&store, 1_000).unwrap();
+        let mut loaded = Retention::load(&store, 1_000).unwrap();
+        store.journals().for_each(|journal| loaded.restore(&journal.unwrap()));
         assert_eq!(loaded.kept().resumption(ALICE, smaller - 1), Resumption::Good);
         assert_eq!(loaded.kept().resumption(ALICE, smaller - 2), Resumption::Bad);
     }

@@ -10,20 +10,25 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use super::{
     database::Handle,
     keys,
     nudge::Nudge,
-    overlay::{Last, Overlay},
+    overlay::{Last, Overlay, Stay, Staying, StillValid},
     trouble::Trouble,
-    wal::{Closed, Content, Files, Place},
+    wal::{Change, Closed, Content, Files, Place},
     worker::{COUNTERS, Counters},
 };
+use crate::allocator;
 
 /// So many bytes are flushed at once: a commit that is synced meanwhile waits for no more than that.
 const FLUSHED_AT_ONCE: usize = 512 << 10;
+
+/// So many bytes put into the database leave much free memory behind, in many pieces.
+const MUCH: usize = 1 << 20;
 
 /// What is to be done.
 pub(super) enum Job {
@@ -39,6 +44,8 @@ pub(super) struct CarryOver {
     pub before: Option<Counters>,
     /// The segment; without one, there is only a number to be noted.
     pub closed: Option<Closed>,
+    /// Whether some of it may stay in the log.
+    pub stay: Stay,
     pub files: Arc<Files>,
     pub overlay: Arc<Overlay>,
     pub handle: Arc<Handle>,
@@ -55,11 +62,23 @@ struct Shared {
     changed: Condvar,
 }
 
+/// What a job left to be written once more.
+type Outcome = Result<Vec<Staying>, Trouble>;
+
+/// What became of a segment.
+#[derive(Default)]
+pub(super) struct CarriedOver {
+    /// What is to be written once more instead, before the segment may go.
+    pub staying: Vec<Staying>,
+    /// Bytes that went into the database.
+    bytes: usize,
+}
+
 enum Stage {
     Idle,
     Asked(Job),
     Busy,
-    Over(Result<(), Trouble>),
+    Over(Outcome),
     End,
 }
 
@@ -80,7 +99,7 @@ impl Checkpointer {
     }
 
     /// What came of the job, if it is over; told once.
-    pub(super) fn outcome(&self) -> Option<Result<(), Trouble>> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         let mut stage = self.shared.lock();
         match std::mem::replace(&mut *stage, Stage::Idle) {
             Stage::Over(outcome) => Some(outcome),
@@ -92,7 +111,7 @@ impl Checkpointer {
     }
 
     /// Waits until the job is over; there must be one.
-    pub(super) fn wait(&self) -> Result<(), Trouble> {
+    pub(super) fn wait(&self) -> Outcome {
         let mut stage = self.shared.lock();
         loop {
             match std::mem::replace(&mut *stage, Stage::Idle) {
@@ -129,7 +148,8 @@ impl Shared {
         while let Some(job) = self.next() {
             let outcome = catch_unwind(AssertUnwindSafe(|| match &job {
                 Job::Make { files, slot } => {
-                    files.make(*slot).map_err(|error| Trouble::of_io("a new file of the log", &error))
+                    let made = files.make(*slot).map(|()| CarriedOver::default());
+                    made.map_err(|error| Trouble::of_io("a new file of the log", &error))
                 }
                 Job::CarryOver(task) => carry_over(task, nudge),
             }));
@@ -137,14 +157,18 @@ impl Shared {
                 outcome.unwrap_or_else(|_| Err(Trouble::Fatal("the checkpoint panicked".to_owned())));
             // Whoever is told may want to be the last one with this handle.
             drop(job);
+            let is_much = outcome.as_ref().is_ok_and(|carried| carried.bytes >= MUCH);
             {
                 let mut stage = self.lock();
                 if let Stage::Busy = *stage {
-                    *stage = Stage::Over(outcome);
+                    *stage = Stage::Over(outcome.map(|carried| carried.staying));
                 }
             }
             self.changed.notify_all();
             on_over();
+            if is_much {
+                allocator::give_back();
+            }
         }
     }
 
@@ -165,31 +189,43 @@ impl Shared {
 }
 
 /// Puts what is left of a segment into the database; only then readers look for it there.
-pub(super) fn carry_over(task: &CarryOver, nudge: &Nudge<Handle>) -> Result<(), Trouble> {
-    let CarryOver { before, closed, files, overlay, handle } = task;
+pub(super) fn carry_over(task: &CarryOver, nudge: &Nudge<Handle>) -> Result<CarriedOver, Trouble> {
+    let began = Instant::now();
+    let CarryOver { before, closed, stay, files, overlay, handle } = task;
     let flush = || nudge.while_waiting(handle, || handle.db().flush()).map(drop);
     if let Some(counters) = before {
         // What it speaks of is on disk.
         handle.db().insert(keys::meta(COUNTERS), counters.to_bytes())?;
     }
-    let Some(closed) = closed else { return Ok(flush()?) };
+    let Some(closed) = closed else {
+        flush()?;
+        return Ok(CarriedOver::default());
+    };
     let content = files.content(closed).map_err(|error| Trouble::of_io("the log", &error))?;
-    let left = left_of(&content, closed, overlay)?;
-    let mut unflushed = 0;
-    for (key, value) in in_filling_order(&left) {
+    let Left { for_database, staying } = left_of(&content, closed, overlay, *stay)?;
+    let (mut bytes, mut unflushed) = (0, 0);
+    for (key, value) in in_filling_order(&for_database) {
         match value {
             Some(value) => handle.db().insert(key, content.value(value.clone())).map(drop)?,
             None => handle.db().remove(key).map(drop)?,
         }
-        unflushed += key.len() + value.as_ref().map_or(0, Range::len);
+        let size = key.len() + value.as_ref().map_or(0, Range::len);
+        (bytes, unflushed) = (bytes + size, unflushed + size);
         if unflushed >= FLUSHED_AT_ONCE {
             flush()?;
             unflushed = 0;
         }
     }
     flush()?;
-    overlay.carried_over(left.iter().map(|(key, _)| *key), closed.segment);
-    Ok(())
+    overlay.carried_over(for_database.iter().map(|(key, _)| *key), closed.segment);
+    tracing::debug!(
+        carried_over = for_database.len(),
+        staying = staying.len(),
+        only_in_log = overlay.load().keys,
+        took = ?began.elapsed(),
+        "a segment of the log was carried over to the database"
+    );
+    Ok(CarriedOver { staying, bytes })
 }
 
 /// What is in order as it fills the database's pages best. A page that gets its 17th record is divided in the middle,
@@ -203,21 +239,35 @@ fn in_filling_order<T>(sorted: &[T]) -> impl Iterator<Item = &T> {
     first.chain(pages().flat_map(|page| &page[page.len().min(LEFT_BEHIND)..]))
 }
 
-/// A key, and where its value is in the segment; none if the key was removed.
-type Left<'a> = (&'a [u8], Option<Range<usize>>);
+/// What of a segment is still what was last done to its keys.
+struct Left<'a> {
+    /// Keys in their order, as the database changes one page after the other; and where their values are in the segment,
+    /// or none if a key was removed.
+    for_database: Vec<(&'a [u8], Option<Range<usize>>)>,
+    staying: Vec<Staying>,
+}
 
-/// What of a segment is still what was last done to its key, in order of keys: the database changes one page
-/// after the other.
-fn left_of<'a>(content: &'a Content, closed: &Closed, overlay: &Overlay) -> Result<Vec<Left<'a>>, Trouble> {
+fn left_of<'a>(
+    content: &'a Content,
+    closed: &Closed,
+    overlay: &Overlay,
+    stay: Stay,
+) -> Result<Left<'a>, Trouble> {
     let unreadable = || Trouble::Fatal("a segment of the log can't be read any more".to_owned());
     let writes = content.writes().ok_or_else(unreadable)?;
-    let writes = writes.into_iter().map(|write| match write.value {
-        Some(value) => (write.key, Last::put(Place::of(closed.segment, &value)), Some(value)),
-        None => (write.key, Last::removed(closed.segment), None),
+    let place = |value: &Range<usize>| Place::of(closed.segment, value);
+    let writes = writes.into_iter().map(|write| match write.change {
+        Change::Put(value) | Change::Create(value) => (write.key, Last::put(place(&value)), Some(value)),
+        Change::Remove => (write.key, Last::removed(closed.segment), None),
     });
-    let mut left = overlay.still_valid(writes.collect());
-    left.sort_unstable_by_key(|(key, _)| *key);
-    Ok(left)
+    let StillValid { mut for_database, staying } = overlay.still_valid(writes.collect(), stay);
+    for_database.sort_unstable_by_key(|(key, _)| *key);
+    let staying = staying.into_iter().filter_map(|(key, value)| {
+        let value = value?;
+        let (place, value) = (place(&value), content.value(value));
+        Some(Staying { key: key.into(), value: value.into(), place })
+    });
+    Ok(Left { for_database, staying: staying.collect() })
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ pub(super) struct Scan {
     /// What was not told yet.
     keys: Keys,
     /// Newest first.
-    layers: [Layer; 2],
+    layers: [Layer; 3],
     stored: Stored,
     /// [`Overlay::moved`] as it was when the look at `keys` began.
     moved: u64,
@@ -177,8 +177,8 @@ pub(super) struct Scan {
 
 /// sled counts what its cache has only with every 64th look at one of 256 parts of it, however much each look
 /// brought. A scan looks at a page once, so without this a hundred megabytes would go uncounted; with a look
-/// for every so many bytes it is 8 MiB at most.
-const LOOK_EVERY: usize = 512;
+/// for every so many bytes it is 4 MiB at most, as they lie on disk.
+const LOOK_EVERY: usize = 256;
 
 /// What the database has, looked at from either end. It may have told from the other end what it finds.
 struct Stored {

@@ -65,6 +65,24 @@ pub(super) enum Named {
     Bot = 4,
 }
 
+/// How a key goes on behind its kind, if it ends with a number of eight bytes and all of its kind are equally long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbered {
+    /// A user, and a number.
+    PerUser,
+    /// A number alone. A lane's is its webhook and its user.
+    Alone,
+}
+
+/// How keys of a kind are numbered, if they are.
+pub(super) fn numbered(kind: u8) -> Option<Numbered> {
+    match kind {
+        kind::MESSAGE | kind::QUEUE | kind::TRACE | kind::EVENT | kind::HISTORY => Some(Numbered::PerUser),
+        kind::ACCEPTED | kind::LANE | kind::JOURNAL | kind::DEAD | kind::DEAD_FRAME => Some(Numbered::Alone),
+        _ => None,
+    }
+}
+
 fn join<const N: usize>(parts: [&[u8]; N]) -> IVec {
     // sled keeps up to 22 bytes in place: no allocation for any key but a name's.
     let mut key = [0u8; 64];
@@ -206,6 +224,18 @@ mod tests {
             proptest::prop_assert!(event(user, a).starts_with(&events_of(user)));
             let queued = replay(WebhookNumber(7), user, a);
             proptest::prop_assert_eq!((user_of_replay(&queued), trailing_u64(&queued)), (Some(user), Some(a)));
+        }
+    }
+
+    #[test]
+    fn numbered_keys_are_as_long_as_is_said() {
+        let (user, id, number) = (UserNumber(1), ClientMessageId::MAX, MessageNumber(3));
+        for key in [message(user, id), queue(user, number), trace(user, id), event(user, 3), history(user, 3)]
+        {
+            assert_eq!((numbered(key[0]), key.len()), (Some(Numbered::PerUser), 13));
+        }
+        for key in [accepted(number), lane(WebhookNumber(1), user), journal(3), dead(3), dead_frame(3)] {
+            assert_eq!((numbered(key[0]), key.len()), (Some(Numbered::Alone), 9));
         }
     }
 

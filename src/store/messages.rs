@@ -178,7 +178,8 @@ impl Store {
         let footprint = Footprint::of(&key, &value, body);
         let mut writes = vec![
             Write::Create(key, value),
-            Self::put(keys::message(user, id), MessageRecord::VERSION, &record),
+            // Whoever decided that it is new has looked: nothing is known of this id.
+            Write::Create(keys::message(user, id), records::value(MessageRecord::VERSION, &record, &[])),
         ];
         if let Some(Idempotency { client, key }) = idempotency {
             let known =
@@ -374,7 +375,9 @@ impl Store {
                 writes.push(Write::Remove(keys::idempotency(key.client, message.user, key.key)));
             }
         }
-        self.committer.submit(Transaction { writes, ..Transaction::default() })
+        // Nobody waits for it.
+        let urgency = Urgency::Soon;
+        self.committer.submit(Transaction { writes, urgency, ..Transaction::default() })
     }
 
     /// The greatest id that the bridge chose among the messages that are forgotten.

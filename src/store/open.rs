@@ -16,7 +16,7 @@ use super::{
     durability::{self, SelfTestError},
     keys,
     nudge::Nudge,
-    overlay::Overlay,
+    overlay::{Overlay, Stay},
     tip::Tip,
     trouble::{Trouble, is_passing},
     wal::{self, Closed, Files, Replay, Wal},
@@ -24,9 +24,9 @@ use super::{
 };
 use crate::config;
 
-/// The layout that this program writes: 4 has a log of up to 28 files beside the database, 3 had one of up to 24, 2 one
-/// of two files, 1 had none.
-pub(super) const SCHEMA: u32 = 4;
+/// The layout that this program writes: 5 has a log of up to 32 files beside the database, which says of keys that they
+/// are new; 4 had one of up to 28 that doesn't say it, 3 one of up to 24, 2 one of two, 1 had none.
+pub(super) const SCHEMA: u32 = 5;
 /// The meta record of the layout's version.
 pub(super) const SCHEMA_NAME: &str = "schema";
 /// The meta record of the store's random number.
@@ -238,12 +238,13 @@ fn carry_over(
 ) -> Result<(), OpenError> {
     let nudge = Nudge::start().map_err(|error| OpenError::of_io(path, error))?;
     let (files, overlay, handle) = (Arc::clone(files), Arc::clone(overlay), Arc::clone(handle));
-    let mut task = CarryOver { before: None, closed: Some(closed), files, overlay, handle };
-    let carried = checkpoint::carry_over(&task, &nudge).and_then(|()| {
+    let stay = Stay::Refused;
+    let mut task = CarryOver { before: None, closed: Some(closed), stay, files, overlay, handle };
+    let carried = checkpoint::carry_over(&task, &nudge).and_then(|_| {
         (task.before, task.closed) = (Some(closed.counters), None);
         checkpoint::carry_over(&task, &nudge)
     });
-    carried.map_err(|trouble| OpenError::of_trouble(path, trouble))
+    carried.map(drop).map_err(|trouble| OpenError::of_trouble(path, trouble))
 }
 
 /// What the log has that the database doesn't. `expected` is the last commit that was on disk once.

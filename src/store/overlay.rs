@@ -5,12 +5,13 @@
 //! value while it is on its way.
 //!
 //! When a segment of the log is carried over to the database (`checkpoint`), its entries leave this, a few at
-//! a time. A look over many keys notices by the version that something moved.
+//! a time, but for those that stay in the log (`segments`). A look over many keys notices by the version that something moved.
 
 mod key;
+mod table;
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry as Slot},
+    collections::{BTreeMap, VecDeque},
     io,
     ops::Bound,
     sync::{
@@ -21,9 +22,10 @@ use std::{
 
 use sled::IVec;
 
-use self::key::Key;
+use self::table::Table;
 use super::{
     commit::Write,
+    keys::kind,
     wal::{Files, Place, Segment},
 };
 
@@ -52,6 +54,11 @@ impl Last {
     /// Put there.
     pub(super) fn put(place: Place) -> Self {
         Self { place, what: What::Put }
+    }
+
+    /// Put there, where the database has no such key.
+    pub(super) fn created(place: Place) -> Self {
+        Self { place, what: What::Created }
     }
 
     /// Removed by a write of this segment.
@@ -89,11 +96,43 @@ impl Value {
 /// A key with its value.
 pub(super) type Entry = (IVec, Value);
 
-#[derive(Debug, Default)]
-struct Entries {
-    map: BTreeMap<Key, Last>,
+/// What was last done to each key.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entries {
+    table: Table,
     /// How many of them are removals.
     removals: usize,
+}
+
+/// What may become of a segment's keys that are new to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// Those that go soon are written once more instead, at the log's end: the database never hears of them.
+    Allowed,
+    /// The database gets them.
+    Refused,
+}
+
+/// Whether keys of this kind mostly go while the log is written over once or twice, and are small: to write them once more
+/// costs far less than to put them into the database and to remove them from there.
+fn goes_soon(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(kind::MESSAGE | kind::ACCEPTED)))
+}
+
+/// What of a segment is still what was last done to its keys.
+pub(super) struct StillValid<'a, T> {
+    pub for_database: Vec<(&'a [u8], T)>,
+    /// To be written once more.
+    pub staying: Vec<(&'a [u8], T)>,
+}
+
+/// A key that stays in the log, where it is to be written once more.
+#[derive(Debug)]
+pub(super) struct Staying {
+    pub key: IVec,
+    pub value: IVec,
+    /// Where it is.
+    pub place: Place,
 }
 
 /// How many keys an overlay has.
@@ -116,19 +155,15 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(entries: impl IntoIterator<Item = (IVec, Last)>, files: Arc<Files>) -> Self {
-        let map: BTreeMap<_, _> = entries.into_iter().map(|(key, last)| (Key::from(&*key), last)).collect();
-        let removals = removals_in(&map);
-        let entries = Entries { map, removals };
+    pub(super) fn new(entries: Entries, files: Arc<Files>) -> Self {
         Self { entries: RwLock::new(entries), pending: RwLock::default(), moved: AtomicU64::new(0), files }
     }
 
-    /// What a log has, beside the database that it goes with. Most of what was removed was gone before the
+    /// What a log has, beside the database that it goes with. Of what was removed, most was gone before the
     /// database heard of it, and is nothing to remember.
-    pub(super) fn beside(db: &sled::Db, writes: BTreeMap<IVec, Last>, files: Arc<Files>) -> Self {
-        let tells =
-            |(key, last): &(IVec, Last)| last.what != What::Removed || db.contains_key(key).unwrap_or(true);
-        Self::new(writes.into_iter().filter(tells), files)
+    pub(super) fn beside(db: &sled::Db, mut entries: Entries, files: Arc<Files>) -> Self {
+        entries.forget_removals(|key| !db.contains_key(key).unwrap_or(true));
+        Self::new(entries, files)
     }
 
     // ---- Who reads.
@@ -136,7 +171,7 @@ impl Overlay {
     /// What is committed of a key; none if only the database knows.
     pub(super) fn get(&self, key: &[u8]) -> Option<Value> {
         let pending = self.pending().get(key).cloned();
-        pending.or_else(|| self.entries().map.get(&Key::from(key)).map(|last| last.value()))
+        pending.or_else(|| self.entries().table.get(key).map(Last::value))
     }
 
     /// The value at a place; none if it moved to the database meanwhile, or something newer took its place.
@@ -155,14 +190,15 @@ impl Overlay {
     /// How much there is.
     pub(super) fn load(&self) -> Load {
         let entries = self.entries();
-        Load { keys: entries.map.len(), removals: entries.removals }
+        Load { keys: entries.table.len(), removals: entries.removals }
     }
 
     /// The same, looked at one by one.
     #[cfg(test)]
     pub(super) fn counted(&self) -> Load {
         let entries = self.entries();
-        Load { keys: entries.map.len(), removals: removals_in(&entries.map) }
+        let every = entries.all().count();
+        Load { keys: every, removals: entries.all().filter(|(_, last)| last.what == What::Removed).count() }
     }
 
     /// How often something moved to the database.
@@ -182,7 +218,12 @@ impl Overlay {
     pub(super) fn committed<'a>(&self, writes: impl Iterator<Item = (&'a Write, Place)>) {
         let mut entries = self.write();
         for (write, place) in writes {
-            entries.note(write, place);
+            let last = match write {
+                Write::Put(..) => Last::put(place),
+                Write::Create(..) => Last::created(place),
+                Write::Remove(_) => Last::removed(place.segment),
+            };
+            entries.note(write.key(), last);
         }
         drop(entries);
         self.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
@@ -195,23 +236,44 @@ impl Overlay {
     // ---- The checkpoint.
 
     /// Which of a segment's writes are still what was last done to their keys. From now on the database may
-    /// have these keys.
-    pub(super) fn still_valid<'a, T>(&self, mut writes: Vec<(&'a [u8], Last, T)>) -> Vec<(&'a [u8], T)> {
-        let mut valid = Vec::new();
+    /// have those keys that it is to have.
+    pub(super) fn still_valid<'a, T>(
+        &self,
+        mut writes: Vec<(&'a [u8], Last, T)>,
+        stay: Stay,
+    ) -> StillValid<'a, T> {
+        let mut valid = StillValid { for_database: Vec::new(), staying: Vec::new() };
         while !writes.is_empty() {
             let mut entries = self.write();
             for (key, last, with) in writes.drain(..writes.len().min(CARRIED_AT_ONCE)) {
-                let Some(known) = entries.map.get_mut(&Key::from(key)) else { continue };
-                if known.place == last.place && (known.what == What::Removed) == (last.what == What::Removed)
-                {
+                entries.table.update(key, |known| {
+                    let mut known = known?;
+                    if known.place != last.place
+                        || (known.what == What::Removed) != (last.what == What::Removed)
+                    {
+                        return Some(known);
+                    }
+                    if stay == Stay::Allowed && known.what == What::Created && goes_soon(key) {
+                        valid.staying.push((key, with));
+                        return Some(known);
+                    }
                     if known.what == What::Created {
                         known.what = What::Put;
                     }
-                    valid.push((key, with));
-                }
+                    valid.for_database.push((key, with));
+                    Some(known)
+                });
             }
         }
         valid
+    }
+
+    /// Those that nothing was done to since.
+    pub(super) fn still_there<'a>(&self, staying: &'a [Staying]) -> impl Iterator<Item = &'a Staying> {
+        let entries = self.entries();
+        staying
+            .iter()
+            .filter(move |one| entries.table.get(&one.key).is_some_and(|last| last.place == one.place))
     }
 
     /// The database has these keys as this segment left them.
@@ -232,48 +294,55 @@ impl Overlay {
     }
 }
 
-fn removals_in(map: &BTreeMap<Key, Last>) -> usize {
-    map.values().filter(|last| last.what == What::Removed).count()
-}
-
 impl Entries {
-    fn note(&mut self, write: &Write, place: Place) {
-        let (what, place) = match write {
-            Write::Put(..) => (What::Put, place),
-            Write::Create(..) => (What::Created, place),
-            Write::Remove(_) => (What::Removed, Place::nowhere(place.segment)),
-        };
-        self.removals += usize::from(what == What::Removed);
-        match self.map.entry(Key::from(&**write.key())) {
-            Slot::Vacant(slot) => {
-                slot.insert(Last { place, what });
-            }
-            // Nobody but the log will ever have heard of it.
-            Slot::Occupied(slot) if what == What::Removed && slot.get().what == What::Created => {
-                slot.remove();
-                self.removals -= 1;
-            }
-            Slot::Occupied(mut slot) => {
-                let known = slot.get_mut();
-                self.removals -= usize::from(known.what == What::Removed);
+    /// Notes what was done to a key after all that was noted before.
+    pub(super) fn note(&mut self, key: &[u8], last: Last) {
+        let Self { table, removals } = self;
+        table.update(key, |known| {
+            *removals -= usize::from(known.is_some_and(|known| known.what == What::Removed));
+            let known = known.map(|known| known.what);
+            let what = match (known, last.what) {
+                // Nobody but the log will ever have heard of it.
+                (Some(What::Created), What::Removed) => return None,
+                (None | Some(What::Created), What::Created) | (Some(What::Created), What::Put) => {
+                    What::Created
+                }
+                (_, What::Removed) => What::Removed,
                 // What the database may have, it may still have.
-                let what = match (known.what, what) {
-                    (What::Created, What::Put | What::Created) => What::Created,
-                    (What::Put | What::Removed, What::Put | What::Created) => What::Put,
-                    (_, What::Removed) => What::Removed,
-                };
-                *known = Last { place, what };
-            }
-        }
+                (_, What::Put | What::Created) => What::Put,
+            };
+            *removals += usize::from(what == What::Removed);
+            Some(Last { what, ..last })
+        });
     }
 
     /// Forgets a key if nothing newer than this segment is known of it.
     fn forget(&mut self, key: &[u8], segment: Segment) {
-        if let Slot::Occupied(slot) = self.map.entry(Key::from(key))
-            && slot.get().place.segment == segment
-        {
-            self.removals -= usize::from(slot.remove().what == What::Removed);
+        let Self { table, removals } = self;
+        table.update(key, |known| {
+            let known = known?;
+            if known.place.segment != segment {
+                return Some(known);
+            }
+            *removals -= usize::from(known.what == What::Removed);
+            None
+        });
+    }
+
+    /// Forgets the removals of keys of which this is true.
+    fn forget_removals(&mut self, is_nothing: impl Fn(&IVec) -> bool) {
+        let removals = self.all().filter(|(_, last)| last.what == What::Removed);
+        let forgotten: Vec<IVec> = removals.map(|(key, _)| key).filter(is_nothing).collect();
+        self.removals -= forgotten.len();
+        for key in forgotten {
+            self.table.update(&key, |_| None);
         }
+    }
+
+    /// Every key: the numbered ones in order, and the others.
+    pub(super) fn all(&self) -> impl Iterator<Item = (IVec, Last)> + '_ {
+        const ALL: Keys = (Bound::Unbounded, Bound::Unbounded);
+        self.table.numbered(&ALL).chain(self.table.others(&ALL))
     }
 }
 
@@ -282,38 +351,56 @@ pub(super) type Keys = (Bound<IVec>, Bound<IVec>);
 
 /// A look over some keys, from both ends.
 pub(super) struct Layer {
+    of: Part,
     /// What was not taken out yet, if anything is left.
     rest: Option<Keys>,
     front: VecDeque<Entry>,
     back: VecDeque<Entry>,
 }
 
+/// What a layer looks at.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// What is on its way, which was taken out as a whole.
+    Pending,
+    Numbered,
+    Others,
+}
+
 impl Overlay {
     /// Looks over these keys, newest first. To be asked for anew when something moved.
-    pub(super) fn layers(&self, keys: &Keys) -> [Layer; 2] {
+    pub(super) fn layers(&self, keys: &Keys) -> [Layer; 3] {
         if is_empty(keys) {
-            return [Layer::of(None, VecDeque::new()), Layer::of(None, VecDeque::new())];
+            return [Part::Pending, Part::Numbered, Part::Others].map(|of| Layer::of(of, None));
         }
-        // Taken as a whole, and first: it is emptied into the entries.
-        let pending = self.pending();
-        let pending = pending.range::<IVec, _>(keys.clone()).map(|(key, value)| (key.clone(), value.clone()));
-        let pending = Layer::of(None, pending.collect());
-        [pending, Layer::of(Some(keys.clone()), VecDeque::new())]
+        let mut pending = Layer::of(Part::Pending, None);
+        // First, and as a whole: it is emptied into the entries.
+        let known = self.pending();
+        pending
+            .front
+            .extend(known.range::<IVec, _>(keys.clone()).map(|(key, value)| (key.clone(), value.clone())));
+        drop(known);
+        let [numbered, others] = [Part::Numbered, Part::Others].map(|of| Layer::of(of, Some(keys.clone())));
+        [pending, numbered, others]
     }
 }
 
 impl Layer {
-    fn of(rest: Option<Keys>, front: VecDeque<Entry>) -> Self {
-        Self { rest, front, back: VecDeque::new() }
+    fn of(of: Part, rest: Option<Keys>) -> Self {
+        Self { of, rest, front: VecDeque::new(), back: VecDeque::new() }
     }
 
     pub(super) fn first(&mut self, overlay: &Overlay) -> Option<&Entry> {
         if self.front.is_empty()
             && let Some(keys) = self.rest.take()
         {
-            let entries = overlay.entries();
-            let page = entries.map.range(key::range(&keys)).take(PAGE);
-            self.front.extend(page.map(|(key, last)| (IVec::from(&**key), last.value())));
+            let table = &overlay.entries().table;
+            let told = |(key, last): (IVec, Last)| (key, last.value());
+            match self.of {
+                Part::Pending => {}
+                Part::Numbered => self.front.extend(table.numbered(&keys).take(PAGE).map(told)),
+                Part::Others => self.front.extend(table.others(&keys).take(PAGE).map(told)),
+            }
             let rest = self.front.back().map(|(last, _)| (Bound::Excluded(last.clone()), keys.1));
             self.rest = rest.filter(|keys| self.front.len() == PAGE && !is_empty(keys));
         }
@@ -328,10 +415,14 @@ impl Layer {
         if self.back.is_empty()
             && let Some(keys) = self.rest.take()
         {
-            let entries = overlay.entries();
-            for (key, last) in entries.map.range(key::range(&keys)).rev().take(PAGE) {
-                self.back.push_front((IVec::from(&**key), last.value()));
+            let table = &overlay.entries().table;
+            let told = |(key, last): (IVec, Last)| (key, last.value());
+            match self.of {
+                Part::Pending => {}
+                Part::Numbered => self.back.extend(table.numbered(&keys).rev().take(PAGE).map(told)),
+                Part::Others => self.back.extend(table.others(&keys).rev().take(PAGE).map(told)),
             }
+            self.back.make_contiguous().reverse();
             let rest = self.back.front().map(|(first, _)| (keys.0, Bound::Excluded(first.clone())));
             self.rest = rest.filter(|keys| self.back.len() == PAGE && !is_empty(keys));
         }

@@ -1,12 +1,17 @@
 //! Which of the log's files is written, which wait to be carried over, and which are free.
+//!
+//! Not all of a file goes into the database when its turn is over. What most likely goes before long, final messages'
+//! statuses above all, stays in the log: the commits that come next write it once more, some of it each, and only when
+//! all of it was written does the file count as carried over.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     checkpoint::{CarryOver, Checkpointer, Job},
+    commit::Write,
     database::Handle,
     open::Log,
-    overlay::{Load, Overlay},
+    overlay::{Load, Overlay, Stay, Staying},
     trouble::Trouble,
     wal::{Closed, Wal},
 };
@@ -15,6 +20,12 @@ use super::{
 const MOST_KEYS: usize = 12_000;
 /// So many of them for removals of what the database has: to put those off only saves it work on the pages that they share.
 const MOST_REMOVALS: usize = 6_000;
+
+/// So many keys that stay are written once more by one commit.
+const MOVED_AT_ONCE: usize = 128;
+
+/// Behind a start, room is made only when the current segment has so many bytes: a start has enough to do.
+const FIRST_LOOK: u64 = 256 << 10;
 
 /// What the checkpoint thread is busy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub(super) struct Segments {
     closed: VecDeque<Closed>,
     /// The one before them: the database has it, and doesn't say so yet.
     carried: Option<Closed>,
+    /// What of the oldest closed one is to be written once more, while that is under way; nothing else keeps it.
+    staying: Vec<Staying>,
     /// Slots that can be begun.
     free: Vec<usize>,
     /// Slots that have no file, and may get one.
@@ -53,8 +66,20 @@ impl Segments {
         let Log { wal, closed, free, unmade, carried_over } = log;
         let checkpointer = Checkpointer::start(on_over)?;
         let before = overlay.load();
-        let (carried, task) = (None, None);
-        Ok(Self { wal, overlay, checkpointer, closed, carried, free, unmade, task, carried_over, before })
+        let (carried, task, staying) = (None, None, Vec::new());
+        Ok(Self {
+            wal,
+            overlay,
+            checkpointer,
+            closed,
+            carried,
+            staying,
+            free,
+            unmade,
+            task,
+            carried_over,
+            before,
+        })
     }
 
     /// Whether the current segment takes the commit that was begun.
@@ -71,7 +96,10 @@ impl Segments {
             if let Some(slot) = self.free.pop() {
                 break slot;
             }
-            self.prepare(handle);
+            // There is no time to write it once more.
+            let stay = if self.staying.is_empty() { self.stay() } else { Stay::Refused };
+            self.staying.clear();
+            self.make_room(handle, stay);
             if self.task.is_none() {
                 return Err(Trouble::Passing("the log is full, and the database is not open".to_owned()));
             }
@@ -87,7 +115,23 @@ impl Segments {
 
     /// Has room made, if there is none for the time when the current segment is full.
     pub(super) fn prepare(&mut self, handle: Option<&Arc<Handle>>) {
-        if self.task.is_some() || !self.free.is_empty() {
+        if self.staying.is_empty() && self.needs_room() {
+            self.make_room(handle, self.stay());
+        }
+    }
+
+    fn needs_room(&self) -> bool {
+        self.task.is_none() && self.free.is_empty()
+    }
+
+    /// What stays in the log is bounded as all keys are that are only there.
+    fn stay(&self) -> Stay {
+        let slots = self.closed.len() + 1 + usize::from(self.carried.is_some()) + self.free.len();
+        if self.overlay.load().keys < slots * MOST_KEYS { Stay::Allowed } else { Stay::Refused }
+    }
+
+    fn make_room(&mut self, handle: Option<&Arc<Handle>>, stay: Stay) {
+        if !self.needs_room() {
             return;
         }
         let files = Arc::clone(self.wal.files());
@@ -101,7 +145,47 @@ impl Segments {
             let before = self.carried.map(|carried| carried.counters);
             let closed = self.closed.front().copied();
             self.task = Some(Task::CarryOver);
-            self.checkpointer.begin(Job::CarryOver(CarryOver { before, closed, files, overlay, handle }));
+            self.checkpointer.begin(Job::CarryOver(CarryOver {
+                before,
+                closed,
+                stay,
+                files,
+                overlay,
+                handle,
+            }));
+        }
+    }
+
+    /// Begins a commit of these writes. Answers with those that it has before them: of what stays in the log.
+    pub(super) fn begin<'a>(&mut self, writes: impl Iterator<Item = &'a Write>) -> Vec<Write> {
+        let moving = self.moving();
+        self.wal.begin();
+        moving.iter().for_each(|write| self.wal.add(write));
+        writes.for_each(|write| self.wal.add(write));
+        moving
+    }
+
+    fn moving(&self) -> Vec<Write> {
+        let rest = self.staying.len().saturating_sub(MOVED_AT_ONCE);
+        let moving = &self.staying[rest..];
+        if moving.is_empty() {
+            return Vec::new();
+        }
+        // Not as new: while a commit is tried again, the database may get them after all.
+        self.overlay.still_there(moving).map(|one| Write::Put(one.key.clone(), one.value.clone())).collect()
+    }
+
+    /// The commit that was begun is on disk.
+    pub(super) fn committed(&mut self, handle: Option<&Arc<Handle>>) {
+        if !self.staying.is_empty() {
+            self.staying.truncate(self.staying.len().saturating_sub(MOVED_AT_ONCE));
+            if self.staying.is_empty() {
+                self.staying = Vec::new();
+                self.carried = self.closed.pop_front();
+            }
+        }
+        if self.wal.end() >= FIRST_LOOK {
+            self.prepare(handle);
         }
     }
 
@@ -114,22 +198,26 @@ impl Segments {
         }
     }
 
-    fn settle(&mut self, outcome: Result<(), Trouble>) -> Result<(), Trouble> {
+    fn settle(&mut self, outcome: Result<Vec<Staying>, Trouble>) -> Result<(), Trouble> {
         match (self.task.take(), outcome) {
-            (Some(Task::Make(slot)), Ok(())) => self.free.push(slot),
+            (Some(Task::Make(slot)), Ok(_)) => self.free.push(slot),
             (Some(Task::Make(_)), Err(Trouble::Passing(why)))
                 if !self.closed.is_empty() || self.carried.is_some() =>
             {
                 tracing::debug!(error = why, "the log does not grow: it goes on in the files that it has");
                 self.unmade.clear();
             }
-            (Some(Task::CarryOver), Ok(())) => {
-                if let Some(carried) = std::mem::replace(&mut self.carried, self.closed.pop_front()) {
+            (Some(Task::CarryOver), Ok(staying)) => {
+                if let Some(carried) = self.carried.take() {
                     self.carried_over = carried.counters.commits;
                     self.free.push(carried.segment.slot());
                 }
+                if staying.is_empty() {
+                    self.carried = self.closed.pop_front();
+                }
+                self.staying = staying;
             }
-            (_, outcome) => return outcome,
+            (_, outcome) => return outcome.map(drop),
         }
         Ok(())
     }

@@ -278,7 +278,7 @@ fn a_store_without_a_log_is_taken_over() {
     let database =
         sled::Config::new().path(directory.path().join("sled")).segment_size(2 << 20).open().unwrap();
     let layout = || database.get(keys::meta("schema")).unwrap().unwrap();
-    assert_eq!(*layout(), 4u32.to_be_bytes());
+    assert_eq!(*layout(), 5u32.to_be_bytes());
     database.insert(keys::meta("schema"), &1u32.to_be_bytes()).unwrap();
     drop(database);
     fs::remove_dir_all(directory.path().join("wal")).unwrap();
@@ -309,6 +309,68 @@ async fn more_than_the_log_holds_is_carried_over() {
     drop(store);
     let reopened = Store::open(&settings).unwrap();
     assert_eq!(reopened.events_after(ALICE, 0).count(), 6_000);
+}
+
+/// Accepts a message and ends it, acked.
+async fn acked(store: &Store, number: u64) {
+    let (new, reserved) = (message(number, number), store.reserve(10).await.unwrap());
+    let (id, mut record) = (new.id, new.record.clone());
+    record.status = MessageStatus::Acked;
+    let footprint = store.accept_message(new, reserved, |result| result.unwrap()).unwrap();
+    let (record, on_durable) = (EncodedMessage::of(&record), Box::new(|| ()));
+    store.finish_message(MessageEnd { user: ALICE, id, footprint, record, on_durable });
+}
+
+/// Writes over all of a small store's log, in many commits.
+async fn write_over_the_log(store: &Store) {
+    let frame = Bytes::from(vec![b'a'; 4_000]);
+    for _ in 0..150 {
+        let mut under_way = Vec::new();
+        for _ in 0..20 {
+            under_way.push(append_later(store, frame.clone()).await);
+        }
+        for event in under_way {
+            store.remove_event(ALICE, event.await.unwrap(), frame.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn statuses_outlive_the_logs_turns_and_what_was_forgotten_stays_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = |path: &Path| config::Store { max_size: 64 << 20, ..settings(path) };
+    let store = Store::open(&small(directory.path())).unwrap();
+    for number in 1..=1_000 {
+        acked(&store, number).await;
+    }
+    write_over_the_log(&store).await;
+    let mut forgotten = 0;
+    for journal in store.accepted_after(MessageNumber(0)).map(Result::unwrap) {
+        if journal.messages.iter().all(|message| message.id.get() <= 600) {
+            store.forget_accepted(&journal, 0).unwrap();
+            forgotten += journal.messages.len() as u64;
+        }
+    }
+    store.settled().await.unwrap();
+    assert!((1..=600).contains(&forgotten), "{forgotten}");
+    let check = |store: &Store| {
+        for number in 1..=1_000 {
+            let found = store.message(ALICE, ClientMessageId::new(number).unwrap()).unwrap();
+            let status = (number > forgotten).then_some(MessageStatus::Acked);
+            assert_eq!(found.map(|record| record.status), status, "message {number}");
+        }
+    };
+    check(&store);
+    let copy = as_after_a_kill(directory.path());
+    check(&Store::open(&small(copy.path())).unwrap());
+    write_over_the_log(&store).await;
+    check(&store);
+    store.close();
+    drop(store);
+    let reopened = Store::open(&small(directory.path())).unwrap();
+    check(&reopened);
+    write_over_the_log(&reopened).await;
+    check(&reopened);
 }
 
 #[test]

@@ -112,7 +112,6 @@ impl Worker {
         let (now, removed, taken) = (Instant::now(), Removed::default(), Vec::new());
         let (measured_at, dozes_until) = (now, now);
         let mut worker = Self { shared, database, disk, segments, measured_at, dozes_until, removed, taken };
-        worker.segments.prepare(worker.disk.handle.as_ref());
         worker.measure();
         Ok(worker)
     }
@@ -237,16 +236,18 @@ impl Worker {
         let added = added.saturating_add(self.added_by_dead_letters(items)?);
         let Counters { commits, backlog } = self.disk.counters;
         let counters = Counters { commits: commits + 1, backlog: backlog.saturating_add_signed(added) };
-        let wal = &mut self.segments.wal;
-        wal.begin();
-        writes(items).chain(&journals).for_each(|write| wal.add(write));
+        let own = || writes(items).chain(&journals);
+        let mut moving = self.segments.begin(own());
         if !self.segments.has_room() {
             self.segments.switch(self.disk.handle.as_ref())?;
+            // What was to stay in the log may be in the database by now.
+            moving = self.segments.begin(own());
         }
         let wal = &mut self.segments.wal;
         wal.append(counters, self.disk.sync).map_err(|error| Trouble::of_io("the log", &error))?;
         self.disk.counters = counters;
-        self.database.overlay().committed(writes(items).chain(&journals).zip(wal.places()));
+        self.database.overlay().committed(moving.iter().chain(own()).zip(wal.places()));
+        self.segments.committed(self.disk.handle.as_ref());
         match self.disk.tip.advance(counters.commits) {
             Ok(()) => Ok(()),
             Err(error) => match Trouble::of_io("the file of the last commit's number", &error) {
@@ -454,11 +455,11 @@ fn journals(items: &[Item]) -> Vec<Write> {
     let mut journals = Vec::new();
     if let Some(first) = first_event {
         let record = JournalRecord { at, entries: events };
-        journals.push(Write::Put(keys::journal(first), value(JournalRecord::VERSION, &record, &[])));
+        journals.push(Write::Create(keys::journal(first), value(JournalRecord::VERSION, &record, &[])));
     }
     if let Some(first) = first_message {
         let record = AcceptedRecord { at, entries: messages };
-        journals.push(Write::Put(keys::accepted(first), value(AcceptedRecord::VERSION, &record, &[])));
+        journals.push(Write::Create(keys::accepted(first), value(AcceptedRecord::VERSION, &record, &[])));
     }
     journals
 }

@@ -1,4 +1,4 @@
-//! Keys as memory has them: there are some hundred thousand, and each is compared often.
+//! Keys that are not numbered, as memory has them.
 
 use std::{
     cmp::Ordering,
@@ -7,7 +7,7 @@ use std::{
 
 use super::Keys;
 
-/// What fits into a key's own 16 bytes: all keys of records that come and go with events and messages.
+/// What fits into a key's own 16 bytes, as the keys of most kinds do.
 const SHORT: usize = 14;
 
 /// A key. Ordered as its bytes are.

@@ -26,7 +26,7 @@ use std::{
 
 use self::record::Encoder;
 pub(super) use self::{
-    record::Found,
+    record::{Change, Found},
     replay::{Replay, read},
 };
 use super::{
@@ -37,8 +37,9 @@ use super::{
 /// A segment is full with so many bytes; a single larger commit makes its file as large as it is.
 const FULL: u64 = 4 << 20;
 /// There are never more segments. With so many, what `store.recent` keeps by default has left before its segment is
-/// needed again, also where events are as small as those that report messages.
-pub(super) const MOST_SEGMENTS: usize = 28;
+/// needed again, also where events are as small as those that report messages, and with the messages' statuses
+/// written once more.
+pub(super) const MOST_SEGMENTS: usize = 32;
 /// One is written, and another one carried over meanwhile.
 const LEAST_SEGMENTS: usize = 2;
 /// The log's part of `store.max_size`.
@@ -56,7 +57,7 @@ pub(super) struct Segment(u32);
 
 impl Segment {
     /// Of a file that holds nothing.
-    const NONE: Self = Self(0);
+    pub(super) const NONE: Self = Self(0);
 
     fn new(turn: u32, slot: usize) -> Self {
         Self(turn * MOST_SEGMENTS as u32 + slot as u32)
@@ -251,6 +252,11 @@ impl Wal {
     /// Whether the current segment has no commits.
     pub(super) fn is_empty(&self) -> bool {
         self.end == 0
+    }
+
+    /// Bytes of the current segment's commits.
+    pub(super) fn end(&self) -> u64 {
+        self.end
     }
 
     /// Whether the current segment's file takes the commit that was begun.

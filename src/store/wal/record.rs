@@ -6,7 +6,7 @@
 //! number of the commit        8
 //! backlog after it            8
 //! the writes, each:
-//!   length of the key         2
+//!   length of the key         2, its first bit set if there was no such key
 //!   length of the value       4, or ff ff ff ff for a removal
 //!   key, value
 //! ```
@@ -22,6 +22,8 @@ use crate::store::{commit::Write, worker::Counters};
 pub(super) const HEAD: usize = 24;
 /// In the place of a value's length: the key is removed.
 const REMOVED: u32 = u32::MAX;
+/// The bit of a key's length that says that there was no such key. No key is nearly as long.
+const CREATED: u16 = 1 << 15;
 
 /// A commit on its way into the log; its buffer is used again and again.
 #[derive(Debug, Default)]
@@ -49,7 +51,8 @@ impl Encoder {
 
     pub(super) fn add(&mut self, write: &Write) {
         let key = write.key();
-        self.buffer.extend_from_slice(&(key.len() as u16).to_be_bytes());
+        let novelty = if let Write::Create(..) = write { CREATED } else { 0 };
+        self.buffer.extend_from_slice(&(key.len() as u16 | novelty).to_be_bytes());
         match write {
             Write::Put(_, value) | Write::Create(_, value) => {
                 self.buffer.extend_from_slice(&(value.len() as u32).to_be_bytes());
@@ -95,8 +98,16 @@ impl Encoder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Found<'a> {
     pub key: &'a [u8],
-    /// Where its value is in the file; none if the key is removed.
-    pub value: Option<Range<usize>>,
+    pub change: Change,
+}
+
+/// What a write does to its key. Where its value is, is told by the place in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) enum Change {
+    Put(Range<usize>),
+    /// The same of a key that was not there.
+    Create(Range<usize>),
+    Remove,
 }
 
 /// A commit as it is found in the log.
@@ -116,16 +127,17 @@ impl<'a> Commit<'a> {
         while !rest.is_empty() {
             let key_length = u16::from_be_bytes(take(&mut rest)?);
             let value_length = u32::from_be_bytes(take(&mut rest)?);
-            let key = split(&mut rest, usize::from(key_length))?;
-            let value = match value_length {
-                REMOVED => None,
+            let key = split(&mut rest, usize::from(key_length & !CREATED))?;
+            let change = match value_length {
+                REMOVED => Change::Remove,
                 length => {
                     let from = self.end - rest.len();
-                    split(&mut rest, length as usize)?;
-                    Some(from..from + length as usize)
+                    let value = from..from + length as usize;
+                    split(&mut rest, value.len())?;
+                    if key_length & CREATED == 0 { Change::Put(value) } else { Change::Create(value) }
                 }
             };
-            writes.push(Found { key, value });
+            writes.push(Found { key, change });
         }
         Some(writes)
     }
@@ -184,11 +196,13 @@ mod tests {
     use super::*;
 
     fn writes() -> impl Strategy<Value = Vec<Write>> {
-        let write = (prop::collection::vec(any::<u8>(), 1..40), prop::option::of(any::<Vec<u8>>()));
-        let write = write.prop_map(|(key, value)| match value {
-            Some(value) => Write::Put(IVec::from(key), IVec::from(value)),
-            None => Write::Remove(IVec::from(key)),
-        });
+        let key = || prop::collection::vec(any::<u8>(), 1..40).prop_map(IVec::from);
+        let value = || any::<Vec<u8>>().prop_map(IVec::from);
+        let write = prop_oneof![
+            (key(), value()).prop_map(|(key, value)| Write::Put(key, value)),
+            (key(), value()).prop_map(|(key, value)| Write::Create(key, value)),
+            key().prop_map(Write::Remove),
+        ];
         prop::collection::vec(write, 0..20)
     }
 
@@ -205,9 +219,10 @@ mod tests {
     }
 
     fn found(bytes: &[u8]) -> Vec<(u64, Vec<Write>)> {
-        let write = |Found { key, value }: Found<'_>| match value {
-            Some(value) => Write::Put(IVec::from(key), IVec::from(&bytes[value])),
-            None => Write::Remove(IVec::from(key)),
+        let write = |Found { key, change }: Found<'_>| match change {
+            Change::Put(value) => Write::Put(IVec::from(key), IVec::from(&bytes[value])),
+            Change::Create(value) => Write::Create(IVec::from(key), IVec::from(&bytes[value])),
+            Change::Remove => Write::Remove(IVec::from(key)),
         };
         let writes = |commit: &Commit<'_>| commit.writes().unwrap().into_iter().map(write).collect();
         commits(bytes).map(|commit| (commit.counters.commits, writes(&commit))).collect()

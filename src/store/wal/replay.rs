@@ -1,17 +1,16 @@
 //! Reading a log that somebody left.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-    sync::Arc,
+use std::{collections::VecDeque, io, os::unix::fs::FileExt, path::Path, sync::Arc};
+
+use super::{Change, Closed, Files, MOST_SEGMENTS, Place, Segment, record};
+use crate::store::{
+    overlay::{Entries, Last},
+    worker::Counters,
 };
 
-use sled::IVec;
-
-use super::{Closed, Files, MOST_SEGMENTS, Place, Segment, record};
-use crate::store::{overlay::Last, worker::Counters};
+/// Of so many of the oldest segments the database may have more than it says: of one all, and of the next one some
+/// (`checkpoint`). So what was new there may not be new to the database.
+const MAYBE_CARRIED: usize = 2;
 
 /// What a log has that the database doesn't.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub(in crate::store) struct Replay {
     /// Its files, which are left as they are.
     pub files: Arc<Files>,
     /// What was last done to each key.
-    pub writes: BTreeMap<IVec, Last>,
+    pub writes: Entries,
     /// The segments that have these writes, oldest first.
     pub closed: VecDeque<Closed>,
     /// As of the last commit.
@@ -66,7 +65,7 @@ pub(in crate::store) fn read(store: &Path, in_database: Counters) -> io::Result<
     firsts.sort_unstable();
     let mut replay = Replay {
         files,
-        writes: BTreeMap::new(),
+        writes: Entries::default(),
         closed: VecDeque::new(),
         counters: in_database,
         gap_before: None,
@@ -100,11 +99,14 @@ impl Replay {
                 self.gap_before = Some(number);
             }
             for write in commit.writes().unwrap_or_default() {
-                let last = match &write.value {
-                    Some(value) => Last::put(Place::of(segment, value)),
-                    None => Last::removed(segment),
+                let last = match &write.change {
+                    Change::Create(value) if self.closed.len() >= MAYBE_CARRIED => {
+                        Last::created(Place::of(segment, value))
+                    }
+                    Change::Put(value) | Change::Create(value) => Last::put(Place::of(segment, value)),
+                    Change::Remove => Last::removed(segment),
                 };
-                self.writes.insert(IVec::from(write.key), last);
+                self.writes.note(write.key, last);
             }
             self.counters = commit.counters;
             length = Some(commit.end as u64);

@@ -33,7 +33,8 @@ type Record = (u8, Option<Vec<u8>>);
 /// What is found beyond so many commits: keys and values, the last commit, and what follows a gap.
 fn found_after(store: &Path, commits: u64) -> (Vec<Record>, u64, Option<u64>) {
     let replay = read(store, Counters { commits, backlog: 0 }).unwrap();
-    let keys: Vec<IVec> = replay.writes.keys().cloned().collect();
+    let mut keys: Vec<IVec> = replay.writes.all().map(|(key, _)| key).collect();
+    keys.sort_unstable();
     let overlay = Overlay::new(replay.writes, replay.files);
     let value = |key: &IVec| match overlay.get(key).unwrap() {
         Value::Logged(place) => Some(overlay.value(place).unwrap().unwrap()),
@@ -151,7 +152,10 @@ fn a_closed_segments_writes_are_all_there_or_none() {
         .writes()
         .unwrap()
         .into_iter()
-        .map(|write| (write.key[0], write.value.map(|value| content.value(value).to_vec())))
+        .map(|write| match write.change {
+            Change::Put(value) | Change::Create(value) => (write.key[0], Some(content.value(value).to_vec())),
+            Change::Remove => (write.key[0], None),
+        })
         .collect();
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [(1, None), (2, Some(b"b".to_vec()))]);
     let file = File::options().write(true).open(directory_in(store.path()).join("0")).unwrap();
