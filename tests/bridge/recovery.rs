@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rtm_bridge::{
+    clock::Timestamp,
     config::{Config, EventFilter},
     sandbox::{BotScript, Endpoint, Fault, FaultKind, PageOrder, Push, SocketEnd, Taken},
 };
@@ -13,6 +14,8 @@ use crate::support::{ALICE, Request, World, crm, delivered, envelope, sent_texts
 /// How long live events wait in tests where the history doesn't come.
 pub const HISTORY_TIMEOUT: Duration = Duration::from_millis(600);
 const GAP: &str = "bridge.gap";
+/// So many records in a row that are known end the reading of a history.
+const MORE_THAN_A_PAGE: usize = 30;
 /// Longer than any test: what waited for it did not end by itself.
 pub const NEVER: Duration = Duration::from_secs(600);
 
@@ -197,6 +200,22 @@ async fn a_lost_push_comes_with_the_next_recovery() {
     world.told_until("two").await;
     world.miss(&["missed"]).await;
     world.and_nothing_else(&["one", "two", "*lost", "*missed"]).await;
+}
+
+/// A platform is many machines: one may note what it said only behind what another one noted since.
+#[tokio::test]
+async fn what_is_noted_late_comes_with_the_next_recovery() {
+    let world = World::recovering(|_| {}).await;
+    let before = Timestamp::now();
+    world.miss(&["newer"]).await;
+    world.told_until("newer").await;
+    let late = json!({
+        "type": "bot_response", "messageId": "ms-late", "createdOn": before.to_string(),
+        "message": [{"type": "text", "cInfo": {"body": "noted late"}}],
+    });
+    world.control().push(ALICE, Push::frame(late.to_string()).history_only());
+    world.miss(&[]).await;
+    world.and_nothing_else(&["*newer", "*noted late"]).await;
 }
 
 #[tokio::test]
@@ -527,6 +546,27 @@ async fn a_stop_during_a_recovery_loses_nothing() {
     let told = world.told_until("missed").await;
     assert!(told.contains(&"session_end".to_owned()) && told.contains(&"*missed".to_owned()), "{told:?}");
     world.told_until("held").await;
+}
+
+/// What came live is known at the next start; what was missed before it must not pass for known with it.
+#[tokio::test]
+async fn a_stop_during_a_recovery_loses_nothing_however_much_was_said_meanwhile() {
+    let mut world = World::recovering(|_| {}).await;
+    world.cut_off().await;
+    world.say("missed");
+    world.control().inject(Fault::once(FaultKind::Hang { at: Endpoint::History }));
+    world.bring_back().await;
+    world.histories(1).await;
+    for n in 0..MORE_THAN_A_PAGE {
+        world.say(&format!("held {n}"));
+    }
+    // Acks aren't held back: once this one is there, so is what was said before it.
+    let id = world.send(ALICE, "Hi").await;
+    assert_eq!(world.final_status(ALICE, id).await["status"], "acked");
+    world.restart().await;
+    world.told_until("missed").await;
+    let told = world.told_until(&format!("held {}", MORE_THAN_A_PAGE - 1)).await;
+    assert_eq!(told.iter().filter(|text| *text != GAP).count(), 1 + MORE_THAN_A_PAGE, "{told:?}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{Connection, DeliveryAcks, STORE_PAUSE};
 use crate::{
-    clock::Timestamp,
+    clock::{Now, Timestamp},
     events::{Received, Reception, Source},
     messages::ClientMessageId,
     rtm::{
@@ -79,6 +79,7 @@ impl<R: Rooms> Connection<R> {
     /// What is read is stored, even behind a goodbye. A store that is stuck must not hold the end up.
     pub(super) async fn store_late(&mut self, line: Line, late: Vec<Message>) {
         if timeout(STORE_PAUSE, self.take_late(line, late)).await.is_err() {
+            self.leave_to_history(Timestamp::now());
             tracing::warn!(user = %self.who.user.name, bot = %self.who.user.bot, "events that came behind a goodbye were not stored");
         }
     }
@@ -99,6 +100,7 @@ impl<R: Rooms> Connection<R> {
                 Ok(reception) => self.note_partner(&reception),
                 Err(error) => {
                     tracing::warn!(user = %user.name, bot = %user.bot, %error, "an event that came behind a goodbye was not stored");
+                    self.leave_to_history(incoming.at);
                 }
             }
         }
@@ -162,7 +164,7 @@ impl<R: Rooms> Connection<R> {
     }
 
     /// Offers an event until the store takes it, or it is clear that it never will: at the stop, or
-    /// when the store can't read itself. Then the frame is not confirmed, and history has it.
+    /// when the store can't read itself. Then the frame is not confirmed, and the history has it.
     pub(super) async fn offer(&mut self, head: &FrameHead<'_>, received: Received) -> Option<Reception> {
         let mut refused = false;
         loop {
@@ -170,11 +172,11 @@ impl<R: Rooms> Connection<R> {
             let taken = tokio::select! {
                 biased;
                 taken = self.shared.rooms.receive(user, head, received.clone()) => taken,
-                () = self.stop.cancelled() => return None,
+                () = self.stop.cancelled() => break,
             };
             let error = match taken {
                 // Known only because it was offered before? Then nobody can say that it is stored.
-                Ok(Reception::Repeat) if refused => return None,
+                Ok(Reception::Repeat) if refused => break,
                 Ok(reception) => {
                     self.note_partner(&reception);
                     return Some(reception);
@@ -186,12 +188,21 @@ impl<R: Rooms> Connection<R> {
             }
             refused = true;
             if matches!(error, StoreError::Unreadable(_)) {
-                return None;
+                break;
             }
             tokio::select! {
                 () = sleep(STORE_PAUSE) => {}
-                () = self.stop.cancelled() => return None,
+                () = self.stop.cancelled() => break,
             }
+        }
+        self.leave_to_history(received.at);
+        None
+    }
+
+    /// What came at `at` was not stored: it is looked for in the history, whatever is stored behind it.
+    fn leave_to_history(&mut self, at: Timestamp) {
+        if self.session.left_to_history(at, Now::read()) {
+            drop(self.shared.rooms.save_user(self.who.user.number, self.session.memory()));
         }
     }
 

@@ -39,6 +39,7 @@ use crate::{
 enum Note {
     Sent(u64),
     Finished(u64, Verdict),
+    Offered,
     Received(Received),
     Saved(UserRecord),
     Announced(ConnectionState),
@@ -86,6 +87,7 @@ impl Rooms for NoteTakers {
         _: &FrameHead<'_>,
         received: Received,
     ) -> Result<Reception, StoreError> {
+        self.note(Note::Offered);
         self.room_for_events.acquire().await.expect("never closed").forget();
         self.note(Note::Received(received));
         let (now_durable, durable) = oneshot::channel();
@@ -233,11 +235,11 @@ impl World {
         socket
     }
 
-    /// The next note that is not of what is remembered or announced.
+    /// The next note that is not of what is remembered, announced or just offered.
     async fn note(&mut self) -> Note {
         loop {
             match soon(self.notes.recv()).await.expect("a note") {
-                Note::Saved(_) | Note::Announced(_) => {}
+                Note::Saved(_) | Note::Announced(_) | Note::Offered => {}
                 note => return note,
             }
         }
@@ -485,6 +487,32 @@ async fn nothing_is_read_while_the_store_takes_nothing_and_the_socket_stays() {
     world.expect_event(ANSWER).await;
     world.expect_event("{}").await;
     assert!(world.sockets.try_recv().is_err(), "no reconnect");
+}
+
+/// Once newer ones are stored, nothing else tells that this one is not.
+#[tokio::test]
+async fn an_event_that_is_not_stored_at_the_stop_is_remembered_before_later_ones_are_stored() {
+    let mut world = World::new().await;
+    let mut socket = world.connected().await;
+    world.room_for_events.forget_permits(1000);
+    say(&mut socket, ANSWER).await;
+    while !matches!(soon(world.notes.recv()).await.unwrap(), Note::Offered) {}
+    world.stop();
+    let hole = loop {
+        match soon(world.notes.recv()).await.unwrap() {
+            Note::Saved(UserRecord { seen: Some(seen), .. }) if !seen.holes.is_empty() => {
+                break seen.holes[0];
+            }
+            Note::Received(_) => panic!("there is no room for it"),
+            _ => {}
+        }
+    };
+    world.room_for_events.add_permits(1);
+    // The goodbye was not answered yet.
+    say(&mut socket, "{}").await;
+    world.expect_event("{}").await;
+    let now = Timestamp::now();
+    assert!(hole.from < now && hole.to.plus(Duration::from_secs(30)) > now, "{hole:?}");
 }
 
 #[tokio::test]

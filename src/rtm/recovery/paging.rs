@@ -13,7 +13,8 @@ use crate::{clock::Timestamp, messages::MessageNumber};
 
 /// How many records are asked for at once: what official clients ask for at most.
 pub const PAGE: usize = 20;
-/// So many records in a row that are known: what is older is known, too. A page may be smaller.
+/// So many records in a row that are known, with an event among them that came: what is older came, too, or was
+/// noted to be in doubt before that one was stored. A page may be smaller.
 const KNOWN_IN_A_ROW: usize = PAGE;
 /// So many pages in a row that bring nothing new: the platform doesn't turn the pages.
 const MOST_STALE: u32 = 5;
@@ -68,8 +69,22 @@ pub struct Gathered {
     bytes: usize,
     offset: usize,
     stale: u32,
-    known_in_a_row: usize,
+    known: Run,
     settled: Option<Timestamp>,
+}
+
+/// Records in a row that are known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    records: usize,
+    /// Whether an event that came is among them.
+    came: bool,
+}
+
+impl Run {
+    fn and(self, records: usize, came: bool) -> Self {
+        Self { records: self.records + records, came: self.came || came }
+    }
 }
 
 impl Gathered {
@@ -143,8 +158,10 @@ impl Gathered {
         let all_seen = new.iter().all(|record| knowledge.seen.covers(record.at));
         let oldest = new.iter().map(|record| record.at).min();
         let newest = new.iter().map(|record| record.at).max().unwrap_or_default();
-        self.known_in_a_row = if all_known { self.known_in_a_row + new.len() } else { 0 };
-        if self.known_in_a_row >= KNOWN_IN_A_ROW || all_seen {
+        // What we said ourselves proves of no event that it came.
+        let came = standings.contains(&Standing::Known);
+        self.known = if all_known { self.known.and(new.len(), came) } else { Run::default() };
+        if (self.known.records >= KNOWN_IN_A_ROW && self.known.came) || all_seen {
             self.settled = self.settled.max(oldest);
         }
         let is_past_holes = knowledge.oldest_concern().is_none_or(|from| newest < from);

@@ -11,6 +11,9 @@ use crate::{
 const CLOCK_GRAIN: Duration = Duration::from_millis(500);
 /// What was said so shortly before the connection was last heard of may not have come on it.
 const LAST_WORDS: Duration = Duration::from_secs(60);
+/// A platform is many machines: what one of them noted by then may be in the history only behind what
+/// another one noted since.
+pub(super) const LATE: Duration = Duration::from_secs(5);
 /// So many holes are remembered; of more, the oldest are given up.
 const MOST_HOLES: usize = 4;
 
@@ -29,6 +32,13 @@ impl Seen {
         Self { up_to: now.minus(CLOCK_GRAIN), holes: Vec::new(), alive_at: now }
     }
 
+    /// What is seen now that something of before `now` may have been missed and was not looked for, or was
+    /// not stored. To be noted before anything newer is stored: that would pass for the end of what is known.
+    #[must_use]
+    pub fn doubted_until(&self, now: Timestamp) -> Self {
+        self.after(Looked::From(now.plus(CLOCK_GRAIN)), Timestamp::from_millis(0))
+    }
+
     /// Whether a record of this moment is known by its age alone.
     pub fn covers(&self, at: Timestamp) -> bool {
         at < self.up_to
@@ -44,15 +54,21 @@ impl Seen {
     pub fn after(&self, looked: Looked, horizon: Timestamp) -> Self {
         let from = match looked {
             Looked::Whole(newest) => {
-                let up_to = self.up_to.max(newest.unwrap_or_default());
+                let up_to = self.up_to.max(newest.unwrap_or_default().minus(LATE));
                 return Self { up_to, holes: Vec::new(), alive_at: self.alive_at };
             }
             Looked::From(from) => from,
         };
-        let new = Hole { from: self.up_to.max(self.alive_at.minus(LAST_WORDS)), to: from };
-        let unseen = self.holes.iter().copied().chain([new]);
-        let mut holes: Vec<Hole> =
-            unseen.map(|hole| Hole { from: hole.from.max(horizon), to: hole.to.min(from) }).collect();
+        let mut new = Hole { from: self.up_to.max(self.alive_at.minus(LAST_WORDS)), to: from };
+        let mut holes = self.holes.clone();
+        // One that goes on is no other one: each costs the oldest its place.
+        while let Some(last) = holes.pop_if(|last| last.to >= new.from) {
+            new.from = new.from.min(last.from);
+        }
+        holes.push(new);
+        for hole in &mut holes {
+            *hole = Hole { from: hole.from.max(horizon), to: hole.to.min(from) };
+        }
         holes.retain(|hole| hole.from <= hole.to);
         let given_up = holes.len().saturating_sub(MOST_HOLES);
         holes.drain(..given_up);
@@ -78,8 +94,9 @@ mod tests {
         let whole = |newest: Option<u64>| {
             seen(1000, 2000, &[(1400, 1500)]).after(Looked::Whole(newest.map(at)), at(0))
         };
-        assert_eq!(whole(Some(3000)), seen(3000, 2000, &[]));
-        assert_eq!(whole(Some(900)), seen(1000, 2000, &[]));
+        // But for what the platform notes late.
+        assert_eq!(whole(Some(3000)), seen(2995, 2000, &[]));
+        assert_eq!(whole(Some(1003)), seen(1000, 2000, &[]));
         assert_eq!(whole(None), seen(1000, 2000, &[]));
     }
 
@@ -94,6 +111,20 @@ mod tests {
         assert_eq!(look(alive.clone(), 2500), seen(1000, 4000, &[(1940, 2500)]));
         assert_eq!(look(alive, 5000), seen(1000, 4000, &[(1940, 3000), (3940, 5000)]));
         assert_eq!(look(seen(1000, 1010, &[]), 3000), seen(1000, 1010, &[(1000, 3000)]));
+    }
+
+    #[test]
+    fn a_doubt_that_goes_on_is_one_hole_and_the_older_ones_stay() {
+        let until = |seen: &Seen, millis| seen.doubted_until(Timestamp::from_millis(millis));
+        let mut doubted = seen(0, 1060, &[(100, 200), (400, 500), (600, 700)]);
+        for millis in (2_000_000..2_100_000).step_by(1000) {
+            doubted = until(&doubted, millis);
+        }
+        let hole = Hole { from: at(1000), to: Timestamp::from_millis(2_099_500) };
+        assert_eq!((doubted.holes.len(), doubted.holes[3]), (4, hole));
+        let before = Seen { alive_at: at(650), ..doubted };
+        assert_eq!(until(&before, 3_000_000).holes.len(), 3, "what touches is one");
+        assert_eq!(until(&before, 3_000_000).holes[2].from, at(590));
     }
 
     #[test]

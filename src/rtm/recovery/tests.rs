@@ -228,6 +228,27 @@ fn reading_stops_where_there_is_no_more() {
     assert_eq!(read(stuck, &knowledge(), &recovery()).1, Some(End::Stuck));
 }
 
+/// They are sent while a history is read, too: before anything that was missed is stored.
+#[test]
+fn what_we_said_ourselves_does_not_end_the_reading() {
+    let said = |n: u64| users(&format!("own-{n}"), 99 * HOUR - n, "Hi", Some(1000 + n));
+    let known = Knowledge {
+        own: (0..40)
+            .map(|n| OwnMessage { text: Fingerprint::of(b"Hi"), ..own(n, 99 * HOUR - n, "Hi") })
+            .collect(),
+        ..knows(100..101)
+    };
+    let pages = |came: Vec<Record>| {
+        vec![
+            page((0..20).map(said).collect(), More::Perhaps),
+            page([(20..40).map(said).collect(), came].concat(), More::Perhaps),
+        ]
+    };
+    assert_eq!(read(pages(Vec::new()), &known, &recovery()).1, None);
+    assert_eq!(read(pages(many(100..101)), &known, &recovery()).1, Some(End::Complete));
+    assert_eq!(read(pages(many(101..102)), &known, &recovery()).1, None);
+}
+
 #[test]
 fn reading_goes_on_behind_what_is_known_while_there_is_a_hole() {
     let mut known = knows(0..20);
@@ -302,7 +323,7 @@ fn an_answer_belongs_to_the_latest_message_before_it() {
     let answers: Vec<_> = conclusion.missed.iter().map(|missed| missed.in_reply_to).collect();
     assert_eq!(answers, [before, ClientMessageId::new(1001).ok(), None]);
     assert_eq!(conclusion.found, [MessageNumber(1)].into());
-    assert_eq!(conclusion.seen.up_to, at(95 * HOUR + 2));
+    assert_eq!(conclusion.seen.up_to, at(95 * HOUR + 2).minus(seen::LATE));
 }
 
 #[test]

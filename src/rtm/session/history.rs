@@ -135,6 +135,10 @@ impl Session {
         self.outbox.looked_up(&found, asked, now, out);
         if matches!(fetch, Fetch::Recovery { .. }) {
             self.plan_to_read_again(reading, now);
+            if reading != Reading::Whole {
+                // Until `Released` tells more exactly what it lacks.
+                self.doubt(now, out);
+            }
             out.push(Action::Release);
         }
         self.pump(now, out);
@@ -169,10 +173,33 @@ impl Session {
         out.push(Action::Remember);
     }
 
+    /// An event was not stored, and is left to the history. Answers whether that is to be remembered, ahead of
+    /// whatever is stored next.
+    pub fn left_to_history(&mut self, at: Timestamp, now: Now) -> bool {
+        let at = self.skew.to_platform(at);
+        let is_new = self.memory.seen.as_ref().is_some_and(|seen| !seen.has_hole_at(at));
+        if is_new {
+            self.doubt(now, &mut Vec::new());
+        }
+        is_new
+    }
+
+    /// Something of before now may be in the history only.
+    fn doubt(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let Some(seen) = &mut self.memory.seen {
+            *seen = seen.doubted_until(self.skew.to_platform(now.wall));
+            out.push(Action::Remember);
+        }
+    }
+
     /// Nobody waits for the history any more; what was held back is let go.
-    pub(super) fn stop_fetching(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn stop_fetching(&mut self, now: Now, out: &mut Vec<Action>) {
         match self.fetch.take() {
-            Some(Fetch::Recovery { .. }) => out.extend([Action::StopFetching, Action::Release]),
+            Some(Fetch::Recovery { .. }) => {
+                out.push(Action::StopFetching);
+                self.doubt(now, out);
+                out.push(Action::Release);
+            }
             Some(Fetch::LookUp { .. }) => out.push(Action::StopFetching),
             None => {}
         }
@@ -181,7 +208,8 @@ impl Session {
     /// The socket is gone: a look-up begins anew on the next one. A recovery goes on.
     pub(super) fn stop_looking_up(&mut self, out: &mut Vec<Action>) {
         if matches!(self.fetch, Some(Fetch::LookUp { .. })) {
-            self.stop_fetching(out);
+            self.fetch = None;
+            out.push(Action::StopFetching);
         }
     }
 
@@ -190,7 +218,7 @@ impl Session {
         if let Some(Fetch::LookUp { asked }) = &self.fetch
             && !self.outbox.in_doubt().any(|message| asked.contains(&message.number))
         {
-            self.stop_fetching(out);
+            self.stop_looking_up(out);
         }
     }
 }

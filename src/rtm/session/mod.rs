@@ -298,7 +298,7 @@ impl Session {
             self.set_state(ConnectionState::Connecting, now, out);
             self.close(close_code::GOING_AWAY, now, out);
         }
-        self.stop_fetching(out);
+        self.stop_fetching(now, out);
         self.note_alive_at = None;
         self.outbox.disconnected(Blame::None, out);
         self.phase = Phase::Stopped;

@@ -123,7 +123,39 @@ fn a_recovery_outlives_its_socket_but_not_its_time() {
     assert_eq!(plan(&again).until, until);
     rig.frame(EVENT);
     assert_eq!(deeds(rig.drop_connection()), []);
-    assert_eq!(rig.history_fails(), [Action::Release], "also while nothing is connected");
+    assert_eq!(rig.history_fails(), [Action::Remember, Action::Release], "also while nothing is connected");
+}
+
+/// What was held back is known once it is stored, and what was missed before it must not pass for known
+/// with it, whenever the process dies.
+#[test]
+fn what_was_not_looked_for_is_remembered_before_anything_newer_is_stored() {
+    let ways: [fn(&mut Rig) -> Vec<Action>; 2] = [Rig::history_fails, |rig| rig.feed(Input::Stop)];
+    for way in ways {
+        let mut rig = recovering();
+        let missed = rig.session.memory().seen.as_ref().unwrap().alive_at.plus(secs(1));
+        rig.wait(secs(5));
+        rig.frame(EVENT);
+        let actions = way(&mut rig);
+        let place = |wanted: &Action| actions.iter().position(|action| action == wanted);
+        assert!(place(&Action::Remember) < place(&Action::Release), "{actions:?}");
+        assert!(rig.session.memory().seen.as_ref().unwrap().has_hole_at(missed), "{actions:?}");
+    }
+    let mut rig = recovering();
+    assert_eq!(rig.nothing_found(), [Action::Release], "nothing is in doubt");
+}
+
+#[test]
+fn what_was_left_to_the_history_is_remembered_once() {
+    let mut rig = Rig::open();
+    rig.wait(secs(5));
+    let at = rig.now.wall;
+    assert!(rig.session.left_to_history(at, rig.now));
+    assert!(!rig.session.left_to_history(at, rig.now), "it is in the hole");
+    assert!(rig.session.memory().seen.as_ref().unwrap().has_hole_at(at));
+    rig.feed(Input::Stop);
+    rig.wait(secs(5));
+    assert!(rig.session.left_to_history(rig.now.wall, rig.now), "also at the end");
 }
 
 #[test]
