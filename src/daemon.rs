@@ -30,7 +30,7 @@ use crate::{
     },
     clock::Timestamp,
     config::{Config, KeyPairError},
-    events::{Events, Subscriber, WebhookState},
+    events::{Events, Subscriber, WebhookState, lanes::LaneRoom},
     letters::{self, DeadLetters, Replayer},
     messages::Messages,
     ops::{self, Health, OpsState, Progress, Stage, StoreHealth},
@@ -141,6 +141,8 @@ pub struct Daemon {
     messages: Messages,
     events: Events,
     letters: DeadLetters,
+    /// What webhooks keep in memory of what waits for them.
+    lane_room: Arc<LaneRoom>,
     webhooks: SharedWebhooks,
     /// What makes dead letters of removed webhooks' events, and what ends old dead letters.
     caretakers: TaskTracker,
@@ -223,7 +225,8 @@ impl Daemon {
         let numbers: Vec<UserNumber> = users.all().iter().map(|user| user.number).collect();
         let messages = Messages::load(store.clone(), config.messages.clone(), &config.store)?;
         let letters = DeadLetters::load(store.clone())?;
-        let dispatchers = webhooks::load(config, &store, &letters)?;
+        let lane_room = Arc::default();
+        let dispatchers = webhooks::load(config, &store, &letters, &lane_room)?;
         // What is behind is left before more comes on top of it: the most that a start takes is less by that.
         allocator::give_back();
         let removed = load_removed(config, &store, &letters)?;
@@ -318,6 +321,7 @@ impl Daemon {
             messages,
             events,
             letters,
+            lane_room,
             webhooks,
             caretakers,
             supervisor,

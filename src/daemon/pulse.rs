@@ -209,7 +209,7 @@ mod tests {
         let letters = DeadLetters::load(store.clone()).unwrap();
         let crm = WebhookName::new("crm").unwrap();
         let settings = config::Webhook::new("http://127.0.0.1:9/".parse().unwrap());
-        let dispatcher = Dispatcher::load(&crm, &settings, store.clone(), letters).unwrap();
+        let dispatcher = Dispatcher::load(&crm, &settings, store.clone(), letters, Arc::default()).unwrap();
         let webhooks = SharedWebhooks::new(Webhooks::new([(crm, dispatcher)].into()));
         // What the start itself commits.
         while store.is_awaited() {

@@ -160,7 +160,8 @@ impl Daemon {
                 self.settled().await;
             }
             let settings = &new.webhooks[name];
-            let dispatcher = Dispatcher::load(name, settings, self.store.clone(), self.letters.clone())?;
+            let (store, letters, room) = (self.store.clone(), self.letters.clone(), self.lane_room.clone());
+            let dispatcher = Dispatcher::load(name, settings, store, letters, room)?;
             added.insert(name.clone(), dispatcher);
         }
         Ok(Ready { platform, senders, added })

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::orphans::{FormerUser, Orphans};
 use crate::{
     config::Config,
-    events::{Events, Route, Subscriber, Subscribers},
+    events::{Events, Route, Subscriber, Subscribers, lanes::LaneRoom},
     letters::DeadLetters,
     names::WebhookName,
     ordered,
@@ -98,10 +98,11 @@ pub(super) fn load(
     config: &Config,
     store: &Arc<Store>,
     letters: &DeadLetters,
+    room: &Arc<LaneRoom>,
 ) -> Result<BTreeMap<WebhookName, Dispatcher>, webhook::LoadError> {
     let mut dispatchers = BTreeMap::new();
     for (name, settings) in &config.webhooks {
-        let dispatcher = Dispatcher::load(name, settings, store.clone(), letters.clone())?;
+        let dispatcher = Dispatcher::load(name, settings, store.clone(), letters.clone(), room.clone())?;
         dispatchers.insert(name.clone(), dispatcher);
     }
     Ok(dispatchers)

@@ -4,9 +4,13 @@
 //! memory doesn't grow with the backlog. An event that was started stays the lane's until it is
 //! finished, in whatever order that happens; [`LaneRecord`] says what a restart must not repeat.
 
+mod room;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use smallvec::SmallVec;
+
+pub use room::LaneRoom;
 
 use super::Event;
 use crate::{
@@ -17,8 +21,6 @@ use crate::{
 /// Events that a lane keeps in memory beyond those it has started; few in this crate's own tests, so that they
 /// get beyond it.
 pub const WINDOW: usize = if cfg!(test) { 8 } else { 32 };
-/// Bytes of waiting events that all lanes of a webhook keep in memory together.
-const WINDOW_BYTES: usize = 8 << 20;
 /// What an event takes beside its frame.
 const EVENT_BYTES: usize = 256;
 
@@ -224,13 +226,15 @@ pub struct Lanes {
     order: Order,
     lanes: ByUser<Lane>,
     ready: Ready,
-    window_bytes: usize,
+    /// What the events in the windows take of the memory that all webhooks share.
+    share: room::Share,
 }
 
 impl Lanes {
     /// No lanes yet.
-    pub fn new(order: Order) -> Self {
-        Self { order, lanes: ByUser::default(), ready: Ready::default(), window_bytes: 0 }
+    pub fn new(order: Order, room: Arc<LaneRoom>) -> Self {
+        let share = room::Share::of(room);
+        Self { order, lanes: ByUser::default(), ready: Ready::default(), share }
     }
 
     /// Goes by another order; what is under way ends as it began.
@@ -298,9 +302,7 @@ impl Lanes {
         lane.arrived = lane.arrived.max(item.event.id.number);
         lane.arrived_sequence = lane.arrived_sequence.max(item.sequence);
         let previous = lane.window.back().map(|last| last.event.id.number);
-        if lane.more_after.is_none() && lane.window.len() < WINDOW && self.window_bytes + size <= WINDOW_BYTES
-        {
-            self.window_bytes += size;
+        if lane.more_after.is_none() && lane.window.len() < WINDOW && self.share.try_take(size) {
             lane.window.push_back(item);
         } else if lane.more_after.is_none() {
             // The store is asked for what comes after the last event known here.
@@ -319,7 +321,7 @@ impl Lanes {
                 continue;
             }
             if let Some(item) = lane.window.pop_front() {
-                self.window_bytes -= item.size();
+                self.share.give_back(item.size());
                 let started = lane.start(item, format);
                 self.ready.push(user, lane, self.order);
                 return Next::Start { user, started };
@@ -345,7 +347,7 @@ impl Lanes {
             let is_durable = number <= lane.arrived;
             let is_known = lane.started.iter().any(|started| started.item.event.id.number == number);
             if is_durable && !is_finished && !is_known {
-                self.window_bytes += item.size();
+                self.share.take(item.size());
                 lane.window.push_back(item);
             }
         }
@@ -496,7 +498,7 @@ mod tests {
         fn new(order: Order) -> Self {
             Self {
                 order,
-                lanes: Lanes::new(order),
+                lanes: Lanes::new(order, Arc::default()),
                 log: Vec::new(),
                 committed: 0,
                 records: HashMap::new(),
@@ -554,7 +556,7 @@ mod tests {
             // What was not committed is gone; its numbers are given again.
             self.log.truncate(self.committed);
             self.running.clear();
-            self.lanes = Lanes::new(self.order);
+            self.lanes = Lanes::new(self.order, Arc::default());
             for user in (0..USERS).map(UserNumber) {
                 let newest = self.log.iter().rev().find(|(u, ..)| *u == user);
                 let (number, given) = newest.map_or((0, 0), |(_, number, given, _)| (*number, *given));
@@ -669,7 +671,7 @@ mod tests {
     fn the_format_of_what_may_have_been_tried_is_kept_until_it_is_finished() {
         let pinned = Attempted { event: 1, attempts: 0, format: BodyFormat::Form, last_status: None };
         let record = LaneRecord { attempted: vec![pinned], ..LaneRecord::default() };
-        let mut lanes = Lanes::new(Order::Kept);
+        let mut lanes = Lanes::new(Order::Kept, Arc::default());
         lanes.restore(UserNumber(0), record.clone(), 2, 2);
         let Next::Load { user, .. } = lanes.next(BodyFormat::Envelope) else { panic!("it is in the store") };
         lanes.loaded(user, vec![item(1, 1), item(2, 2)], None);

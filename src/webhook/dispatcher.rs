@@ -40,7 +40,7 @@ use crate::{
     config,
     events::{
         Body, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
-        lanes::{InStore, LaneEvent, Lanes, Order, WINDOW},
+        lanes::{InStore, LaneEvent, LaneRoom, Lanes, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
@@ -91,12 +91,13 @@ struct Shared {
 
 impl Dispatcher {
     /// Takes up the webhook's lanes and replays where the last run left them. Nothing is sent before
-    /// [`Dispatcher::start`].
+    /// [`Dispatcher::start`]. What waits for it takes its share of `room`.
     pub fn load(
         name: &WebhookName,
         settings: &config::Webhook,
         store: Arc<Store>,
         letters: DeadLetters,
+        room: Arc<LaneRoom>,
     ) -> Result<Self, LoadError> {
         let sender = Sender::new(name, settings)?;
         let number = store.webhook_number(name)?;
@@ -104,7 +105,7 @@ impl Dispatcher {
         let mut gate = Gate::new(settings);
         let mut record = restore_gate(&store, &mut gate, number)?;
         let change = FormatChange::since_last_run(&record, settings);
-        let mut lanes = Lanes::new(order_of(settings));
+        let mut lanes = Lanes::new(order_of(settings), room);
         // Also of users who no longer have this webhook, or are gone: what they received is delivered.
         for user in store.known_users() {
             restore(&store, &mut lanes, number, user, change)?;

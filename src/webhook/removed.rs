@@ -47,7 +47,7 @@ impl RemovedWebhook {
         letters: &DeadLetters,
         number: WebhookNumber,
     ) -> Result<Option<Self>, StoreError> {
-        let mut lanes = Lanes::new(Order::Kept);
+        let mut lanes = Lanes::new(Order::Kept, Arc::default());
         for user in store.known_users() {
             restore(store, &mut lanes, number, user, None)?;
         }
