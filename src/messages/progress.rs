@@ -42,6 +42,8 @@ impl Messages {
         live.record.attempts = live.record.attempts.saturating_add(1);
         live.record.sent_at = Some(at);
         queue.last_sent = Some(live.id);
+        // It may have the id of one that was forgotten.
+        queue.told_enough = None;
         self.shared.store.save_message(user, live.id, &live.record);
         tracing::debug!(user = self.shared.name_of(user), clientMessageId = %live.id, attempt = live.record.attempts, traceId = self.shared.trace_id(user, live.id), "message sent");
     }
@@ -112,6 +114,9 @@ impl Messages {
         events: impl IntoIterator<Item = EventId>,
     ) {
         let mut state = self.shared.lock();
+        if state.users.get(&user).is_some_and(|queue| queue.told_enough == Some(id)) {
+            return;
+        }
         match self.shared.find(&state, user, id) {
             Ok(Some(mut record)) => {
                 let room = MessageRecord::MAX_REPLIES.saturating_sub(record.replies.len());
@@ -119,9 +124,11 @@ impl Messages {
                     record.replies.extend(events.into_iter().take(room));
                     self.shared.store.save_message(user, id, &record);
                     state.replace(user, id, record);
+                } else {
+                    state.users.entry(user).or_default().told_enough = Some(id);
                 }
             }
-            Ok(None) => {}
+            Ok(None) => state.users.entry(user).or_default().told_enough = Some(id),
             Err(error) => {
                 tracing::warn!(user = self.shared.name_of(user), clientMessageId = %id, %error, "an answer could not be noted at its message");
             }

@@ -124,6 +124,9 @@ pub(super) struct UserQueue {
     pub(super) live: BTreeMap<MessageNumber, Live>,
     pub(super) by_id: HashMap<ClientMessageId, MessageNumber>,
     pub(super) last_sent: Option<ClientMessageId>,
+    /// A message that needn't be told of further answers: it has all that are noted, or it is forgotten. Whoever
+    /// talks on without being asked would have it read each time.
+    pub(super) told_enough: Option<ClientMessageId>,
 }
 
 #[derive(Debug)]

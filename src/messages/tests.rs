@@ -107,6 +107,48 @@ async fn an_answer_that_comes_while_a_messages_end_is_prepared_is_kept() {
     assert_eq!(found.unwrap().replies, [answer]);
 }
 
+/// Who talks on without being asked has no message read for it each time; a later message hears of its own answers
+/// all the same, also under an id that was somebody else's before.
+#[tokio::test]
+async fn a_message_is_told_of_so_many_answers_and_the_next_of_its_own() {
+    let (_directory, store) = testing::store();
+    let (messages, user) = load(&store);
+    let alice = user.number;
+    let at = Timestamp::now();
+    let replies = |id| messages.find(alice, id).unwrap().map(|record| record.replies.len());
+    let answer = |id, many: u64| {
+        (0..many).for_each(|number| messages.replied(alice, id, EventId { store: 1, number }));
+    };
+    let end = |number| {
+        messages.finished(alice, number, at, Verdict::Acked("{}".to_owned()), |end| {
+            store.finish_message(end);
+        });
+    };
+    let send = async |id: u64| {
+        let id = ClientMessageId::new(id).unwrap();
+        let accepted = messages.accept(&user, text(&id.to_string()), Some(id), None).await.unwrap();
+        messages.sent(alice, accepted.record.number, at);
+        (id, accepted.record.number)
+    };
+    let (first, number) = send(7).await;
+    answer(first, 100);
+    assert_eq!(replies(first), Some(MessageRecord::MAX_REPLIES));
+    end(number);
+    answer(first, 1);
+    let (second, number) = send(8).await;
+    answer(second, 2);
+    assert_eq!((replies(first), replies(second)), (Some(MessageRecord::MAX_REPLIES), Some(2)));
+    end(number);
+    for n in 0..700 {
+        end(accept(&messages, &user, &n.to_string()).await.1);
+    }
+    assert_eq!(replies(first), None, "it is forgotten");
+    answer(first, 1);
+    let (again, _) = send(7).await;
+    answer(again, 1);
+    assert_eq!((again, replies(again)), (first, Some(1)));
+}
+
 fn draft() -> Draft {
     Draft::from_text(b"Hi").unwrap().0
 }
