@@ -272,17 +272,23 @@ impl Shared {
             Part::Last => Answers::With(stream.parts.clone()),
             Part::Chunk | Part::Whole => Answers::Nothing,
         };
-        let (frame, at) = (fresh.frame.clone(), fresh.received_at);
+        let (frame, at, is_first) = (fresh.frame.clone(), fresh.received_at, stream.assembly.is_empty());
+        // First: once it is committed, whoever forgets events must know that this one is to stay.
+        self.streams.set_mark(&mut state, number, mark);
         let stored = self.hand_over(user, lanes, fresh, |event, on_durable| {
             self.store.append_streamed(event, mark, reserved, on_durable)
         });
-        if stored.is_err() && stream.assembly.is_empty() {
-            drop(state.take(number, id));
+        if stored.is_err() {
+            if is_first {
+                drop(state.take(number, id));
+            }
+            if mark != StreamMark::Keep {
+                self.streams.set_mark(&mut state, number, StreamMark::None);
+            }
         }
         let stored = stored?;
         let stream = state.find(number, id).expect("it was found, or put there");
         stream.add(stored.id, &frame, part, at);
-        self.streams.set_mark(&mut state, number, mark);
         Ok(stored)
     }
 
@@ -432,6 +438,8 @@ async fn step(shared: &Weak<Shared>, user: UserNumber, id: &str) -> Option<Wait>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use bytes::Bytes;
     use serde_json::{Value, json};
     use tokio::sync::mpsc;
@@ -453,6 +461,9 @@ mod tests {
     struct Lane {
         given: Mutex<u64>,
         arrived: mpsc::UnboundedSender<Value>,
+        shared: OnceLock<Weak<Shared>>,
+        /// Of how many users something was held when it was asked for a place.
+        held: Arc<Mutex<Vec<usize>>>,
     }
 
     impl Subscriber for Lane {
@@ -466,6 +477,9 @@ mod tests {
         }
 
         fn pass_by(&self, _: UserNumber) -> LaneSlot {
+            if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
+                self.held.lock().unwrap().push(shared.streams.holding.load(SeqCst));
+            }
             LaneSlot { webhook: WebhookNumber(1), sequence: *self.given.lock().unwrap(), wanted: false }
         }
 
@@ -504,6 +518,7 @@ mod tests {
         events: Events,
         user: Arc<User>,
         arrived: mpsc::UnboundedReceiver<Value>,
+        held: Arc<Mutex<Vec<usize>>>,
     }
 
     impl Run {
@@ -515,12 +530,18 @@ mod tests {
             let number = store.user_number(&name).unwrap();
             let user = Arc::new(User::new(name, number, BotName::new("support").unwrap(), Timestamp::now()));
             let (sender, arrived) = mpsc::unbounded_channel();
-            let lane: Arc<dyn Subscriber> = Arc::new(Lane { given: Mutex::default(), arrived: sender });
+            let (shared, held) = (OnceLock::new(), Arc::default());
+            let lane =
+                Arc::new(Lane { given: Mutex::default(), arrived: sender, shared, held: Arc::clone(&held) });
             let subscribers = Subscribers {
-                routes: [(number, Route::from([lane]))].into_iter().collect(),
+                routes: [(number, Route::from([Arc::clone(&lane) as Arc<dyn Subscriber>]))]
+                    .into_iter()
+                    .collect(),
                 ..Subscribers::default()
             };
-            Self { events: Events::load(store.clone(), messages, &kept, subscribers).unwrap(), user, arrived }
+            let events = Events::load(store.clone(), messages, &kept, subscribers).unwrap();
+            lane.shared.set(Arc::downgrade(&events.shared)).unwrap();
+            Self { events, user, arrived, held }
         }
 
         async fn receives(&self, id: &str, text: &str, part: Part) -> EventId {
@@ -579,6 +600,19 @@ mod tests {
         assert_eq!(store.stream_marks().unwrap(), []);
     }
 
+    /// A commit may be quicker than whoever handed it over, and what nobody holds and is not recent goes with it.
+    #[tokio::test]
+    async fn a_first_chunk_is_held_before_it_can_be_committed() {
+        let (_directory, store) = testing::store();
+        let mut run = Run::start(&store);
+        run.receives("ms-1", "Once ", Part::Chunk).await;
+        assert_eq!(*run.held.lock().unwrap(), [1]);
+        run.receives("ms-1", "upon", Part::Last).await;
+        run.arrival().await;
+        run.receives("ms-2", "Two", Part::Chunk).await;
+        assert_eq!(*run.held.lock().unwrap(), [1, 1, 1, 1]);
+    }
+
     #[tokio::test]
     async fn chunks_stay_until_their_answer_is_stored_and_are_read_again_after_a_crash() {
         let (_directory, store) = testing::store();
@@ -599,6 +633,8 @@ mod tests {
         assert_eq!(store.stream_marks().unwrap(), []);
         let run = Run::start(&store);
         run.events.resume_streams().await.unwrap();
+        // What a start removes goes along with the next commit.
+        store.settled().await.unwrap();
         assert_eq!(store.events_after(UserNumber(1), 0).count(), 0, "nothing is kept for longer");
         run.stop(&store).await;
     }

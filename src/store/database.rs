@@ -127,6 +127,7 @@ impl Database {
 
 /// The value of a key, wherever it is.
 fn value_of(handle: &Handle, overlay: &Overlay, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+    let mut missing = None;
     loop {
         // What is committed first: what leaves that is in the database by then.
         match overlay.get(key) {
@@ -136,7 +137,11 @@ fn value_of(handle: &Handle, overlay: &Overlay, key: &[u8]) -> Result<Option<IVe
                 if let Some(value) = overlay.value(place).map_err(unreadable_log)? {
                     return Ok(Some(IVec::from(value)));
                 }
-                // It moved while it was looked for.
+                // It moved while it was looked for, and has another place now.
+                if missing.replace(place) == Some(place) {
+                    let why = "a record is not where it is known to be; see `rtm-bridge store verify`";
+                    return Err(StoreError::Unreadable(format!("the log: {why}")));
+                }
             }
             None => return handle.db.get(key).map_err(|error| handle.error(&error)),
         }

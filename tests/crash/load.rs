@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rtm_bridge::{
     clock::Timestamp,
-    sandbox::{Fault, FaultKind, FrameKind, Push, SandboxControl, SocketEnd, Taken},
+    sandbox::{Endpoint, Fault, FaultKind, FrameKind, Push, SandboxControl, SocketEnd, Taken},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -126,6 +126,7 @@ impl Load {
                 0..=1 => self.end_connection(),
                 2..=3 => self.break_next_ack(),
                 4..=9 => self.push_again(),
+                10..=12 => self.slow_next_history(),
                 _ => {}
             }
         }
@@ -281,6 +282,12 @@ impl Load {
         let end = self.any_end();
         let ended = self.stage.control.end_sockets(&self.name, &end);
         self.stage.ledger.open().drops += u32::try_from(ended).unwrap();
+    }
+
+    /// The next look into the history takes long: the process dies or ends while much is held back for it.
+    fn slow_next_history(&mut self) {
+        let delay = FaultKind::Delay { at: Endpoint::History, ms: self.dice.u64(50..1_000) };
+        self.stage.control.inject(Fault::once(delay).for_user(&self.name));
     }
 
     /// The next message's connection ends before its ack, whether or not the bot got it.

@@ -395,6 +395,18 @@ fn what_stays_in_the_log_is_never_in_the_database() {
 }
 
 #[test]
+fn a_record_that_is_nowhere_is_an_error_and_no_endless_search() {
+    let slots = Slots::new();
+    let mut world = World::new(&slots);
+    let write = world.write(1, Some(5));
+    let nowhere = wal::Place::of(wal::Segment::NEVER, &(0..1));
+    world.database.overlay().committed([(&write, nowhere)].into_iter());
+    let error = world.database.get(name(1)).unwrap_err();
+    assert!(matches!(&error, StoreError::Unreadable(why) if why.contains("store verify")), "{error}");
+    assert!(world.database.scan_prefix(&name(1)).next().unwrap().is_err());
+}
+
+#[test]
 fn a_prefix_ends_where_others_begin() {
     assert_eq!(end_of(&[1, 2]), Some(IVec::from(&[1, 3])));
     assert_eq!(end_of(&[1, 255, 255]), Some(IVec::from(&[2])));

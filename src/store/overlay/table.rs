@@ -95,29 +95,25 @@ fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
 
 /// The first position that these keys may have.
 fn first(keys: &Keys) -> Bound<Position> {
-    match &keys.0 {
-        Bound::Unbounded => Bound::Unbounded,
-        Bound::Included(from) => match Position::near(from) {
-            (position, Ordering::Greater) => Bound::Excluded(position),
-            (position, _) => Bound::Included(position),
-        },
-        Bound::Excluded(from) => match Position::near(from) {
-            (position, Ordering::Less) => Bound::Included(position),
-            (position, _) => Bound::Excluded(position),
-        },
-    }
+    position_of(&keys.0, Ordering::Greater)
 }
 
 /// The last one.
 fn last(keys: &Keys) -> Bound<Position> {
-    match &keys.1 {
+    position_of(&keys.1, Ordering::Less)
+}
+
+/// A bound as one of positions. A key that has none of its own lies on one side of the position near it; that
+/// position is left out if the key is `beyond` it, away from the range.
+fn position_of(bound: &Bound<IVec>, beyond: Ordering) -> Bound<Position> {
+    match bound {
         Bound::Unbounded => Bound::Unbounded,
-        Bound::Included(to) => match Position::near(to) {
-            (position, Ordering::Less) => Bound::Excluded(position),
+        Bound::Included(key) => match Position::near(key) {
+            (position, side) if side == beyond => Bound::Excluded(position),
             (position, _) => Bound::Included(position),
         },
-        Bound::Excluded(to) => match Position::near(to) {
-            (position, Ordering::Greater) => Bound::Included(position),
+        Bound::Excluded(key) => match Position::near(key) {
+            (position, side) if side == beyond.reverse() => Bound::Included(position),
             (position, _) => Bound::Excluded(position),
         },
     }

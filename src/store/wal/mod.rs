@@ -59,6 +59,10 @@ impl Segment {
     /// Of a file that holds nothing.
     pub(super) const NONE: Self = Self(0);
 
+    /// One that no test comes to.
+    #[cfg(test)]
+    pub(super) const NEVER: Self = Self(u32::MAX);
+
     fn new(turn: u32, slot: usize) -> Self {
         Self(turn * MOST_SEGMENTS as u32 + slot as u32)
     }
