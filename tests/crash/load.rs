@@ -286,7 +286,7 @@ impl Load {
 
     /// The next look into the history takes long: the process dies or ends while much is held back for it.
     fn slow_next_history(&mut self) {
-        let delay = FaultKind::Delay { at: Endpoint::History, ms: self.dice.u64(50..1_000) };
+        let delay = FaultKind::Delay { at: Endpoint::History, ms: self.dice.u64(50..400) };
         self.stage.control.inject(Fault::once(delay).for_user(&self.name));
     }
 

@@ -403,7 +403,7 @@ fn a_record_that_is_nowhere_is_an_error_and_no_endless_search() {
     world.database.overlay().committed([(&write, nowhere)].into_iter());
     let error = world.database.get(name(1)).unwrap_err();
     assert!(matches!(&error, StoreError::Unreadable(why) if why.contains("store verify")), "{error}");
-    assert!(world.database.scan_prefix(&name(1)).next().unwrap().is_err());
+    assert!(world.database.scan_prefix(name(1)).next().unwrap().is_err());
 }
 
 #[test]
