@@ -90,6 +90,21 @@ impl World {
         self.bring_back().await;
     }
 
+    /// Something is missed, and this becomes of the first look for it, which is under way now.
+    async fn miss_while(&self, trouble: FaultKind) {
+        self.cut_off().await;
+        self.say("missed");
+        self.control().inject(Fault::once(trouble));
+        self.bring_back().await;
+        self.histories(1).await;
+    }
+
+    /// Acks aren't held back: once one is there, so is what was said before it.
+    async fn all_is_read(&self) {
+        let id = self.send(ALICE, "Hi").await;
+        assert_eq!(self.final_status(ALICE, id).await["status"], "acked");
+    }
+
     /// What came, once the last of it has this text.
     pub async fn told_until(&self, last: &str) -> Vec<String> {
         let has_last =
@@ -518,15 +533,9 @@ async fn trouble_that_passes_is_got_over() {
 #[tokio::test]
 async fn a_connection_that_drops_during_its_recovery_loses_nothing() {
     let world = World::recovering(|config| config.history.timeout = HISTORY_TIMEOUT).await;
-    world.cut_off().await;
-    world.say("missed");
-    world.control().inject(Fault::once(FaultKind::Hang { at: Endpoint::History }));
-    world.bring_back().await;
-    world.histories(1).await;
+    world.miss_while(FaultKind::Hang { at: Endpoint::History }).await;
     world.say("held");
-    // Acks aren't held back: once this one is there, so is what was said before it.
-    let id = world.send(ALICE, "Hi").await;
-    assert_eq!(world.final_status(ALICE, id).await["status"], "acked");
+    world.all_is_read().await;
     world.control().end_sockets(ALICE, &SocketEnd::Drop);
     world.until_state(ALICE, "backing_off").await;
     world.and_nothing_else(&["*missed", "held"]).await;
@@ -535,11 +544,7 @@ async fn a_connection_that_drops_during_its_recovery_loses_nothing() {
 #[tokio::test]
 async fn a_stop_during_a_recovery_loses_nothing() {
     let mut world = World::recovering(|_| {}).await;
-    world.cut_off().await;
-    world.say("missed");
-    world.control().inject(Fault::once(FaultKind::Hang { at: Endpoint::History }));
-    world.bring_back().await;
-    world.histories(1).await;
+    world.miss_while(FaultKind::Hang { at: Endpoint::History }).await;
     world.control().push(ALICE, Push::frame(r#"{"type":"session_end"}"#));
     world.control().push(ALICE, Push::text("held"));
     world.restart().await;
@@ -552,17 +557,11 @@ async fn a_stop_during_a_recovery_loses_nothing() {
 #[tokio::test]
 async fn a_stop_during_a_recovery_loses_nothing_however_much_was_said_meanwhile() {
     let mut world = World::recovering(|_| {}).await;
-    world.cut_off().await;
-    world.say("missed");
-    world.control().inject(Fault::once(FaultKind::Hang { at: Endpoint::History }));
-    world.bring_back().await;
-    world.histories(1).await;
+    world.miss_while(FaultKind::Hang { at: Endpoint::History }).await;
     for n in 0..MORE_THAN_A_PAGE {
         world.say(&format!("held {n}"));
     }
-    // Acks aren't held back: once this one is there, so is what was said before it.
-    let id = world.send(ALICE, "Hi").await;
-    assert_eq!(world.final_status(ALICE, id).await["status"], "acked");
+    world.all_is_read().await;
     world.restart().await;
     world.told_until("missed").await;
     let told = world.told_until(&format!("held {}", MORE_THAN_A_PAGE - 1)).await;
@@ -576,11 +575,7 @@ async fn more_live_events_than_are_held_back_wait_in_the_socket() {
         config.platform.pong_timeout = Duration::from_millis(200);
     })
     .await;
-    world.cut_off().await;
-    world.say("missed");
-    world.control().inject(Fault::once(FaultKind::Delay { at: Endpoint::History, ms: 1500 }));
-    world.bring_back().await;
-    world.histories(1).await;
+    world.miss_while(FaultKind::Delay { at: Endpoint::History, ms: 1500 }).await;
     let large = "x".repeat(100_000);
     for _ in 0..40 {
         world.say(&large);

@@ -1,6 +1,9 @@
 //! How much of what waits is kept in memory, over all webhooks.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// Bytes of waiting events that all webhooks keep in memory together.
 const WHOLE: usize = 32 << 20;
@@ -31,12 +34,12 @@ impl LaneRoom {
 /// What one webhook has of it.
 #[derive(Debug)]
 pub(super) struct Share {
-    room: std::sync::Arc<LaneRoom>,
+    room: Arc<LaneRoom>,
     own: usize,
 }
 
 impl Share {
-    pub(super) fn of(room: std::sync::Arc<LaneRoom>) -> Self {
+    pub(super) fn of(room: Arc<LaneRoom>) -> Self {
         Self { room, own: 0 }
     }
 
@@ -71,8 +74,6 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn fill(share: &mut Share) -> usize {

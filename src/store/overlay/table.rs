@@ -455,7 +455,7 @@ mod tests {
     impl Twins {
         fn put(&mut self, key: &[u8]) {
             self.changes += 1;
-            let last = Last::put(Place::of(Segment::NONE, &(self.changes as usize..self.changes as usize)));
+            let last = Last::put(Place::of(Segment::NEVER, &(self.changes as usize..self.changes as usize)));
             let known = self.model.insert(key.to_vec(), last);
             self.table.update(key, |found| {
                 assert_eq!(found, known);

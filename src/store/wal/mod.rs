@@ -57,7 +57,7 @@ pub(super) struct Segment(u32);
 
 impl Segment {
     /// Of a file that holds nothing.
-    pub(super) const NONE: Self = Self(0);
+    const NONE: Self = Self(0);
 
     /// One that no test comes to.
     #[cfg(test)]
