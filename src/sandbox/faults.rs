@@ -48,7 +48,7 @@ impl Fault {
 
 /// How often a fault happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "times is a number, or \"always\"")]
 pub enum Times {
     /// So many times more.
     Count(u32),
@@ -356,7 +356,8 @@ mod tests {
             parse(r#"{"fault":"end-before-ack","end":"close","code":1011,"taken":"no","times":"always"}"#),
             Fault::always(FaultKind::EndBeforeAck { taken: Taken::No, end: SocketEnd::close(1011) })
         );
-        assert!(serde_json::from_str::<Fault>(r#"{"fault":"lost-ack","times":"often"}"#).is_err());
+        let error = serde_json::from_str::<Fault>(r#"{"fault":"lost-ack","times":"often"}"#).unwrap_err();
+        assert!(error.to_string().contains(r#"times is a number, or "always""#), "{error}");
         assert!(serde_json::from_str::<Fault>(r#"{"fault":"nonsense"}"#).is_err());
     }
 
