@@ -79,7 +79,8 @@ pub enum Next {
         /// What.
         started: Started,
     },
-    /// The store has more: hand it over with [`Lanes::loaded`] and ask again.
+    /// The store has more: read it, hand it over with [`Lanes::loaded`], and ask again. Other lanes may go on
+    /// meanwhile.
     Load {
         /// Whose lane.
         user: UserNumber,
@@ -101,6 +102,28 @@ pub struct InStore {
     pub is_one: bool,
 }
 
+/// What of a lane is not in its window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Beyond {
+    /// Nothing that is known to be on stable storage.
+    #[default]
+    Nothing,
+    /// What comes after this event, and is only in the store.
+    Stored { after: u64 },
+    /// The same, and it is being read, as far as this event.
+    Read { after: u64, until: u64 },
+}
+
+impl Beyond {
+    /// After which event there is more.
+    fn after(self) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::Stored { after } | Self::Read { after, .. } => Some(after),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lane {
     /// The last sequence number given.
@@ -116,8 +139,8 @@ struct Lane {
     arrived: u64,
     /// Its sequence number: what was given a later one is still being committed.
     arrived_sequence: u64,
-    /// Events after this number are only in the store.
-    more_after: Option<u64>,
+    /// What comes behind the window. While it is read, the window is empty.
+    beyond: Beyond,
     /// One, as a rule.
     started: SmallVec<[Started; 1]>,
     /// What was tried before the restart, until it is started again; what only may have been tried,
@@ -129,13 +152,14 @@ struct Lane {
 
 impl Lane {
     fn has_next(&self, order: Order) -> bool {
-        let something = !self.window.is_empty() || self.more_after.is_some();
+        let something = !self.window.is_empty() || matches!(self.beyond, Beyond::Stored { .. });
         something && (order == Order::Lifted || self.started.is_empty())
     }
 
-    /// What is only in the store, if anything is.
-    fn in_store(&self) -> Option<InStore> {
-        let after = self.more_after?;
+    /// What is only in the store, if anything is: it is being read from now on.
+    fn read(&mut self) -> Option<InStore> {
+        let Beyond::Stored { after } = self.beyond else { return None };
+        self.beyond = Beyond::Read { after, until: self.arrived };
         let here = (self.started.len() + self.window.len()) as u64;
         let is_next = self.arrived_sequence == self.done.sequence + here + 1;
         // What finished ahead may be the newest, as a restart finds it.
@@ -171,7 +195,7 @@ impl Lane {
     fn first_open(&self) -> u64 {
         let started = self.started.iter().map(|started| started.item.event.id.number);
         let waiting = self.window.front().map(|item| item.event.id.number);
-        let stored = self.more_after.map(|after| after + 1);
+        let stored = self.beyond.after().map(|after| after + 1);
         let on_its_way = (self.given > self.arrived_sequence).then_some(self.arrived + 1);
         started.chain(waiting).chain(stored).chain(on_its_way).min().unwrap_or(u64::MAX)
     }
@@ -218,6 +242,14 @@ impl Ready {
         if !lane.is_ready && lane.has_next(order) {
             lane.is_ready = true;
             self.0.push_back(user);
+        }
+    }
+
+    /// The same before the others: it had its turn already, and had to wait for the store.
+    fn push_first(&mut self, user: UserNumber, lane: &mut Lane, order: Order) {
+        if !lane.is_ready && lane.has_next(order) {
+            lane.is_ready = true;
+            self.0.push_front(user);
         }
     }
 }
@@ -282,7 +314,7 @@ impl Lanes {
             ahead: record.done_ahead,
             arrived: newest,
             arrived_sequence: given,
-            more_after: has_backlog.then_some(record.done.event),
+            beyond: if has_backlog { Beyond::Stored { after: record.done.event } } else { Beyond::Nothing },
             tried_before: record.attempted,
             ..Lane::default()
         };
@@ -304,12 +336,13 @@ impl Lanes {
         lane.arrived = lane.arrived.max(item.event.id.number);
         lane.arrived_sequence = lane.arrived_sequence.max(item.sequence);
         let previous = lane.window.back().map(|last| last.event.id.number);
-        if lane.more_after.is_none() && lane.window.len() < WINDOW && self.share.try_take(size) {
+        if lane.beyond == Beyond::Nothing && lane.window.len() < WINDOW && self.share.try_take(size) {
             lane.window.push_back(item);
-        } else if lane.more_after.is_none() {
+        } else if lane.beyond == Beyond::Nothing {
             // The store is asked for what comes after the last event known here.
             let started = lane.started.iter().map(|started| started.item.event.id.number).max();
-            lane.more_after = Some(previous.or(started).unwrap_or(0).max(lane.done.event));
+            let after = previous.or(started).unwrap_or(0).max(lane.done.event);
+            lane.beyond = Beyond::Stored { after };
         }
         self.ready.push(user, lane, self.order);
     }
@@ -328,20 +361,19 @@ impl Lanes {
                 self.ready.push(user, lane, self.order);
                 return Next::Start { user, started };
             }
-            let Some(these) = lane.in_store() else { continue };
-            // Whoever loads is asked again first.
-            lane.is_ready = true;
-            self.ready.0.push_front(user);
-            return Next::Load { user, these };
+            if let Some(these) = lane.read() {
+                return Next::Load { user, these };
+            }
         }
         Next::Nothing
     }
 
     /// Takes what the store has for a lane after [`Next::Load`]'s event: the next events that the
     /// webhook wants, oldest first, and the number of the last event that was looked at if there may
-    /// be more behind it.
-    pub fn loaded(&mut self, user: UserNumber, items: Vec<LaneEvent>, more_after: Option<u64>) {
+    /// be more behind it. The lane is the next to be asked.
+    pub fn loaded(&mut self, user: UserNumber, items: Vec<LaneEvent>, looked_at: Option<u64>) {
         let Some(lane) = self.lanes.get_mut(&user) else { return };
+        let Beyond::Read { until, .. } = lane.beyond else { return };
         for item in items {
             let number = item.event.id.number;
             let is_finished =
@@ -353,10 +385,22 @@ impl Lanes {
                 lane.window.push_back(item);
             }
         }
-        lane.more_after = more_after.filter(|after| *after < lane.arrived);
-        if lane.window.is_empty() && more_after.is_none() {
+        // More may have come since it was asked for.
+        let after = looked_at.unwrap_or(until);
+        lane.beyond = if after < lane.arrived { Beyond::Stored { after } } else { Beyond::Nothing };
+        if lane.window.is_empty() && looked_at.is_none() {
             // What was tried before is gone from the store: it was finished, and that went unrecorded.
             lane.tried_before.clear();
+        }
+        self.ready.push_first(user, lane, self.order);
+    }
+
+    /// The store could not be read after [`Next::Load`]: the lane will ask for it again.
+    pub fn not_loaded(&mut self, user: UserNumber) {
+        let Some(lane) = self.lanes.get_mut(&user) else { return };
+        if let Beyond::Read { after, .. } = lane.beyond {
+            lane.beyond = Beyond::Stored { after };
+            self.ready.push_first(user, lane, self.order);
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) use self::restore::restore;
 use self::{
     ended::Ended,
     restore::{FormatChange, restore_gate},
-    state::{Job, State},
+    state::{Job, State, Turn},
     templated::keep_template,
 };
 use super::{
@@ -56,6 +56,15 @@ const DELIVERY_SECONDS: &[f64] = &[
 ];
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
+
+/// Waiting events of a lane, as the store has them.
+#[derive(Debug, Default)]
+struct Loaded {
+    /// Those that the webhook wants, oldest first.
+    items: Vec<LaneEvent>,
+    /// The last event that was looked at, if there may be more behind it.
+    looked_at: Option<u64>,
+}
 
 /// What of the configuration a delivery goes by: a reload replaces it, and what is under way ends as it
 /// began.
@@ -363,19 +372,38 @@ impl Shared {
     /// Starts everything that may go now.
     fn start_all(self: &Arc<Self>, state: &mut State) {
         while !self.stop.is_cancelled()
-            && let Some(job) = state.take(self, Now::read())
+            && let Some(turn) = state.take(self, Now::read())
         {
-            self.tasks.spawn(Arc::clone(self).work(job));
+            self.tasks.spawn(Arc::clone(self).work(turn));
         }
     }
 
-    /// Delivers one event, and then whatever may go next.
-    async fn work(self: Arc<Self>, first: Job) {
+    /// What the task that just did something may do next; others are told of whatever else may go now.
+    fn next_turn(self: &Arc<Self>, state: &mut State, now: Now) -> Option<Turn> {
+        let next = if self.stop.is_cancelled() { None } else { state.take(self, now) };
+        // A success may have opened the gate for others, too; and while it was full, nobody slept until
+        // the next retry.
+        self.start_all(state);
+        if state.is_due_earlier(now.mono) {
+            self.news.notify_one();
+        }
+        next
+    }
+
+    /// Delivers one event, or reads some, and then does whatever may go next.
+    async fn work(self: Arc<Self>, first: Turn) {
         let mut give_up = pin!(self.give_up.cancelled());
         let mut next = Some(first);
         // For one body after the other.
         let mut room = Vec::new();
-        while let Some(mut job) = next {
+        while let Some(turn) = next {
+            let mut job = match turn {
+                Turn::Deliver(job) => job,
+                Turn::Read { user, these } => {
+                    next = self.read(user, these);
+                    continue;
+                }
+            };
             let body = match job.started.format.plain() {
                 Ok(format) => {
                     let (sequence, room) = (Some(job.started.item.sequence), std::mem::take(&mut room));
@@ -424,28 +452,39 @@ impl Shared {
         tracing::debug!(webhook = %self.name, %user, %bot, event = %id, attempt = delivery.attempt, status = result.status, took = ?result.took, outcome = %result.summary(), traceId = trace, "attempt");
     }
 
-    /// Reads waiting events of a lane from the store.
-    fn load(&self, user: UserNumber, these: InStore) -> Result<(Vec<LaneEvent>, Option<u64>), StoreError> {
+    /// Reads waiting events of a lane, while others go on; answers with what this task may do next.
+    fn read(self: &Arc<Self>, user: UserNumber, these: InStore) -> Option<Turn> {
+        let found = self.load(user, these);
+        if let Err(error) = &found
+            && !matches!(error, StoreError::Unavailable(_))
+        {
+            tracing::error!(webhook = %self.name, user = self.name_of(user), %error, "waiting events can't be read; this lane stands still");
+        }
+        let now = Now::read();
+        let mut state = self.lock();
+        state.has_read(user, found, now.mono);
+        self.next_turn(&mut state, now)
+    }
+
+    fn load(&self, user: UserNumber, these: InStore) -> Result<Loaded, StoreError> {
         let InStore { after, until, is_one } = these;
         if is_one
             && let Some(stored) = self.store.event(user, until)?
             && let Some(item) = self.wanted(user, stored)?
         {
-            return Ok((vec![item], None));
+            return Ok(Loaded { items: vec![item], looked_at: None });
         }
-        let mut items = Vec::new();
-        let mut looked_at = None;
+        let mut found = Loaded::default();
         for stored in self.store.events_after(user, after).take(LOOK_AT_MOST) {
             let stored = stored?;
-            looked_at = Some(stored.number);
+            found.looked_at = Some(stored.number);
             let is_last = stored.number >= until;
-            items.extend(self.wanted(user, stored)?);
-            if is_last || items.len() == WINDOW {
+            found.items.extend(self.wanted(user, stored)?);
+            if is_last || found.items.len() == WINDOW {
                 break;
             }
         }
-        // Nothing looked at: nothing is there. Otherwise there may be more.
-        Ok((items, looked_at))
+        Ok(found)
     }
 
     /// A stored event as its lane has it, if this webhook wants it.

@@ -30,6 +30,8 @@ const STANDSTILLS: usize = 32;
 pub struct Gate {
     max_in_flight: usize,
     in_flight: usize,
+    /// How many events are being read to be sent: each has the place that its delivery will have.
+    being_read: usize,
     /// What the webhook's rate has left.
     allowance: Option<Bucket>,
     state: State,
@@ -77,6 +79,7 @@ impl Gate {
         Self {
             max_in_flight,
             in_flight: 0,
+            being_read: 0,
             allowance: rate.map(Bucket::of),
             state: State::Open,
             held_until: None,
@@ -111,7 +114,7 @@ impl Gate {
             return Admission::NotBefore(until);
         }
         let most = if let State::Probing { .. } = self.state { 1 } else { self.max_in_flight };
-        if self.in_flight >= most {
+        if self.in_flight + self.being_read >= most {
             return Admission::Wait;
         }
         match self.allowance.as_ref().map(|allowance| allowance.look(now)) {
@@ -128,6 +131,16 @@ impl Gate {
             }
             _ => Admission::Go,
         }
+    }
+
+    /// Before a delivery can go out, what it delivers must be read.
+    pub fn reads(&mut self) {
+        self.being_read += 1;
+    }
+
+    /// It was read, or could not be: its place is free.
+    pub fn has_read(&mut self) {
+        self.being_read = self.being_read.saturating_sub(1);
     }
 
     /// A delivery goes out now.
@@ -271,6 +284,16 @@ mod tests {
         }
         assert_eq!(gate.admission(now), Admission::Wait);
         gate.ended();
+        assert_eq!(gate.admission(now), Admission::Go);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_to_be_sent_has_its_place() {
+        let (mut gate, _, now) = gate();
+        (0..3).for_each(|_| gate.started(now));
+        gate.reads();
+        assert_eq!(gate.admission(now), Admission::Wait);
+        gate.has_read();
         assert_eq!(gate.admission(now), Admission::Go);
     }
 

@@ -35,8 +35,10 @@ enum Step {
     Receive(u32, bool),
     /// One pending commit is done.
     Commit,
-    /// Start something.
+    /// Start something, or begin to read what waits.
     Next,
+    /// The n-th lane that is being read was read, or the store could not be.
+    Read(usize, bool),
     /// The n-th started event is delivered.
     Finish(usize),
     /// An attempt of the n-th started event failed.
@@ -50,6 +52,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..USERS, prop::bool::weighted(0.8)).prop_map(|(user, wanted)| Step::Receive(user, wanted)),
         8 => Just(Step::Commit),
         8 => Just(Step::Next),
+        6 => (0usize..4, prop::bool::weighted(0.8)).prop_map(|(n, is_there)| Step::Read(n, is_there)),
         6 => (0usize..8).prop_map(Step::Finish),
         2 => (0usize..8).prop_map(Step::Fail),
         1 => Just(Step::Restart),
@@ -66,6 +69,7 @@ struct World {
     committed: usize,
     records: HashMap<UserNumber, LaneRecord>,
     running: Vec<(UserNumber, Started)>,
+    reading: Vec<(UserNumber, InStore)>,
     delivered: HashMap<UserNumber, Vec<u64>>,
 }
 
@@ -78,45 +82,56 @@ impl World {
             committed: 0,
             records: HashMap::new(),
             running: Vec::new(),
+            reading: Vec::new(),
             delivered: HashMap::new(),
         }
     }
 
+    /// Whether anything was to be done.
     fn next(&mut self) -> bool {
-        loop {
-            match self.lanes.next(BodyFormat::Envelope) {
-                Next::Nothing => return false,
-                Next::Start { user, started } => {
-                    assert!(
-                        self.log[..self.committed]
-                            .iter()
-                            .any(|(_, n, ..)| *n == started.item.event.id.number),
-                        "started before durable"
-                    );
-                    self.running.push((user, started));
-                    return true;
-                }
-                Next::Load { user, these: InStore { after, until, is_one } } => {
-                    // One commit more is visible than has been announced.
-                    let visible = self.log.iter().take(self.committed + 1);
-                    let of_user = visible.filter(|(u, _, _, wanted)| *u == user && *wanted);
-                    let mut found: Vec<_> =
-                        of_user.filter(|(_, n, ..)| (after + 1..=until).contains(n)).collect();
-                    let not_here = |n| self.running.iter().all(|(_, one)| one.item.event.id.number != n);
-                    let unfinished = |n| !self.lanes.is_past(user, n);
-                    let waiting = found.iter().filter(|(_, n, ..)| unfinished(*n) && not_here(*n));
-                    if is_one && found.last().is_some_and(|(_, n, ..)| *n == until) {
-                        assert_eq!(waiting.map(|(_, n, ..)| *n).collect::<Vec<_>>(), [until]);
-                        found.drain(..found.len() - 1);
-                    }
-                    let more = found.len() > WINDOW;
-                    found.truncate(WINDOW);
-                    let more_after = found.last().filter(|_| more).map(|(_, n, ..)| *n);
-                    let items = found.into_iter().map(|(_, n, s, _)| item(*n, *s)).collect();
-                    self.lanes.loaded(user, items, more_after);
-                }
+        match self.lanes.next(BodyFormat::Envelope) {
+            Next::Nothing => return false,
+            Next::Start { user, started } => {
+                let number = started.item.event.id.number;
+                let is_durable = self.log[..self.committed].iter().any(|(_, n, ..)| *n == number);
+                assert!(is_durable, "started before durable");
+                self.running.push((user, started));
+            }
+            Next::Load { user, these } => {
+                assert!(self.reading.iter().all(|(other, _)| *other != user), "read twice at once");
+                self.check_one(user, these);
+                self.reading.push((user, these));
             }
         }
+        true
+    }
+
+    /// If the last of what is to be read is said to be the only one, it is.
+    fn check_one(&self, user: UserNumber, InStore { after, until, is_one }: InStore) {
+        let is_here = |n: u64| self.running.iter().any(|(_, one)| one.item.event.id.number == n);
+        let of_user = self.log.iter().filter(|(u, _, _, wanted)| *u == user && *wanted).map(|(_, n, ..)| *n);
+        let wanted: Vec<u64> = of_user.filter(|n| (after + 1..=until).contains(n)).collect();
+        if is_one && wanted.last() == Some(&until) {
+            let open = wanted.into_iter().filter(|n| !is_here(*n) && !self.lanes.is_past(user, *n));
+            assert_eq!(open.collect::<Vec<_>>(), [until]);
+        }
+    }
+
+    /// What the store has for a lane, some time after it was asked for.
+    fn read(&mut self, index: usize) {
+        let (user, InStore { after, until, is_one }) = self.reading.remove(index);
+        // One commit more is visible than has been announced.
+        let visible = self.log.iter().take(self.committed + 1);
+        let of_user = visible.filter(|(u, _, _, wanted)| *u == user && *wanted);
+        let mut found: Vec<_> = of_user.filter(|(_, n, ..)| (after + 1..=until).contains(n)).collect();
+        if is_one && found.last().is_some_and(|(_, n, ..)| *n == until) {
+            found.drain(..found.len() - 1);
+        }
+        let more = found.len() > WINDOW;
+        found.truncate(WINDOW);
+        let looked_at = found.last().filter(|_| more).map(|(_, n, ..)| *n);
+        let items = found.into_iter().map(|(_, n, s, _)| item(*n, *s)).collect();
+        self.lanes.loaded(user, items, looked_at);
     }
 
     fn finish(&mut self, index: usize) {
@@ -131,6 +146,7 @@ impl World {
         // What was not committed is gone; its numbers are given again.
         self.log.truncate(self.committed);
         self.running.clear();
+        self.reading.clear();
         self.lanes = Lanes::new(self.order, Arc::default());
         for user in (0..USERS).map(UserNumber) {
             let newest = self.log.iter().rev().find(|(u, ..)| *u == user);
@@ -172,6 +188,14 @@ impl World {
                 }
             }
             Step::Next => drop(self.next()),
+            Step::Read(n, is_there) if !self.reading.is_empty() => {
+                let index = n % self.reading.len();
+                if is_there {
+                    self.read(index);
+                } else {
+                    self.lanes.not_loaded(self.reading.remove(index).0);
+                }
+            }
             Step::Finish(n) if !self.running.is_empty() => self.finish(n % self.running.len()),
             Step::Fail(n) if !self.running.is_empty() => {
                 let (user, started) = &self.running[n % self.running.len()];
@@ -179,7 +203,7 @@ impl World {
                 self.records.insert(*user, record);
             }
             Step::Restart => self.restart(),
-            Step::Finish(_) | Step::Fail(_) => {}
+            Step::Read(..) | Step::Finish(_) | Step::Fail(_) => {}
         }
         if self.order == Order::Kept {
             let users: BTreeSet<_> = self.running.iter().map(|(user, _)| user.0).collect();
@@ -193,7 +217,11 @@ impl World {
             self.step(&Step::Commit);
         }
         loop {
-            while self.next() {}
+            while self.next() || !self.reading.is_empty() {
+                if !self.reading.is_empty() {
+                    self.read(0);
+                }
+            }
             if self.running.is_empty() {
                 break;
             }
@@ -260,7 +288,8 @@ fn the_format_of_what_may_have_been_tried_is_kept_until_it_is_finished() {
 #[test]
 fn a_retried_event_keeps_its_attempts_and_its_format_over_a_restart() {
     let mut world = World::new(Order::Kept);
-    for step in [Step::Receive(0, true), Step::Commit, Step::Next, Step::Fail(0), Step::Restart, Step::Next] {
+    use Step::{Commit, Fail, Next, Read, Receive, Restart};
+    for step in [Receive(0, true), Commit, Next, Fail(0), Restart, Next, Read(0, true), Next] {
         world.step(&step);
     }
     let (_, started) = &world.running[0];

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Shared,
-    state::{Errand, Job, LastAttempt, State, Trouble},
+    state::{Errand, Job, LastAttempt, State, Trouble, Turn},
 };
 use crate::{
     clock::{Now, Timestamp},
@@ -59,8 +59,8 @@ impl Ended<'_> {
 }
 
 impl Shared {
-    /// Acts on what came of a delivery; answers with what this task may deliver next.
-    pub(super) fn ended(self: &Arc<Self>, ended: Ended<'_>) -> Option<Job> {
+    /// Acts on what came of a delivery; answers with what this task may do next.
+    pub(super) fn ended(self: &Arc<Self>, ended: Ended<'_>) -> Option<Turn> {
         let Ended { job, result, now, .. } = ended;
         let mut state = self.lock();
         state.gate.ended();
@@ -77,13 +77,7 @@ impl Shared {
             Errand::Lane => self.lane_goes_on(&mut state, ended),
             Errand::Replay(letter, mark) => self.replay_goes_on(&mut state, ended, letter, *mark),
         }
-        let next = if self.stop.is_cancelled() { None } else { state.take(self, now) };
-        // A success may have opened the gate for others, too; and while it was full, nobody slept until
-        // the next retry.
-        self.start_all(&mut state);
-        if state.is_due_earlier(now.mono) {
-            self.news.notify_one();
-        }
+        let next = self.next_turn(&mut state, now);
         drop(state);
         if let (Errand::Lane, Some(events)) = (&job.errand, self.events.get()) {
             events.passed(job.user, job.event().id.number, job.event().frame.len());

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Setup, Shared};
+use super::{Loaded, Setup, Shared};
 use crate::{
     clock::{Now, Timestamp},
     events::{
         DeliveryCounts, Event, LastOutcome,
-        lanes::{LaneEvent, Lanes, Next, Started},
+        lanes::{InStore, LaneEvent, Lanes, Next, Started},
     },
     letters::Replay,
     ordered,
@@ -72,6 +72,20 @@ impl LastAttempt {
 pub(super) enum Trouble {
     None,
     Told,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// This is delivered.
+    Deliver(Job),
+    /// What waits in this lane is read, and then asked for again.
+    Read {
+        /// Whose lane.
+        user: UserNumber,
+        /// Which of the user's events.
+        these: InStore,
+    },
 }
 
 /// An event on its way out.
@@ -149,14 +163,20 @@ impl State {
     }
 
     /// Takes what goes next through the gate, if anything may.
-    pub(super) fn take(&mut self, shared: &Shared, now: Now) -> Option<Job> {
+    pub(super) fn take(&mut self, shared: &Shared, now: Now) -> Option<Turn> {
         self.gate.tick(now.mono, now.wall);
         loop {
             match self.gate.admission(now.mono) {
                 Admission::Go => {}
                 Admission::NotBefore(_) | Admission::Wait => return None,
             }
-            let job = self.next_job(shared, now.mono)?;
+            let job = match self.choose(shared, now.mono)? {
+                Turn::Deliver(job) => job,
+                read @ Turn::Read { .. } => {
+                    self.gate.reads();
+                    return Some(read);
+                }
+            };
             match self.gate.admission_of(job.user, now.mono) {
                 Admission::Go => {
                     self.gate.started(now.mono);
@@ -164,7 +184,7 @@ impl State {
                     if let Errand::Lane = job.errand {
                         self.replays.live_started();
                     }
-                    return Some(job);
+                    return Some(Turn::Deliver(job));
                 }
                 Admission::NotBefore(at) => self.park(&job, at),
                 Admission::Wait => self.park(&job, now.mono),
@@ -174,14 +194,14 @@ impl State {
 
     /// A retry that is due, else the next event of the lane whose turn it is; now and then, and when
     /// there is neither, a replay.
-    fn next_job(&mut self, shared: &Shared, now: Instant) -> Option<Job> {
+    fn choose(&mut self, shared: &Shared, now: Instant) -> Option<Turn> {
         if self.replays.have_their_turn()
             && let Some(job) = self.take_replay(shared, now)
         {
-            return Some(job);
+            return Some(Turn::Deliver(job));
         }
-        let live = self.take_due(now).or_else(|| self.take_fresh(shared, now));
-        live.or_else(|| self.take_replay(shared, now))
+        let live = self.take_due(now).map(Turn::Deliver).or_else(|| self.take_fresh(now));
+        live.or_else(|| self.take_replay(shared, now).map(Turn::Deliver))
     }
 
     fn take_due(&mut self, now: Instant) -> Option<Job> {
@@ -195,28 +215,32 @@ impl State {
         }
     }
 
-    fn take_fresh(&mut self, shared: &Shared, now: Instant) -> Option<Job> {
+    fn take_fresh(&mut self, now: Instant) -> Option<Turn> {
+        if self.load_again.is_some_and(|at| at > now) {
+            return None;
+        }
         self.load_again = None;
-        loop {
-            match self.lanes.next(self.setup.settings.format) {
-                Next::Nothing => return None,
-                Next::Start { user, started } => {
-                    let setup = Arc::clone(&self.setup);
-                    return Some(Job { setup, user, started, errand: Errand::Lane });
-                }
-                Next::Load { user, these } => match shared.load(user, these) {
-                    Ok((items, more_after)) => self.lanes.loaded(user, items, more_after),
-                    Err(StoreError::Unavailable(_)) => {
-                        // The store says so itself. The lane is asked first the next time.
-                        self.load_again = Some(now + STORE_PAUSE);
-                        return None;
-                    }
-                    Err(error) => {
-                        tracing::error!(webhook = %shared.name, user = shared.name_of(user), %error, "waiting events can't be read; this lane stands still");
-                        self.lanes.loaded(user, Vec::new(), None);
-                    }
-                },
+        match self.lanes.next(self.setup.settings.format) {
+            Next::Nothing => None,
+            Next::Start { user, started } => {
+                let setup = Arc::clone(&self.setup);
+                Some(Turn::Deliver(Job { setup, user, started, errand: Errand::Lane }))
             }
+            Next::Load { user, these } => Some(Turn::Read { user, these }),
+        }
+    }
+
+    /// Takes what was read of a lane after [`Turn::Read`].
+    pub(super) fn has_read(&mut self, user: UserNumber, found: Result<Loaded, StoreError>, now: Instant) {
+        self.gate.has_read();
+        match found {
+            Ok(Loaded { items, looked_at }) => self.lanes.loaded(user, items, looked_at),
+            Err(StoreError::Unavailable(_)) => {
+                // The store says so itself. The lane is asked first the next time.
+                self.lanes.not_loaded(user);
+                self.load_again = Some(now + STORE_PAUSE);
+            }
+            Err(_) => self.lanes.loaded(user, Vec::new(), None),
         }
     }
 
@@ -279,5 +303,34 @@ impl State {
                 live.into_iter().chain(self.load_again).chain(self.replays.next_due()).min()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, events::lanes::Order, names::WebhookName, store::LaneRecord, webhook::Sender};
+
+    const USER: UserNumber = UserNumber(1);
+
+    /// One user's lane, of which two events are in the store.
+    fn state() -> State {
+        let settings = config::Webhook::new(url::Url::parse("http://127.0.0.1/").unwrap());
+        let sender = Sender::new(&WebhookName::new("crm").unwrap(), &settings).unwrap();
+        let mut lanes = Lanes::new(Order::Kept, Arc::default());
+        lanes.restore(USER, LaneRecord::default(), 2, 2);
+        let gate = Gate::new(&settings);
+        State::new(lanes, gate, WebhookRecord::default(), Arc::new(Setup { settings, sender }))
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_read_is_asked_again_after_a_pause() {
+        let (mut state, now) = (state(), Instant::now());
+        let Some(Turn::Read { user, .. }) = state.take_fresh(now) else { panic!("it is in the store") };
+        assert!(state.take_fresh(now).is_none(), "it is being read");
+        state.has_read(user, Err(StoreError::Unavailable("its disk failed".to_owned())), now);
+        assert!(state.take_fresh(now).is_none(), "no hot loop");
+        assert_eq!(state.wake_at(now), Some(now + STORE_PAUSE));
+        assert!(matches!(state.take_fresh(now + STORE_PAUSE), Some(Turn::Read { user: USER, .. })));
     }
 }
