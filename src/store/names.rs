@@ -2,130 +2,150 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    hash::BuildHasherDefault,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use sled::IVec;
 
 use super::{
-    BotNumber, ClientNumber, Store, StoreError, Transaction, UserNumber, WebhookNumber, Write,
+    BotNumber, ClientNumber, NumberHasher, Store, StoreError, Transaction, UserNumber, WebhookNumber, Write,
     database::Database,
     keys::{self, Named},
 };
-use crate::names::{BotName, ClientName, Kind, Name, UserName, WebhookName};
+use crate::names::{
+    BotKind, BotName, ClientKind, ClientName, Kind, Name, UserKind, UserName, WebhookKind, WebhookName,
+};
 
-const KINDS: [Named; 4] = [Named::User, Named::Webhook, Named::Client, Named::Bot];
+/// The names of one kind.
+#[derive(Debug)]
+struct Names<K> {
+    numbers: HashMap<Name<K>, u32>,
+    names: HashMap<u32, Name<K>, BuildHasherDefault<NumberHasher>>,
+}
 
-#[derive(Debug, Default)]
-struct Book {
-    numbers: HashMap<String, u32>,
-    names: HashMap<u32, String>,
+impl<K: Kind> Names<K> {
+    fn load(db: &Database, what: Named) -> Result<Mutex<Self>, StoreError> {
+        let mut book = Self { numbers: HashMap::new(), names: HashMap::default() };
+        for entry in db.scan_prefix(keys::names(what)) {
+            let (key, value) = entry?;
+            let name = std::str::from_utf8(key.get(2..).unwrap_or_default()).ok().map(Name::new);
+            let number = <[u8; 4]>::try_from(&*value).map(u32::from_be_bytes);
+            let (Some(Ok(name)), Ok(number)) = (name, number) else {
+                return Err(StoreError::Unreadable("a name record is damaged".to_owned()));
+            };
+            book.add(name, number);
+        }
+        Ok(Mutex::new(book))
+    }
+
+    fn add(&mut self, name: Name<K>, number: u32) {
+        self.numbers.insert(name.clone(), number);
+        self.names.insert(number, name);
+    }
 }
 
 /// All names that the store has ever seen.
 #[derive(Debug)]
 pub(super) struct Directory {
-    books: [Mutex<Book>; 4],
+    users: Mutex<Names<UserKind>>,
+    webhooks: Mutex<Names<WebhookKind>>,
+    clients: Mutex<Names<ClientKind>>,
+    bots: Mutex<Names<BotKind>>,
 }
 
 impl Directory {
     pub(super) fn load(db: &Database) -> Result<Self, StoreError> {
-        let directory = Self { books: Default::default() };
-        for what in KINDS {
-            let mut book = directory.book(what);
-            for entry in db.scan_prefix(keys::names(what)) {
-                let (key, value) = entry?;
-                let name = std::str::from_utf8(key.get(2..).unwrap_or_default());
-                let number = <[u8; 4]>::try_from(&*value).map(u32::from_be_bytes);
-                let (Ok(name), Ok(number)) = (name, number) else {
-                    return Err(StoreError::Unreadable("a name record is damaged".to_owned()));
-                };
-                book.numbers.insert(name.to_owned(), number);
-                book.names.insert(number, name.to_owned());
-            }
-        }
-        Ok(directory)
+        Ok(Self {
+            users: Names::load(db, Named::User)?,
+            webhooks: Names::load(db, Named::Webhook)?,
+            clients: Names::load(db, Named::Client)?,
+            bots: Names::load(db, Named::Bot)?,
+        })
     }
+}
 
-    fn book(&self, what: Named) -> std::sync::MutexGuard<'_, Book> {
-        self.books[what as usize - 1].lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<K>(names: &Mutex<Names<K>>) -> MutexGuard<'_, Names<K>> {
+    names.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn name_of<K: Kind>(names: &Mutex<Names<K>>, number: u32) -> Result<Name<K>, StoreError> {
+    let missing = || StoreError::Unreadable(format!("{} number {number} has no name", K::WORD));
+    lock(names).names.get(&number).cloned().ok_or_else(missing)
 }
 
 /// Names and their numbers.
 impl Store {
     /// The user's number; a new one for a name that was never seen.
     pub fn user_number(&self, name: &UserName) -> Result<UserNumber, StoreError> {
-        self.number(Named::User, name.as_str()).map(UserNumber)
+        self.number(&self.names.users, Named::User, name).map(UserNumber)
     }
 
     /// The webhook's number; a new one for a name that was never seen.
     pub fn webhook_number(&self, name: &WebhookName) -> Result<WebhookNumber, StoreError> {
-        self.number(Named::Webhook, name.as_str()).map(WebhookNumber)
+        self.number(&self.names.webhooks, Named::Webhook, name).map(WebhookNumber)
     }
 
     /// The client's number; a new one for a name that was never seen.
     pub fn client_number(&self, name: &ClientName) -> Result<ClientNumber, StoreError> {
-        self.number(Named::Client, name.as_str()).map(ClientNumber)
+        self.number(&self.names.clients, Named::Client, name).map(ClientNumber)
     }
 
     /// The bot's number; a new one for a name that was never seen.
     pub fn bot_number(&self, name: &BotName) -> Result<BotNumber, StoreError> {
-        self.number(Named::Bot, name.as_str()).map(BotNumber)
+        self.number(&self.names.bots, Named::Bot, name).map(BotNumber)
     }
 
     /// The number of a user that the store has seen.
     pub fn known_user(&self, name: &str) -> Option<UserNumber> {
-        self.names.book(Named::User).numbers.get(name).copied().map(UserNumber)
+        lock(&self.names.users).numbers.get(name).copied().map(UserNumber)
     }
 
     /// The number of a webhook that the store has seen.
     pub fn known_webhook(&self, name: &str) -> Option<WebhookNumber> {
-        self.names.book(Named::Webhook).numbers.get(name).copied().map(WebhookNumber)
+        lock(&self.names.webhooks).numbers.get(name).copied().map(WebhookNumber)
     }
 
     /// The name behind a user's number.
     pub fn user_name(&self, number: UserNumber) -> Result<UserName, StoreError> {
-        self.name(Named::User, number.0)
+        name_of(&self.names.users, number.0)
     }
 
     /// The name behind a webhook's number.
     pub fn webhook_name(&self, number: WebhookNumber) -> Result<WebhookName, StoreError> {
-        self.name(Named::Webhook, number.0)
+        name_of(&self.names.webhooks, number.0)
     }
 
     /// The name behind a bot's number.
     pub fn bot_name(&self, number: BotNumber) -> Result<BotName, StoreError> {
-        self.name(Named::Bot, number.0)
+        name_of(&self.names.bots, number.0)
     }
 
     /// Every user that the store has ever seen.
     pub fn known_users(&self) -> Vec<UserNumber> {
-        self.names.book(Named::User).names.keys().copied().map(UserNumber).collect()
+        lock(&self.names.users).names.keys().copied().map(UserNumber).collect()
     }
 
     /// Every webhook that the store has ever seen.
     pub fn known_webhooks(&self) -> Vec<WebhookNumber> {
-        self.names.book(Named::Webhook).names.keys().copied().map(WebhookNumber).collect()
+        lock(&self.names.webhooks).names.keys().copied().map(WebhookNumber).collect()
     }
 
-    fn number(&self, what: Named, name: &str) -> Result<u32, StoreError> {
-        let mut book = self.names.book(what);
-        if let Some(number) = book.numbers.get(name) {
+    fn number<K: Kind>(
+        &self,
+        names: &Mutex<Names<K>>,
+        what: Named,
+        name: &Name<K>,
+    ) -> Result<u32, StoreError> {
+        let mut names = lock(names);
+        if let Some(number) = names.numbers.get(name) {
             return Ok(*number);
         }
-        let number = book.names.len() as u32 + 1;
+        let number = names.names.len() as u32 + 1;
         // Handed over before any record that uses the number: it can't be on disk without this.
-        let write = Write::Put(keys::name(what, name), IVec::from(&number.to_be_bytes()));
+        let write = Write::Put(keys::name(what, name.as_str()), IVec::from(&number.to_be_bytes()));
         self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() })?;
-        book.numbers.insert(name.to_owned(), number);
-        book.names.insert(number, name.to_owned());
+        names.add(name.clone(), number);
         Ok(number)
-    }
-
-    fn name<K: Kind>(&self, what: Named, number: u32) -> Result<Name<K>, StoreError> {
-        let missing = || StoreError::Unreadable(format!("{} number {number} has no name", K::WORD));
-        let name = self.names.book(what).names.get(&number).cloned().ok_or_else(missing)?;
-        Name::new(&name).map_err(|error| StoreError::Unreadable(error.to_string()))
     }
 }
