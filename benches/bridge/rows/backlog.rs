@@ -17,7 +17,7 @@ use crate::{
     receiver::{Answer, Receiver},
     report::{Finding, Goal, Unit},
     roles::Role,
-    stats::rate,
+    stats::{micros_each, rate},
 };
 
 /// How much of what waits is delivered: enough to tell how fast.
@@ -43,11 +43,14 @@ pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     })
     .await?;
     let ready = daemon.ready_after.as_secs_f64();
-    let (drain_began, already) = (Instant::now(), audit.posts());
+    let (drain_began, already, cpu) = (Instant::now(), audit.posts(), daemon.cpu()?);
     audit.received(already + drained.min(waiting / 2) as u64).await?;
-    let rate = rate(usize::try_from(audit.posts() - already)?, drain_began.elapsed());
+    let posts = usize::try_from(audit.posts() - already)?;
+    let (rate, each) = (rate(posts, drain_began.elapsed()), micros_each(daemon.cpu()? - cpu, posts));
     let peak = daemon.memory()?.peak as f64 / MIB;
-    bench.step(format_args!("ready in {ready:.2} s, delivers {rate:.0}/s, at most {peak:.1} MiB resident"));
+    bench.step(format_args!(
+        "ready in {ready:.2} s, delivers {rate:.0}/s at {each:.1} us CPU each, at most {peak:.1} MiB resident"
+    ));
     daemon.stop().await?;
     Ok(vec![
         Finding::new("ready after the start", Unit::Seconds, ready)
@@ -57,6 +60,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
         Finding::new("rate of the drain", Unit::PerSecond, rate)
             .beside("events row", events_rate)
             .must(Goal::ShareOfLimit(1.0)),
+        Finding::new("CPU per event of the drain", Unit::Micros, each),
         Finding::new("out of order", Unit::Pieces, audit.out_of_order() as f64).must(Goal::AtMost(0.0)),
     ])
 }
