@@ -182,8 +182,8 @@ pub(super) struct Scan {
 
 /// sled counts what its cache has only with every 64th look at one of 256 parts of it, however much each look
 /// brought. A scan looks at a page once, so without this a hundred megabytes would go uncounted; with a look
-/// for every so many bytes it is 4 MiB at most, as they lie on disk.
-const LOOK_EVERY: usize = 256;
+/// for every so many bytes it is 8 MiB at most, as they lie on disk.
+const LOOK_EVERY: usize = 512;
 
 /// What the database has, looked at from either end. It may have told from the other end what it finds.
 struct Stored {
