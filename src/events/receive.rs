@@ -25,7 +25,7 @@ use crate::{
     names::WebhookName,
     rtm::frame::{FrameHead, Part},
     store::{
-        BotNumber, ByUser, JournalEntry, LaneSlot, NewEvent, Said, Store, StoreError, StoredEvent,
+        BotNumber, ByUser, JournalEntry, LaneSlot, LaneSlots, NewEvent, Said, Store, StoreError, StoredEvent,
         UserNumber, Wanted, WebhookNumber,
     },
     users::User,
@@ -402,7 +402,7 @@ impl Shared {
             };
             if is_asked { lane.give(user.number, &kind, source) } else { lane.pass_by(user.number) }
         };
-        let slots: Vec<LaneSlot> = subscribers.iter().map(give).collect();
+        let slots: LaneSlots = subscribers.iter().map(give).collect();
         let journal = JournalEntry { wanted: Wanted::by(&slots), ..journal };
         let new = NewEvent {
             user: user.number,

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::{
         events::{Source, Speaker, kept::Resumption},
-        store::{BotNumber, JournalEntry, NewEvent, testing},
+        store::{BotNumber, JournalEntry, LaneSlots, NewEvent, testing},
     };
 
     const ALICE: UserNumber = UserNumber(1);
@@ -198,7 +198,7 @@ mod tests {
             in_reply_to: None,
             source: Source::Live,
             speaker: Speaker::Platform,
-            slots: Vec::new(),
+            slots: LaneSlots::new(),
             journal: JournalEntry {
                 user: ALICE,
                 size: size as u32,

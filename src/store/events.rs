@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sled::IVec;
 
 use super::{
-    BotNumber, JournalEntry, LaneRecord, LaneSlot, Reserved, Store, StoreError, UserNumber, WebhookNumber,
+    BotNumber, JournalEntry, LaneRecord, LaneSlots, Reserved, Store, StoreError, UserNumber, WebhookNumber,
     WebhookRecord, backlog,
     commit::{Deferred, JournalLine, Transaction, Write},
     database::Database,
@@ -36,7 +36,7 @@ pub struct NewEvent {
     /// Who speaks.
     pub speaker: Speaker,
     /// Its places in all lanes of the user.
-    pub slots: Vec<LaneSlot>,
+    pub slots: LaneSlots,
     /// What recognises its repeat.
     pub journal: JournalEntry,
     /// The frame.
@@ -61,7 +61,7 @@ pub struct StoredEvent {
     /// Who speaks.
     pub speaker: Speaker,
     /// Its places in all lanes of the user.
-    pub slots: Vec<LaneSlot>,
+    pub slots: LaneSlots,
     /// The frame.
     pub frame: Bytes,
 }
@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// The event's places in all lanes of its user.
-    pub fn slots(&self, user: UserNumber, number: u64) -> Result<Option<Vec<LaneSlot>>, StoreError> {
+    pub fn slots(&self, user: UserNumber, number: u64) -> Result<Option<LaneSlots>, StoreError> {
         let value = self.db.get(keys::event(user, number))?;
         let record =
             value.map(|value| decode::<EventRecord>(EventRecord::VERSION, "event", &value)).transpose()?;
@@ -209,7 +209,7 @@ impl Store {
     pub fn slots_from_newest(
         &self,
         user: UserNumber,
-    ) -> impl Iterator<Item = Result<(u64, Vec<LaneSlot>), StoreError>> + '_ {
+    ) -> impl Iterator<Item = Result<(u64, LaneSlots), StoreError>> + '_ {
         self.db.scan_prefix(keys::events_of(user)).rev().map(|entry| {
             let (key, value) = entry?;
             let record: EventRecord = decode(EventRecord::VERSION, "event", &value)?;

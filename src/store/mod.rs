@@ -61,8 +61,8 @@ pub use numbers::{BotNumber, ByUser, ClientNumber, NumberHasher, UserNumber, Web
 pub use open::OpenError;
 pub use recent::RecentBounds;
 pub use records::{
-    Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, Position,
-    ReplayMark, Said, Wanted, WebhookRecord,
+    Attempted, DeadLetter, DeadLetterId, InvalidDeadLetterId, JournalEntry, LaneRecord, LaneSlot, LaneSlots,
+    Position, ReplayMark, Said, Wanted, WebhookRecord,
 };
 pub use room::Standing;
 pub use streams::StreamMark;

@@ -26,7 +26,7 @@ pub(super) fn event(frame: Bytes) -> NewEvent {
         in_reply_to: None,
         source: Source::Live,
         speaker: Speaker::Bot,
-        slots: vec![LaneSlot { webhook: WebhookNumber(1), sequence: 1, wanted: true }],
+        slots: [LaneSlot { webhook: WebhookNumber(1), sequence: 1, wanted: true }].into_iter().collect(),
         journal: JournalEntry {
             user: ALICE,
             size: frame.len() as u32,

@@ -1,6 +1,7 @@
 //! Events, and the journal of what each commit stored.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{BodyPlace, decode};
 use crate::{
@@ -23,6 +24,9 @@ pub struct LaneSlot {
     pub wanted: bool,
 }
 
+/// An event's places in all lanes of its user; few users have more than two.
+pub type LaneSlots = SmallVec<[LaneSlot; 2]>;
+
 /// An event's record; its frame follows, or is a payload file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::store) struct EventRecord {
@@ -32,7 +36,7 @@ pub(in crate::store) struct EventRecord {
     pub in_reply_to: Option<u64>,
     pub source: Source,
     pub speaker: Speaker,
-    pub slots: Vec<LaneSlot>,
+    pub slots: LaneSlots,
     pub body: BodyPlace,
 }
 
@@ -152,7 +156,9 @@ mod tests {
             in_reply_to: Some(1_466_692_440_896),
             source: Source::Live,
             speaker: Speaker::Agent,
-            slots: vec![LaneSlot { webhook: WebhookNumber(3), sequence: 300, wanted: true }],
+            slots: [LaneSlot { webhook: WebhookNumber(3), sequence: 300, wanted: true }]
+                .into_iter()
+                .collect(),
             body: BodyPlace::Inline,
         };
         insta::assert_snapshot!(format!("{:02x?}", encode_with(EventRecord::VERSION, &event, b"{}")), @"[01, 80, d0, 95, ff, bc, 31, 01, 0c, 62, 6f, 74, 5f, 72, 65, 73, 70, 6f, 6e, 73, 65, 01, c0, a6, ba, ed, d7, 2a, 00, 01, 01, 03, ac, 02, 01, 00, 7b, 7d]");
@@ -205,7 +211,7 @@ mod tests {
                 in_reply_to: reply,
                 source: Source::History,
                 speaker: Speaker::Bot,
-                slots: vec![LaneSlot { webhook: WebhookNumber(3), sequence, wanted: false }],
+                slots: [LaneSlot { webhook: WebhookNumber(3), sequence, wanted: false }].into_iter().collect(),
                 body: BodyPlace::of(frame.len()),
             };
             let bytes = encode_with(EventRecord::VERSION, &event, &frame);

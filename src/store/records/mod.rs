@@ -12,7 +12,7 @@ mod trace;
 mod user;
 
 pub(super) use event::{EventRecord, JournalRecord};
-pub use event::{JournalEntry, LaneSlot, Said, Wanted};
+pub use event::{JournalEntry, LaneSlot, LaneSlots, Said, Wanted};
 pub use lane::{Attempted, LaneRecord, Position, WebhookRecord};
 pub use letter::{DeadLetter, DeadLetterId, InvalidDeadLetterId, ReplayMark};
 pub(super) use message::{AcceptedEntry, AcceptedRecord, IdempotencyRecord, QueueRecord};
