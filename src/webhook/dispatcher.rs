@@ -177,8 +177,8 @@ impl Dispatcher {
         shared.news.notify_one();
     }
 
-    /// How many attempts were begun so far, if something may go out now and doesn't: if that lasts, the
-    /// dispatcher hangs.
+    /// How many attempts were begun so far, if something may go out now and doesn't, or is being read: if that
+    /// lasts, the dispatcher hangs.
     pub fn lingers_after(&self) -> Option<u64> {
         let lingers = self.shared.lock().lingers_after(Instant::now());
         lingers.filter(|_| self.shared.events.get().is_some() && !self.shared.stop.is_cancelled())

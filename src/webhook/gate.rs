@@ -143,6 +143,11 @@ impl Gate {
         self.being_read = self.being_read.saturating_sub(1);
     }
 
+    /// Whether something is being read.
+    pub fn is_reading(&self) -> bool {
+        self.being_read > 0
+    }
+
     /// A delivery goes out now.
     pub fn started(&mut self, now: Instant) {
         self.in_flight += 1;

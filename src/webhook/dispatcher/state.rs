@@ -275,11 +275,12 @@ impl State {
         self.replays.everything_is_due();
     }
 
-    /// How many attempts were begun so far, if something may go out now and doesn't.
+    /// How many attempts were begun so far, if something may go out now and doesn't, or is being read.
     pub(super) fn lingers_after(&self, now: Instant) -> Option<u64> {
         let is_due = self.due.keys().next().is_some_and(|(at, _)| *at <= now);
         let is_ready = self.lanes.has_ready() && self.load_again.is_none();
-        (self.gate.admission(now) == Admission::Go && (is_due || is_ready)).then_some(self.begun)
+        let may_go = self.gate.admission(now) == Admission::Go && (is_due || is_ready);
+        (may_go || self.gate.is_reading()).then_some(self.begun)
     }
 
     /// What came of the latest attempt.
@@ -328,8 +329,11 @@ mod tests {
         let (mut state, now) = (state(), Instant::now());
         let Some(Turn::Read { user, .. }) = state.take_fresh(now) else { panic!("it is in the store") };
         assert!(state.take_fresh(now).is_none(), "it is being read");
+        state.gate.reads();
+        assert_eq!(state.lingers_after(now), Some(0), "a look at the store that never ends is noticed");
         state.has_read(user, Err(StoreError::Unavailable("its disk failed".to_owned())), now);
         assert!(state.take_fresh(now).is_none(), "no hot loop");
+        assert_eq!(state.lingers_after(now), None);
         assert_eq!(state.wake_at(now), Some(now + STORE_PAUSE));
         assert!(matches!(state.take_fresh(now + STORE_PAUSE), Some(Turn::Read { user: USER, .. })));
     }
