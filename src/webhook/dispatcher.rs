@@ -458,7 +458,7 @@ impl Shared {
         if let Err(error) = &found
             && !matches!(error, StoreError::Unavailable(_))
         {
-            tracing::error!(webhook = %self.name, user = self.name_of(user), %error, "waiting events can't be read; this lane stands still");
+            tracing::error!(webhook = %self.name, user = self.name_of(user), %error, "waiting events can't be read; this lane stands still until the next start, and keeps what it has");
         }
         let now = Now::read();
         let mut state = self.lock();

@@ -240,7 +240,9 @@ impl State {
                 self.lanes.not_loaded(user);
                 self.load_again = Some(now + STORE_PAUSE);
             }
-            Err(_) => self.lanes.loaded(user, Vec::new(), None),
+            // The lane stands still until the next start, and keeps what it has: to go on with what comes
+            // later would be to take all before it for finished.
+            Err(_) => {}
         }
     }
 
@@ -309,10 +311,32 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::{config, events::lanes::Order, names::WebhookName, store::LaneRecord, webhook::Sender};
+    use crate::{
+        config,
+        events::{EventId, Source, Speaker, lanes::Order},
+        names::{BotName, UserName, WebhookName},
+        store::LaneRecord,
+        webhook::Sender,
+    };
 
     const USER: UserNumber = UserNumber(1);
+
+    fn event(number: u64) -> Event {
+        Event {
+            id: EventId { store: 1, number },
+            user: UserName::new("alice").unwrap(),
+            bot: BotName::new("b").unwrap(),
+            kind: "bot_response".to_owned(),
+            received_at: Timestamp::from_millis(0),
+            in_reply_to: None,
+            source: Source::Live,
+            speaker: Speaker::Bot,
+            frame: Bytes::from_static(b"{}"),
+        }
+    }
 
     /// One user's lane, of which two events are in the store.
     fn state() -> State {
@@ -336,5 +360,17 @@ mod tests {
         assert_eq!(state.lingers_after(now), None);
         assert_eq!(state.wake_at(now), Some(now + STORE_PAUSE));
         assert!(matches!(state.take_fresh(now + STORE_PAUSE), Some(Turn::Read { user: USER, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_cannot_be_read_stands_still_and_keeps_what_it_has() {
+        let (mut state, now) = (state(), Instant::now());
+        assert!(matches!(state.take_fresh(now), Some(Turn::Read { .. })));
+        state.has_read(USER, Err(StoreError::Unreadable("an event record is damaged".to_owned())), now);
+        let sequence = state.lanes.give(USER, true);
+        state.lanes.arrived(USER, LaneEvent { event: Arc::new(event(3)), sequence });
+        assert!(state.take_fresh(now + STORE_PAUSE).is_none());
+        assert!(!state.lanes.is_past(USER, 1) && !state.lanes.is_past(USER, 3));
+        assert_eq!(state.lanes.undelivered(USER), 3);
     }
 }
