@@ -79,8 +79,7 @@ pub enum Next {
         /// What.
         started: Started,
     },
-    /// The store has more: read it, hand it over with [`Lanes::loaded`], and ask again. Other lanes may go on
-    /// meanwhile.
+    /// The store has more: hand it over with [`Lanes::loaded`] and ask again. Other lanes may go on meanwhile.
     Load {
         /// Whose lane.
         user: UserNumber,
@@ -102,6 +101,15 @@ pub struct InStore {
     pub is_one: bool,
 }
 
+/// The next events of a lane, as the store has them.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Those that the webhook wants, oldest first.
+    pub items: Vec<LaneEvent>,
+    /// The last event that was looked at, if there may be more behind it.
+    pub looked_at: Option<u64>,
+}
+
 /// What of a lane is not in its window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Beyond {
@@ -110,8 +118,8 @@ enum Beyond {
     Nothing,
     /// What comes after this event, and is only in the store.
     Stored { after: u64 },
-    /// The same, and it is being read, as far as this event.
-    Read { after: u64, until: u64 },
+    /// The same, and it is being loaded, as far as this event.
+    Loading { after: u64, until: u64 },
 }
 
 impl Beyond {
@@ -119,7 +127,7 @@ impl Beyond {
     fn after(self) -> Option<u64> {
         match self {
             Self::Nothing => None,
-            Self::Stored { after } | Self::Read { after, .. } => Some(after),
+            Self::Stored { after } | Self::Loading { after, .. } => Some(after),
         }
     }
 }
@@ -139,7 +147,7 @@ struct Lane {
     arrived: u64,
     /// Its sequence number: what was given a later one is still being committed.
     arrived_sequence: u64,
-    /// What comes behind the window. While it is read, the window is empty.
+    /// What comes behind the window. While it is loaded, the window is empty.
     beyond: Beyond,
     /// One, as a rule.
     started: SmallVec<[Started; 1]>,
@@ -156,10 +164,17 @@ impl Lane {
         something && (order == Order::Lifted || self.started.is_empty())
     }
 
-    /// What is only in the store, if anything is: it is being read from now on.
-    fn read(&mut self) -> Option<InStore> {
+    /// Whether it is to be put among the lanes that have something to start, and is not there.
+    fn gets_ready(&mut self, order: Order) -> bool {
+        let was_ready = self.is_ready;
+        self.is_ready |= self.has_next(order);
+        self.is_ready && !was_ready
+    }
+
+    /// What is only in the store, if anything is: it is being loaded from now on.
+    fn load(&mut self) -> Option<InStore> {
         let Beyond::Stored { after } = self.beyond else { return None };
-        self.beyond = Beyond::Read { after, until: self.arrived };
+        self.beyond = Beyond::Loading { after, until: self.arrived };
         let here = (self.started.len() + self.window.len()) as u64;
         let is_next = self.arrived_sequence == self.done.sequence + here + 1;
         // What finished ahead may be the newest, as a restart finds it.
@@ -239,16 +254,14 @@ struct Ready(VecDeque<UserNumber>);
 impl Ready {
     /// Puts a lane behind the others, if it has something to start and is not among them.
     fn push(&mut self, user: UserNumber, lane: &mut Lane, order: Order) {
-        if !lane.is_ready && lane.has_next(order) {
-            lane.is_ready = true;
+        if lane.gets_ready(order) {
             self.0.push_back(user);
         }
     }
 
     /// The same before the others: it had its turn already, and had to wait for the store.
     fn push_first(&mut self, user: UserNumber, lane: &mut Lane, order: Order) {
-        if !lane.is_ready && lane.has_next(order) {
-            lane.is_ready = true;
+        if lane.gets_ready(order) {
             self.0.push_front(user);
         }
     }
@@ -361,19 +374,17 @@ impl Lanes {
                 self.ready.push(user, lane, self.order);
                 return Next::Start { user, started };
             }
-            if let Some(these) = lane.read() {
+            if let Some(these) = lane.load() {
                 return Next::Load { user, these };
             }
         }
         Next::Nothing
     }
 
-    /// Takes what the store has for a lane after [`Next::Load`]'s event: the next events that the
-    /// webhook wants, oldest first, and the number of the last event that was looked at if there may
-    /// be more behind it. The lane is the next to be asked.
-    pub fn loaded(&mut self, user: UserNumber, items: Vec<LaneEvent>, looked_at: Option<u64>) {
+    /// Takes what the store has for a lane after [`Next::Load`]. The lane is the next to be asked.
+    pub fn loaded(&mut self, user: UserNumber, Loaded { items, looked_at }: Loaded) {
         let Some(lane) = self.lanes.get_mut(&user) else { return };
-        let Beyond::Read { until, .. } = lane.beyond else { return };
+        let Beyond::Loading { until, .. } = lane.beyond else { return };
         for item in items {
             let number = item.event.id.number;
             let is_finished =
@@ -398,7 +409,7 @@ impl Lanes {
     /// The store could not be read after [`Next::Load`]: the lane will ask for it again.
     pub fn not_loaded(&mut self, user: UserNumber) {
         let Some(lane) = self.lanes.get_mut(&user) else { return };
-        if let Beyond::Read { after, .. } = lane.beyond {
+        if let Beyond::Loading { after, .. } = lane.beyond {
             lane.beyond = Beyond::Stored { after };
             self.ready.push_first(user, lane, self.order);
         }

@@ -26,7 +26,7 @@ struct Names<K> {
 
 impl<K: Kind> Names<K> {
     fn load(db: &Database, what: Named) -> Result<Mutex<Self>, StoreError> {
-        let mut book = Self { numbers: HashMap::new(), names: HashMap::default() };
+        let mut names = Self { numbers: HashMap::new(), names: HashMap::default() };
         for entry in db.scan_prefix(keys::names(what)) {
             let (key, value) = entry?;
             let name = std::str::from_utf8(key.get(2..).unwrap_or_default()).ok().map(Name::new);
@@ -34,9 +34,9 @@ impl<K: Kind> Names<K> {
             let (Some(Ok(name)), Ok(number)) = (name, number) else {
                 return Err(StoreError::Unreadable("a name record is damaged".to_owned()));
             };
-            book.add(name, number);
+            names.add(name, number);
         }
-        Ok(Mutex::new(book))
+        Ok(Mutex::new(names))
     }
 
     fn add(&mut self, name: Name<K>, number: u32) {

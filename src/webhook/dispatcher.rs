@@ -40,7 +40,7 @@ use crate::{
     config,
     events::{
         Body, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
-        lanes::{InStore, LaneEvent, LaneRoom, Lanes, Order, WINDOW},
+        lanes::{InStore, LaneEvent, LaneRoom, Lanes, Loaded, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
@@ -56,15 +56,6 @@ const DELIVERY_SECONDS: &[f64] = &[
 ];
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
-
-/// Waiting events of a lane, as the store has them.
-#[derive(Debug, Default)]
-struct Loaded {
-    /// Those that the webhook wants, oldest first.
-    items: Vec<LaneEvent>,
-    /// The last event that was looked at, if there may be more behind it.
-    looked_at: Option<u64>,
-}
 
 /// What of the configuration a delivery goes by: a reload replaces it, and what is under way ends as it
 /// began.
@@ -177,7 +168,7 @@ impl Dispatcher {
         shared.news.notify_one();
     }
 
-    /// How many attempts were begun so far, if something may go out now and doesn't, or is being read: if that
+    /// How many attempts were begun so far, if something may go out now and doesn't, or is being loaded: if that
     /// lasts, the dispatcher hangs.
     pub fn lingers_after(&self) -> Option<u64> {
         let lingers = self.shared.lock().lingers_after(Instant::now());
@@ -390,7 +381,7 @@ impl Shared {
         next
     }
 
-    /// Delivers one event, or reads some, and then does whatever may go next.
+    /// Delivers one event, or loads some, and then does whatever may go next.
     async fn work(self: Arc<Self>, first: Turn) {
         let mut give_up = pin!(self.give_up.cancelled());
         let mut next = Some(first);
@@ -399,8 +390,8 @@ impl Shared {
         while let Some(turn) = next {
             let mut job = match turn {
                 Turn::Deliver(job) => job,
-                Turn::Read { user, these } => {
-                    next = self.read(user, these);
+                Turn::Load { user, these } => {
+                    next = self.load(user, these);
                     continue;
                 }
             };
@@ -452,21 +443,21 @@ impl Shared {
         tracing::debug!(webhook = %self.name, %user, %bot, event = %id, attempt = delivery.attempt, status = result.status, took = ?result.took, outcome = %result.summary(), traceId = trace, "attempt");
     }
 
-    /// Reads waiting events of a lane, while others go on; answers with what this task may do next.
-    fn read(self: &Arc<Self>, user: UserNumber, these: InStore) -> Option<Turn> {
-        let found = self.load(user, these);
-        if let Err(error) = &found
+    /// Loads waiting events of a lane, while others go on; answers with what this task may do next.
+    fn load(self: &Arc<Self>, user: UserNumber, these: InStore) -> Option<Turn> {
+        let loaded = self.waiting(user, these);
+        if let Err(error) = &loaded
             && !matches!(error, StoreError::Unavailable(_))
         {
             tracing::error!(webhook = %self.name, user = self.name_of(user), %error, "waiting events can't be read; this lane stands still until the next start, and keeps what it has");
         }
         let now = Now::read();
         let mut state = self.lock();
-        state.has_read(user, found, now.mono);
+        state.loaded(user, loaded, now.mono);
         self.next_turn(&mut state, now)
     }
 
-    fn load(&self, user: UserNumber, these: InStore) -> Result<Loaded, StoreError> {
+    fn waiting(&self, user: UserNumber, these: InStore) -> Result<Loaded, StoreError> {
         let InStore { after, until, is_one } = these;
         if is_one
             && let Some(stored) = self.store.event(user, until)?

@@ -30,8 +30,8 @@ const STANDSTILLS: usize = 32;
 pub struct Gate {
     max_in_flight: usize,
     in_flight: usize,
-    /// How many events are being read to be sent: each has the place that its delivery will have.
-    being_read: usize,
+    /// How many loads of events are under way: each has the place of the delivery that it is for.
+    loading: usize,
     /// What the webhook's rate has left.
     allowance: Option<Bucket>,
     state: State,
@@ -79,7 +79,7 @@ impl Gate {
         Self {
             max_in_flight,
             in_flight: 0,
-            being_read: 0,
+            loading: 0,
             allowance: rate.map(Bucket::of),
             state: State::Open,
             held_until: None,
@@ -114,7 +114,7 @@ impl Gate {
             return Admission::NotBefore(until);
         }
         let most = if let State::Probing { .. } = self.state { 1 } else { self.max_in_flight };
-        if self.in_flight + self.being_read >= most {
+        if self.in_flight + self.loading >= most {
             return Admission::Wait;
         }
         match self.allowance.as_ref().map(|allowance| allowance.look(now)) {
@@ -133,19 +133,19 @@ impl Gate {
         }
     }
 
-    /// Before a delivery can go out, what it delivers must be read.
-    pub fn reads(&mut self) {
-        self.being_read += 1;
+    /// Before a delivery can go out, what it delivers must be loaded.
+    pub fn load_started(&mut self) {
+        self.loading += 1;
     }
 
-    /// It was read, or could not be: its place is free.
-    pub fn has_read(&mut self) {
-        self.being_read = self.being_read.saturating_sub(1);
+    /// A load ended, with whatever outcome: its place is free.
+    pub fn load_ended(&mut self) {
+        self.loading = self.loading.saturating_sub(1);
     }
 
-    /// Whether something is being read.
-    pub fn is_reading(&self) -> bool {
-        self.being_read > 0
+    /// Whether something is being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.loading > 0
     }
 
     /// A delivery goes out now.
@@ -293,12 +293,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_read_to_be_sent_has_its_place() {
+    async fn what_is_loaded_to_be_sent_has_its_place() {
         let (mut gate, _, now) = gate();
         (0..3).for_each(|_| gate.started(now));
-        gate.reads();
+        gate.load_started();
         assert_eq!(gate.admission(now), Admission::Wait);
-        gate.has_read();
+        gate.load_ended();
         assert_eq!(gate.admission(now), Admission::Go);
     }
 

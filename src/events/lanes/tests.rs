@@ -14,19 +14,22 @@ use crate::{
 
 const USERS: u32 = 3;
 
-fn item(number: u64, sequence: u64) -> LaneEvent {
-    let event = Event {
-        id: EventId { store: 1, number },
-        user: UserName::new("u").unwrap(),
-        bot: BotName::new("b").unwrap(),
-        kind: "bot_response".to_owned(),
-        received_at: Timestamp::from_millis(0),
-        in_reply_to: None,
-        source: Source::Live,
-        speaker: Speaker::Bot,
-        frame: Bytes::from_static(b"{}"),
-    };
-    LaneEvent { event: Arc::new(event), sequence }
+impl LaneEvent {
+    /// An event that says nothing.
+    pub(crate) fn sample(number: u64, sequence: u64) -> Self {
+        let event = Event {
+            id: EventId { store: 1, number },
+            user: UserName::new("u").unwrap(),
+            bot: BotName::new("b").unwrap(),
+            kind: "bot_response".to_owned(),
+            received_at: Timestamp::from_millis(0),
+            in_reply_to: None,
+            source: Source::Live,
+            speaker: Speaker::Bot,
+            frame: Bytes::from_static(b"{}"),
+        };
+        Self { event: Arc::new(event), sequence }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -35,10 +38,10 @@ enum Step {
     Receive(u32, bool),
     /// One pending commit is done.
     Commit,
-    /// Start something, or begin to read what waits.
+    /// Start something, or begin to load what waits.
     Next,
-    /// The n-th lane that is being read was read, or the store could not be.
-    Read(usize, bool),
+    /// The n-th lane that is being loaded was, or the store could not be read.
+    Load(usize, bool),
     /// The n-th started event is delivered.
     Finish(usize),
     /// An attempt of the n-th started event failed.
@@ -52,7 +55,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..USERS, prop::bool::weighted(0.8)).prop_map(|(user, wanted)| Step::Receive(user, wanted)),
         8 => Just(Step::Commit),
         8 => Just(Step::Next),
-        6 => (0usize..4, prop::bool::weighted(0.8)).prop_map(|(n, is_there)| Step::Read(n, is_there)),
+        6 => (0usize..4, prop::bool::weighted(0.8)).prop_map(|(n, is_there)| Step::Load(n, is_there)),
         6 => (0usize..8).prop_map(Step::Finish),
         2 => (0usize..8).prop_map(Step::Fail),
         1 => Just(Step::Restart),
@@ -69,7 +72,7 @@ struct World {
     committed: usize,
     records: HashMap<UserNumber, LaneRecord>,
     running: Vec<(UserNumber, Started)>,
-    reading: Vec<(UserNumber, InStore)>,
+    loading: Vec<(UserNumber, InStore)>,
     delivered: HashMap<UserNumber, Vec<u64>>,
 }
 
@@ -82,7 +85,7 @@ impl World {
             committed: 0,
             records: HashMap::new(),
             running: Vec::new(),
-            reading: Vec::new(),
+            loading: Vec::new(),
             delivered: HashMap::new(),
         }
     }
@@ -98,15 +101,15 @@ impl World {
                 self.running.push((user, started));
             }
             Next::Load { user, these } => {
-                assert!(self.reading.iter().all(|(other, _)| *other != user), "read twice at once");
+                assert!(self.loading.iter().all(|(other, _)| *other != user), "loaded twice at once");
                 self.check_one(user, these);
-                self.reading.push((user, these));
+                self.loading.push((user, these));
             }
         }
         true
     }
 
-    /// If the last of what is to be read is said to be the only one, it is.
+    /// If the last of what is to be loaded is said to be the only one, it is.
     fn check_one(&self, user: UserNumber, InStore { after, until, is_one }: InStore) {
         let is_here = |n: u64| self.running.iter().any(|(_, one)| one.item.event.id.number == n);
         let of_user = self.log.iter().filter(|(u, _, _, wanted)| *u == user && *wanted).map(|(_, n, ..)| *n);
@@ -118,8 +121,8 @@ impl World {
     }
 
     /// What the store has for a lane, some time after it was asked for.
-    fn read(&mut self, index: usize) {
-        let (user, InStore { after, until, is_one }) = self.reading.remove(index);
+    fn load(&mut self, index: usize) {
+        let (user, InStore { after, until, is_one }) = self.loading.remove(index);
         // One commit more is visible than has been announced.
         let visible = self.log.iter().take(self.committed + 1);
         let of_user = visible.filter(|(u, _, _, wanted)| *u == user && *wanted);
@@ -130,8 +133,8 @@ impl World {
         let more = found.len() > WINDOW;
         found.truncate(WINDOW);
         let looked_at = found.last().filter(|_| more).map(|(_, n, ..)| *n);
-        let items = found.into_iter().map(|(_, n, s, _)| item(*n, *s)).collect();
-        self.lanes.loaded(user, items, looked_at);
+        let items = found.into_iter().map(|(_, n, s, _)| LaneEvent::sample(*n, *s)).collect();
+        self.lanes.loaded(user, Loaded { items, looked_at });
     }
 
     fn finish(&mut self, index: usize) {
@@ -146,7 +149,7 @@ impl World {
         // What was not committed is gone; its numbers are given again.
         self.log.truncate(self.committed);
         self.running.clear();
-        self.reading.clear();
+        self.loading.clear();
         self.lanes = Lanes::new(self.order, Arc::default());
         for user in (0..USERS).map(UserNumber) {
             let newest = self.log.iter().rev().find(|(u, ..)| *u == user);
@@ -183,17 +186,17 @@ impl World {
                 if let Some((user, number, sequence, wanted)) = self.log.get(self.committed).copied() {
                     self.committed += 1;
                     if wanted {
-                        self.lanes.arrived(user, item(number, sequence));
+                        self.lanes.arrived(user, LaneEvent::sample(number, sequence));
                     }
                 }
             }
             Step::Next => drop(self.next()),
-            Step::Read(n, is_there) if !self.reading.is_empty() => {
-                let index = n % self.reading.len();
+            Step::Load(n, is_there) if !self.loading.is_empty() => {
+                let index = n % self.loading.len();
                 if is_there {
-                    self.read(index);
+                    self.load(index);
                 } else {
-                    self.lanes.not_loaded(self.reading.remove(index).0);
+                    self.lanes.not_loaded(self.loading.remove(index).0);
                 }
             }
             Step::Finish(n) if !self.running.is_empty() => self.finish(n % self.running.len()),
@@ -203,7 +206,7 @@ impl World {
                 self.records.insert(*user, record);
             }
             Step::Restart => self.restart(),
-            Step::Read(..) | Step::Finish(_) | Step::Fail(_) => {}
+            Step::Load(..) | Step::Finish(_) | Step::Fail(_) => {}
         }
         if self.order == Order::Kept {
             let users: BTreeSet<_> = self.running.iter().map(|(user, _)| user.0).collect();
@@ -217,9 +220,9 @@ impl World {
             self.step(&Step::Commit);
         }
         loop {
-            while self.next() || !self.reading.is_empty() {
-                if !self.reading.is_empty() {
-                    self.read(0);
+            while self.next() || !self.loading.is_empty() {
+                if !self.loading.is_empty() {
+                    self.load(0);
                 }
             }
             if self.running.is_empty() {
@@ -271,7 +274,8 @@ fn the_format_of_what_may_have_been_tried_is_kept_until_it_is_finished() {
     let mut lanes = Lanes::new(Order::Kept, Arc::default());
     lanes.restore(UserNumber(0), record.clone(), 2, 2);
     let Next::Load { user, .. } = lanes.next(BodyFormat::Envelope) else { panic!("it is in the store") };
-    lanes.loaded(user, vec![item(1, 1), item(2, 2)], None);
+    let items = vec![LaneEvent::sample(1, 1), LaneEvent::sample(2, 2)];
+    lanes.loaded(user, Loaded { items, looked_at: None });
     let Next::Start { started, .. } = lanes.next(BodyFormat::Envelope) else { panic!("it waits") };
     assert_eq!((started.attempts, started.format), (0, BodyFormat::Form));
     assert_eq!(lanes.lanes[&user].record(), record, "also while it is under way");
@@ -288,8 +292,8 @@ fn the_format_of_what_may_have_been_tried_is_kept_until_it_is_finished() {
 #[test]
 fn a_retried_event_keeps_its_attempts_and_its_format_over_a_restart() {
     let mut world = World::new(Order::Kept);
-    use Step::{Commit, Fail, Next, Read, Receive, Restart};
-    for step in [Receive(0, true), Commit, Next, Fail(0), Restart, Next, Read(0, true), Next] {
+    use Step::{Commit, Fail, Load, Next, Receive, Restart};
+    for step in [Receive(0, true), Commit, Next, Fail(0), Restart, Next, Load(0, true), Next] {
         world.step(&step);
     }
     let (_, started) = &world.running[0];

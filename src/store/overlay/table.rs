@@ -375,9 +375,8 @@ fn tidy(pieces: &mut Vec<Piece>, at: usize) {
 impl Piece {
     /// Where a number is, or where it belongs.
     fn find(&self, number: u64) -> Result<usize, usize> {
-        match self.numerals.last() {
-            Some(last) if last.number < number => return Err(self.numerals.len()),
-            _ => {}
+        if self.numerals.last().is_some_and(|last| last.number < number) {
+            return Err(self.numerals.len());
         }
         // Where no number is left out, as of users' lanes, it can be told where one is.
         let guess = usize::try_from(number.wrapping_sub(self.from)).unwrap_or(usize::MAX);

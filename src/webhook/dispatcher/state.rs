@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Loaded, Setup, Shared};
+use super::{Setup, Shared};
 use crate::{
     clock::{Now, Timestamp},
     events::{
         DeliveryCounts, Event, LastOutcome,
-        lanes::{InStore, LaneEvent, Lanes, Next, Started},
+        lanes::{InStore, LaneEvent, Lanes, Loaded, Next, Started},
     },
     letters::Replay,
     ordered,
@@ -79,8 +79,8 @@ pub(super) enum Trouble {
 pub(super) enum Turn {
     /// This is delivered.
     Deliver(Job),
-    /// What waits in this lane is read, and then asked for again.
-    Read {
+    /// What waits in this lane is loaded, and then asked for again.
+    Load {
         /// Whose lane.
         user: UserNumber,
         /// Which of the user's events.
@@ -172,9 +172,9 @@ impl State {
             }
             let job = match self.choose(shared, now.mono)? {
                 Turn::Deliver(job) => job,
-                read @ Turn::Read { .. } => {
-                    self.gate.reads();
-                    return Some(read);
+                load @ Turn::Load { .. } => {
+                    self.gate.load_started();
+                    return Some(load);
                 }
             };
             match self.gate.admission_of(job.user, now.mono) {
@@ -226,15 +226,15 @@ impl State {
                 let setup = Arc::clone(&self.setup);
                 Some(Turn::Deliver(Job { setup, user, started, errand: Errand::Lane }))
             }
-            Next::Load { user, these } => Some(Turn::Read { user, these }),
+            Next::Load { user, these } => Some(Turn::Load { user, these }),
         }
     }
 
-    /// Takes what was read of a lane after [`Turn::Read`].
-    pub(super) fn has_read(&mut self, user: UserNumber, found: Result<Loaded, StoreError>, now: Instant) {
-        self.gate.has_read();
-        match found {
-            Ok(Loaded { items, looked_at }) => self.lanes.loaded(user, items, looked_at),
+    /// Takes what was loaded of a lane after [`Turn::Load`].
+    pub(super) fn loaded(&mut self, user: UserNumber, loaded: Result<Loaded, StoreError>, now: Instant) {
+        self.gate.load_ended();
+        match loaded {
+            Ok(loaded) => self.lanes.loaded(user, loaded),
             Err(StoreError::Unavailable(_)) => {
                 // The store says so itself. The lane is asked first the next time.
                 self.lanes.not_loaded(user);
@@ -277,12 +277,12 @@ impl State {
         self.replays.everything_is_due();
     }
 
-    /// How many attempts were begun so far, if something may go out now and doesn't, or is being read.
+    /// How many attempts were begun so far, if something may go out now and doesn't, or is being loaded.
     pub(super) fn lingers_after(&self, now: Instant) -> Option<u64> {
         let is_due = self.due.keys().next().is_some_and(|(at, _)| *at <= now);
         let is_ready = self.lanes.has_ready() && self.load_again.is_none();
         let may_go = self.gate.admission(now) == Admission::Go && (is_due || is_ready);
-        (may_go || self.gate.is_reading()).then_some(self.begun)
+        (may_go || self.gate.is_loading()).then_some(self.begun)
     }
 
     /// What came of the latest attempt.
@@ -311,32 +311,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::{
-        config,
-        events::{EventId, Source, Speaker, lanes::Order},
-        names::{BotName, UserName, WebhookName},
-        store::LaneRecord,
-        webhook::Sender,
-    };
+    use crate::{config, events::lanes::Order, names::WebhookName, store::LaneRecord, webhook::Sender};
 
     const USER: UserNumber = UserNumber(1);
-
-    fn event(number: u64) -> Event {
-        Event {
-            id: EventId { store: 1, number },
-            user: UserName::new("alice").unwrap(),
-            bot: BotName::new("b").unwrap(),
-            kind: "bot_response".to_owned(),
-            received_at: Timestamp::from_millis(0),
-            in_reply_to: None,
-            source: Source::Live,
-            speaker: Speaker::Bot,
-            frame: Bytes::from_static(b"{}"),
-        }
-    }
 
     /// One user's lane, of which two events are in the store.
     fn state() -> State {
@@ -351,24 +329,24 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_cannot_be_read_is_asked_again_after_a_pause() {
         let (mut state, now) = (state(), Instant::now());
-        let Some(Turn::Read { user, .. }) = state.take_fresh(now) else { panic!("it is in the store") };
-        assert!(state.take_fresh(now).is_none(), "it is being read");
-        state.gate.reads();
+        let Some(Turn::Load { user, .. }) = state.take_fresh(now) else { panic!("it is in the store") };
+        assert!(state.take_fresh(now).is_none(), "it is being loaded");
+        state.gate.load_started();
         assert_eq!(state.lingers_after(now), Some(0), "a look at the store that never ends is noticed");
-        state.has_read(user, Err(StoreError::Unavailable("its disk failed".to_owned())), now);
+        state.loaded(user, Err(StoreError::Unavailable("its disk failed".to_owned())), now);
         assert!(state.take_fresh(now).is_none(), "no hot loop");
         assert_eq!(state.lingers_after(now), None);
         assert_eq!(state.wake_at(now), Some(now + STORE_PAUSE));
-        assert!(matches!(state.take_fresh(now + STORE_PAUSE), Some(Turn::Read { user: USER, .. })));
+        assert!(matches!(state.take_fresh(now + STORE_PAUSE), Some(Turn::Load { user: USER, .. })));
     }
 
     #[tokio::test]
     async fn a_lane_that_cannot_be_read_stands_still_and_keeps_what_it_has() {
         let (mut state, now) = (state(), Instant::now());
-        assert!(matches!(state.take_fresh(now), Some(Turn::Read { .. })));
-        state.has_read(USER, Err(StoreError::Unreadable("an event record is damaged".to_owned())), now);
+        assert!(matches!(state.take_fresh(now), Some(Turn::Load { .. })));
+        state.loaded(USER, Err(StoreError::Unreadable("an event record is damaged".to_owned())), now);
         let sequence = state.lanes.give(USER, true);
-        state.lanes.arrived(USER, LaneEvent { event: Arc::new(event(3)), sequence });
+        state.lanes.arrived(USER, LaneEvent::sample(3, sequence));
         assert!(state.take_fresh(now + STORE_PAUSE).is_none());
         assert!(!state.lanes.is_past(USER, 1) && !state.lanes.is_past(USER, 3));
         assert_eq!(state.lanes.undelivered(USER), 3);
