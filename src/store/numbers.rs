@@ -37,8 +37,11 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u32(&mut self, number: u32) {
+        const TAG: u64 = 0x7f << 57;
+        let number = self.0 ^ u64::from(number);
         // 2^64 divided by the golden ratio: numbers that follow each other are spread evenly.
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = number & !TAG | spread & TAG;
     }
 
     fn finish(&self) -> u64 {
