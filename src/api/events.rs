@@ -266,7 +266,7 @@ mod tests {
             id: EventId { store: 1, number: 42 },
             user: UserName::new("alice").unwrap(),
             bot: BotName::new("support").unwrap(),
-            kind: kind.to_owned(),
+            kind: kind.into(),
             received_at: Timestamp::from_millis(0),
             in_reply_to: None,
             source: Source::Live,

@@ -237,14 +237,12 @@ mod tests {
         let routes = [(alice.number, Route::from([stuck]))].into_iter().collect();
         events.resubscribe(Subscribers { routes, ..Subscribers::default() });
         let gap = |n| Report::Gap(Gap { recovered: n, ..GAP });
-        let first = events.announce(&alice, gap(1)).await.unwrap();
-        let second = events.announce(&alice, gap(2)).await.unwrap();
+        events.announce(&alice, gap(1)).await.unwrap();
+        events.announce(&alice, gap(2)).await.unwrap();
         let look = vitals.look();
         assert!(matches!(look.keys().collect::<Vec<_>>()[..], [Part::Commits]), "{look:?}");
         drop(let_go);
-        let (first, second) = tokio::join!(first, second);
-        first.unwrap();
-        second.unwrap();
+        vitals.store.settled().await.unwrap();
         // They are told of before the thread is through with them.
         while !vitals.look().is_empty() {
             tokio::task::yield_now().await;
@@ -260,7 +258,7 @@ mod tests {
             id: EventId { store: 1, number: 1 },
             user: alice.name.clone(),
             bot: alice.bot.clone(),
-            kind: "bot_response".to_owned(),
+            kind: "bot_response".into(),
             received_at: Timestamp::now(),
             in_reply_to: None,
             source: Source::Live,

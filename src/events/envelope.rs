@@ -346,7 +346,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Timestamp,
-        events::EventId,
+        events::{EventId, EventKind},
         messages::ClientMessageId,
         names::{BotName, UserName},
     };
@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_null_and_a_missing_type_is_unknown() {
         let bare = Event {
-            kind: String::new(),
+            kind: EventKind::default(),
             in_reply_to: None,
             source: Source::History,
             speaker: Speaker::Platform,
@@ -461,7 +461,7 @@ mod tests {
         ) {
             let frame = serde_json::json!({"type": kind, "message": [{"cInfo": {"body": said}}]}).to_string();
             let event = Event {
-                kind: kind.clone(),
+                kind: kind.clone().into(),
                 in_reply_to: ClientMessageId::new(in_reply_to).ok(),
                 ..event(&frame)
             };

@@ -208,10 +208,15 @@ impl Lane {
     /// The first event that may not be finished. After a restart, what finished out of order lies
     /// beyond events that are not even loaded.
     fn first_open(&self) -> u64 {
+        self.first_open_behind(self.arrived)
+    }
+
+    /// The same, where what is still being committed is known to come after this event.
+    fn first_open_behind(&self, arrived: u64) -> u64 {
         let started = self.started.iter().map(|started| started.item.event.id.number);
         let waiting = self.window.front().map(|item| item.event.id.number);
         let stored = self.beyond.after().map(|after| after + 1);
-        let on_its_way = (self.given > self.arrived_sequence).then_some(self.arrived + 1);
+        let on_its_way = (self.given > self.arrived_sequence).then_some(arrived + 1);
         started.chain(waiting).chain(stored).chain(on_its_way).min().unwrap_or(u64::MAX)
     }
 
@@ -267,11 +272,22 @@ impl Ready {
     }
 }
 
+/// What all lanes are past, as far as is known. It spares a look at the lane of each event that is to be forgotten:
+/// nothing touched that one for long, so its memory is in no cache.
+#[derive(Debug, Default)]
+struct Past {
+    /// Every event before this one.
+    before: u64,
+    /// How often a lane was looked at since that was found out.
+    looks: usize,
+}
+
 /// The lanes of one webhook.
 #[derive(Debug)]
 pub struct Lanes {
     order: Order,
     lanes: ByUser<Lane>,
+    past: Past,
     ready: Ready,
     /// What the events in the windows take of the memory that all webhooks share.
     share: room::Share,
@@ -281,7 +297,7 @@ impl Lanes {
     /// No lanes yet.
     pub fn new(order: Order, room: Arc<LaneRoom>) -> Self {
         let share = room::Share::of(room);
-        Self { order, lanes: ByUser::default(), ready: Ready::default(), share }
+        Self { order, lanes: ByUser::default(), past: Past::default(), ready: Ready::default(), share }
     }
 
     /// Goes by another order; what is under way ends as it began.
@@ -332,6 +348,7 @@ impl Lanes {
             ..Lane::default()
         };
         self.ready.push(user, &mut lane, self.order);
+        self.past = Past::default();
         self.lanes.insert(user, lane);
     }
 
@@ -450,11 +467,27 @@ impl Lanes {
     }
 
     /// Whether a lane is past an event: nothing that it has still to finish is that event or older.
-    pub fn is_past(&self, user: UserNumber, event: u64) -> bool {
+    pub fn is_past(&mut self, user: UserNumber, event: u64) -> bool {
+        if self.past.looks >= self.lanes.len() {
+            self.past = self.find_past();
+        }
+        if event < self.past.before {
+            return true;
+        }
+        self.past.looks += 1;
         let Some(lane) = self.lanes.get(&user) else { return true };
         lane.unfinished() == 0
             || event < lane.first_open()
             || lane.ahead.iter().any(|ahead| ahead.event == event)
+    }
+
+    /// What all lanes are past. It looks at each, so it is for when as many were looked at one by one.
+    fn find_past(&self) -> Past {
+        // Events arrive in the order of their numbers: what is still being committed comes after all of them.
+        let newest = self.lanes.values().map(|lane| lane.arrived).max().unwrap_or(0);
+        let open = self.lanes.values().filter(|lane| lane.unfinished() > 0);
+        let before = open.map(|lane| lane.first_open_behind(newest)).min().unwrap_or(newest + 1);
+        Past { before, looks: 0 }
     }
 
     /// Users whose lanes have something to finish.

@@ -6,6 +6,7 @@ mod counters;
 mod envelope;
 mod id;
 mod kept;
+mod kind;
 pub mod lanes;
 mod memory;
 mod receive;
@@ -22,7 +23,8 @@ pub use agent::{Agent, AgentRecord, AgentSession, Partner};
 pub use counters::EventCounters;
 pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};
 pub use id::{EventId, InvalidEventId};
-pub use receive::{Events, Received, Reception, Route, Subscribers};
+pub use kind::EventKind;
+pub use receive::{Awaited, Events, Received, Reception, Route, Subscribers};
 pub use rendering::{Unrendered, render};
 pub use report::{Gap, Report};
 pub use subscriber::{DeliveryCounts, LastOutcome, Subscriber, WebhookState, WebhookStatus};
@@ -75,7 +77,7 @@ pub struct Event {
     /// That user's bot at the time.
     pub bot: BotName,
     /// The frame's `type`, as it came, empty for none; or the report's.
-    pub kind: String,
+    pub kind: EventKind,
     /// When it was received.
     pub received_at: Timestamp,
     /// The latest message of the user that was sent before it.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Event, EventCounters, EventId, Source, Speaker, Subscriber,
+    Event, EventCounters, EventId, EventKind, Source, Speaker, Subscriber,
     agent::{self, AgentSessions, Desk, Effect, Partner},
     memory::{Mark, RepeatMemory},
     recent::Bells,
@@ -25,8 +25,8 @@ use crate::{
     names::WebhookName,
     rtm::frame::{FrameHead, Part},
     store::{
-        BotNumber, ByUser, JournalEntry, LaneSlot, LaneSlots, NewEvent, Said, Store, StoreError, StoredEvent,
-        UserNumber, Wanted, WebhookNumber,
+        BotNumber, ByUser, JournalEntry, LaneSlot, LaneSlots, NewEvent, OnDurable, Said, Store, StoreError,
+        StoredEvent, UserNumber, Wanted, WebhookNumber,
     },
     users::User,
 };
@@ -50,17 +50,28 @@ pub struct Received {
     pub source: Source,
     /// What it says and when, for a live frame that the history knows by no identity.
     pub said: Option<Said>,
+    /// Whether anybody waits until it is on stable storage.
+    pub awaited: Awaited,
+}
+
+/// Whether anybody waits until an event is on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// Somebody is to be told.
+    Yes,
+    /// Nobody: the event goes its way.
+    No,
 }
 
 /// What became of a frame.
 #[derive(Debug)]
 pub enum Reception {
-    /// It is an event now, on its way to stable storage; await `durable` before telling anyone.
+    /// It is an event now, on its way to stable storage; await `durable` before telling anyone outside.
     Event {
         /// Its id.
         id: EventId,
-        /// Answers when it is on stable storage.
-        durable: oneshot::Receiver<()>,
+        /// Answers when it is on stable storage; there if that was to be [awaited](Received::awaited).
+        durable: Option<oneshot::Receiver<()>>,
         /// Whom the user talks to from now on, if that is somebody else.
         partner: Option<Partner>,
     },
@@ -100,13 +111,14 @@ pub(super) struct Shared {
 /// An event that has no number yet.
 #[derive(Debug)]
 pub(super) struct Fresh {
-    pub(super) kind: String,
+    pub(super) kind: EventKind,
     pub(super) received_at: Timestamp,
     pub(super) in_reply_to: Option<ClientMessageId>,
     pub(super) source: Source,
     pub(super) speaker: Speaker,
     pub(super) journal: JournalEntry,
     pub(super) frame: Bytes,
+    pub(super) awaited: Awaited,
 }
 
 /// The lanes that a user's next event has a place in, and the user's bot.
@@ -141,11 +153,9 @@ pub(super) enum Answers {
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) id: EventId,
-    pub(super) durable: oneshot::Receiver<()>,
+    /// Answers when it is there, if that is awaited.
+    pub(super) durable: Option<oneshot::Receiver<()>>,
 }
-
-/// What is to be called with an event's number once it is on stable storage.
-pub(super) type OnDurable = Box<dyn FnOnce(u64) + Send>;
 
 /// Who wants events.
 #[derive(Debug, Default)]
@@ -233,7 +243,7 @@ impl Events {
         });
         let is_agents = sign.is_some_and(|sign| sign.is_agents);
         let fresh = Fresh {
-            kind: head.kind.as_deref().unwrap_or_default().to_owned(),
+            kind: head.kind.as_deref().unwrap_or_default().into(),
             received_at: received.at,
             in_reply_to: received.in_reply_to.filter(|_| !head.is("user_message")),
             source: received.source,
@@ -243,6 +253,7 @@ impl Events {
                 ..Mark::entry(mark, user.number, received.frame.len())
             },
             frame: received.frame,
+            awaited: received.awaited,
         };
         let store = &self.shared.store;
         let Stored { id, durable } = if head.part != Part::Whole && head.is("bot_response") {
@@ -380,7 +391,7 @@ impl Shared {
         commit: impl FnOnce(NewEvent, OnDurable) -> Result<u64, StoreError>,
     ) -> Result<Stored, StoreError> {
         let LanesOfUser { subscribers, bot, places, answers } = lanes;
-        let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame } = fresh;
+        let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame, awaited } = fresh;
         let mut event = Arc::new(Event {
             // Its number is not known before it has its place in the log.
             id: self.store.event_id(0),
@@ -416,7 +427,13 @@ impl Shared {
             journal,
             frame,
         };
-        let (sender, durable) = oneshot::channel();
+        let (sender, durable) = match awaited {
+            Awaited::Yes => {
+                let (sender, durable) = oneshot::channel();
+                (Some(sender), Some(durable))
+            }
+            Awaited::No => (None, None),
+        };
         let (shared, owner) = (Arc::clone(self), user.number);
         let number = commit(
             new,
@@ -425,8 +442,10 @@ impl Shared {
                 unshared.id = shared.store.event_id(number);
                 shared.answered(owner, &event, &answers);
                 shared.durable(owner, event, &subscribers, &slots);
-                // Most callers don't wait.
-                let _ = sender.send(());
+                if let Some(sender) = sender {
+                    // Who waited may have given up.
+                    let _ = sender.send(());
+                }
             }),
         )?;
         Ok(Stored { id: self.store.event_id(number), durable })
@@ -649,10 +668,16 @@ mod tests {
             let frame = Bytes::from(format!(r#"{{"type":"events","n":{n}}}"#));
             let head = FrameHead::parse(&frame).unwrap();
             let at = Timestamp::now();
-            let received =
-                Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live, said: None };
+            let received = Received {
+                frame: frame.clone(),
+                at,
+                in_reply_to: None,
+                source: Source::Live,
+                said: None,
+                awaited: Awaited::Yes,
+            };
             match events.receive(&user, &head, received).await.unwrap() {
-                Reception::Event { durable, .. } => last = Some(durable),
+                Reception::Event { durable, .. } => last = durable,
                 Reception::Repeat => panic!("no frame is a repeat"),
             }
         }

@@ -287,7 +287,7 @@ mod tests {
     use crate::{
         clock::Timestamp,
         config,
-        events::{Received, Reception, Source, Subscribers},
+        events::{Awaited, Received, Reception, Source, Subscribers},
         messages::Messages,
         names::BotName,
         rtm::frame::FrameHead,
@@ -314,10 +314,16 @@ mod tests {
         let frame = Bytes::from(format!(r#"{{"type":"events","n":{n},"filling":"{}"}}"#, "x".repeat(200)));
         let head = FrameHead::parse(&frame).unwrap();
         let at = Timestamp::now();
-        let received =
-            Received { frame: frame.clone(), at, in_reply_to: None, source: Source::Live, said: None };
+        let received = Received {
+            frame: frame.clone(),
+            at,
+            in_reply_to: None,
+            source: Source::Live,
+            said: None,
+            awaited: Awaited::Yes,
+        };
         match events.receive(user, &head, received).await.unwrap() {
-            Reception::Event { id, durable, .. } => (id.number, durable),
+            Reception::Event { id, durable, .. } => (id.number, durable.unwrap()),
             Reception::Repeat => panic!("no frame is a repeat"),
         }
     }

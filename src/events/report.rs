@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::oneshot;
 use tracing::field;
 
 use super::{
     Events, Source, Speaker,
     memory::Mark,
-    receive::{Fresh, Stored},
+    receive::{Awaited, Fresh},
 };
 use crate::{
     clock::Timestamp,
@@ -74,20 +73,16 @@ impl Report {
 }
 
 impl Events {
-    /// Stores a report as the user's next event. Waits while the store has too much to write already;
-    /// what it answers with tells when the event is on stable storage, which most callers don't await.
-    pub async fn announce(
-        &self,
-        user: &Arc<User>,
-        report: Report,
-    ) -> Result<oneshot::Receiver<()>, StoreError> {
+    /// Stores a report as the user's next event. Waits while the store has too much to write already, but
+    /// not until the event is on stable storage.
+    pub async fn announce(&self, user: &Arc<User>, report: Report) -> Result<(), StoreError> {
         let fresh = Fresh::report(user.number, report.event_type(), Timestamp::now(), report.data());
         let reserved = self.shared.store.reserve(fresh.size()).await?;
         let lanes = self.shared.lanes_of(user)?;
-        let Stored { durable, .. } = self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
+        self.shared.hand_over(user, lanes, fresh, |event, on_durable| {
             self.shared.store.append_event(event, reserved, on_durable)
         })?;
-        Ok(durable)
+        Ok(())
     }
 
     /// A message ended: its final status and the `bridge.message` that reports it reach the disk
@@ -142,13 +137,14 @@ fn log_end(user: &User, id: ClientMessageId, record: &MessageRecord, trace: Opti
 impl Fresh {
     pub(super) fn report(user: UserNumber, event_type: &str, at: Timestamp, data: Bytes) -> Self {
         Self {
-            kind: event_type.to_owned(),
+            kind: event_type.into(),
             received_at: at,
             in_reply_to: None,
             source: Source::Bridge,
             speaker: Speaker::Platform,
             journal: Mark::entry(None, user, data.len()),
             frame: data,
+            awaited: Awaited::No,
         }
     }
 }
@@ -194,7 +190,8 @@ mod tests {
         let gap = Gap { from: at, to: at, recovered: 3, complete: true, reason: None };
         for _ in 0..2 {
             // Announced twice, it is two events: nothing of the bridge's own is a repeat.
-            events.announce(&user, Report::Gap(gap.clone())).await.unwrap().await.unwrap();
+            events.announce(&user, Report::Gap(gap.clone())).await.unwrap();
+            store.settled().await.unwrap();
         }
         let stored: Vec<_> = store.events_after(number, 0).map(Result::unwrap).collect();
         assert_eq!(stored.iter().map(|event| event.number).collect::<Vec<_>>(), [1, 2]);

@@ -193,7 +193,7 @@ mod tests {
         let event = NewEvent {
             user: ALICE,
             bot: BotNumber(1),
-            kind: "events".to_owned(),
+            kind: "events".into(),
             received_at: Timestamp::now(),
             in_reply_to: None,
             source: Source::Live,
@@ -211,7 +211,7 @@ mod tests {
         };
         let (sender, durable) = tokio::sync::oneshot::channel();
         let reserved = store.reserve(size).await.unwrap();
-        store.append_event(event, reserved, move |number| sender.send(number).unwrap()).unwrap();
+        store.append_event(event, reserved, Box::new(move |number| sender.send(number).unwrap())).unwrap();
         durable.await.unwrap()
     }
 

@@ -17,7 +17,7 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Assembled, EventId, Events, Source, Speaker,
+    Assembled, Awaited, EventId, EventKind, Events, Source, Speaker,
     assembly::Assembly,
     memory::Mark,
     receive::{Answers, Fresh, LanesOfUser, Places, Shared, Stored},
@@ -65,7 +65,7 @@ struct Stream {
     after: u64,
     /// Its chunks but the last, as far as a message's replies have room.
     parts: Vec<EventId>,
-    kind: String,
+    kind: EventKind,
     in_reply_to: Option<ClientMessageId>,
     speaker: Speaker,
     /// When its latest chunk came.
@@ -169,6 +169,7 @@ impl Stream {
             speaker: self.speaker,
             journal: Mark::entry(None, self.user.number, frame.len()),
             frame,
+            awaited: Awaited::No,
         }
     }
 }
@@ -555,6 +556,7 @@ mod tests {
                 in_reply_to: None,
                 source: Source::Live,
                 said: None,
+                awaited: Awaited::No,
             };
             match self.events.receive(&self.user, &head, received).await.unwrap() {
                 Reception::Event { id, .. } => id,
@@ -653,13 +655,14 @@ mod tests {
                 .to_string(),
             );
             let fresh = Fresh {
-                kind: "bot_response".to_owned(),
+                kind: "bot_response".into(),
                 received_at: Timestamp::now(),
                 in_reply_to: None,
                 source: Source::Live,
                 speaker: Speaker::Bot,
                 journal: Mark::entry(None, run.user.number, frame.len()),
                 frame,
+                awaited: Awaited::No,
             };
             let reserved = store.reserve(fresh.size()).await.unwrap();
             let lanes = shared.lanes_of(&run.user).unwrap();

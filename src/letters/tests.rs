@@ -107,7 +107,7 @@ fn letter(webhook: WebhookNumber, user: UserNumber, event: u64) -> DeadLetter {
         dead_at: Timestamp::now(),
         received_at: Timestamp::now(),
         bot: crate::store::BotNumber(1),
-        kind: "bot_response".to_owned(),
+        kind: "bot_response".into(),
         in_reply_to: None,
         source: Source::Live,
         speaker: Speaker::Bot,

@@ -31,7 +31,7 @@ pub(super) trait Rooms: Send + Sync + 'static {
         &self,
         user: &Arc<User>,
         report: Report,
-    ) -> impl Future<Output = Result<oneshot::Receiver<()>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     fn receive(
         &self,
         user: &Arc<User>,
@@ -82,7 +82,7 @@ impl Rooms for DaemonRooms {
         &self,
         user: &Arc<User>,
         report: Report,
-    ) -> impl Future<Output = Result<oneshot::Receiver<()>, StoreError>> + Send {
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         self.events.announce(user, report)
     }
 

@@ -20,6 +20,7 @@ use std::{
 };
 
 use sled::IVec;
+use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
@@ -45,8 +46,34 @@ const DEFER_AT_MOST: Duration = Duration::from_millis(10);
 /// How long a transaction does that nobody waits for.
 pub(super) const SOON: Duration = Duration::from_millis(2);
 
-/// Runs on the commit thread once its transaction is on disk, or has failed.
-pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// What runs on the commit thread once a transaction is on disk, or has failed.
+pub(super) enum Done {
+    /// This is told which.
+    Told(Box<dyn FnOnce(Result<(), StoreError>) + Send>),
+    /// This is told the event's number if the event is on disk, and nothing else.
+    Event(u64, OnDurable),
+}
+
+/// What is called on the commit thread with an event's number once the event is on stable storage.
+pub type OnDurable = Box<dyn FnOnce(u64) + Send>;
+
+impl Done {
+    pub(super) fn told(outcome: impl FnOnce(Result<(), StoreError>) + Send + 'static) -> Self {
+        Self::Told(Box::new(outcome))
+    }
+
+    /// Tells what became of the transaction.
+    pub(super) fn tell(self, outcome: Result<(), StoreError>) {
+        match self {
+            Self::Told(told) => told(outcome),
+            Self::Event(number, on_durable) => {
+                if outcome.is_ok() {
+                    on_durable(number);
+                }
+            }
+        }
+    }
+}
 
 /// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +120,8 @@ pub(super) enum Urgency {
 #[derive(Default)]
 pub(super) struct Transaction {
     pub urgency: Urgency,
-    pub writes: Vec<Write>,
+    /// An event's only one, as a rule.
+    pub writes: SmallVec<[Write; 1]>,
     pub new_payload: Option<(PayloadId, bytes::Bytes)>,
     pub dropped_payload: Option<PayloadId>,
     /// What it adds to the backlog, in bytes (`backlog`); of dead letters the commit itself finds out.

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use sled::IVec;
+use smallvec::smallvec;
 
 use super::{
     DeadLetter, DeadLetterId, LaneRecord, ReplayMark, Store, StoreError, UserNumber, WebhookNumber,
@@ -19,7 +20,7 @@ impl Store {
     /// both, and the last attempt is repeated.
     pub fn add_dead_letter(&self, letter: &DeadLetter, frame: Bytes, lane: &LaneRecord) {
         let id = letter.id();
-        let mut writes = vec![
+        let mut writes = smallvec![
             Self::put(keys::dead(id.0), DeadLetter::VERSION, letter),
             Self::put(keys::lane(letter.webhook, letter.user), LaneRecord::VERSION, lane),
         ];
@@ -78,14 +79,14 @@ impl Store {
         let id = letter.id();
         let file = BodyPlace::of(letter.frame_length as usize) == BodyPlace::File;
         self.committer.submit(Transaction {
-            writes: vec![
+            writes: smallvec![
                 Write::Remove(keys::dead(id.0)),
                 Write::Remove(keys::dead_frame(id.0)),
                 Write::Remove(keys::history(letter.user, id.0)),
                 Write::Remove(keys::replay(letter.webhook, letter.user, id.0)),
             ],
             dropped_payload: file.then_some(PayloadId::DeadLetter(id.0)),
-            done: Some(Box::new(done)),
+            done: Some(Done::told(done)),
             ..Transaction::default()
         })
     }
@@ -97,12 +98,11 @@ impl Store {
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         let id = letter.id();
-        let writes = vec![
+        let writes = smallvec![
             Self::put(keys::dead(id.0), DeadLetter::VERSION, letter),
             Write::Remove(keys::replay(letter.webhook, letter.user, id.0)),
         ];
-        let done: Done = Box::new(done);
-        self.committer.submit(Transaction { writes, done: Some(done), ..Transaction::default() })
+        self.committer.submit(Transaction { writes, done: Some(Done::told(done)), ..Transaction::default() })
     }
 }
 
@@ -116,16 +116,15 @@ impl Store {
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         let key = keys::replay(letter.webhook, letter.user, letter.id().0);
-        let writes = vec![Self::put(key, ReplayMark::VERSION, &mark)];
-        let done: Done = Box::new(done);
-        self.committer.submit(Transaction { writes, done: Some(done), ..Transaction::default() })
+        let writes = smallvec![Self::put(key, ReplayMark::VERSION, &mark)];
+        self.committer.submit(Transaction { writes, done: Some(Done::told(done)), ..Transaction::default() })
     }
 
     /// Keeps another version of a dead letter, handed over before what follows from it.
     pub fn save_dead_letter(&self, letter: &DeadLetter) {
         let write = Self::put(keys::dead(letter.id().0), DeadLetter::VERSION, letter);
         // While the store fails or closes this is lost, and so is what follows.
-        let _ = self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() });
+        let _ = self.committer.submit(Transaction { writes: smallvec![write], ..Transaction::default() });
     }
 
     /// Notes how far a replay is; a crash soon after may forget it.

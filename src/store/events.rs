@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use sled::IVec;
+use smallvec::smallvec;
 
 use super::{
     BotNumber, JournalEntry, LaneRecord, LaneSlots, Reserved, Store, StoreError, UserNumber, WebhookNumber,
     WebhookRecord, backlog,
-    commit::{Deferred, JournalLine, Transaction, Write},
+    commit::{Deferred, Done, JournalLine, OnDurable, Transaction, Write},
     database::Database,
     keys,
     payload::PayloadId,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    events::{AgentRecord, EventId, Source, Speaker},
+    events::{AgentRecord, EventId, EventKind, Source, Speaker},
     messages::ClientMessageId,
 };
 
@@ -26,7 +27,7 @@ pub struct NewEvent {
     /// That user's bot.
     pub bot: BotNumber,
     /// The frame's `type`; empty for none.
-    pub kind: String,
+    pub kind: EventKind,
     /// When it was received.
     pub received_at: Timestamp,
     /// The latest message of the user that was sent before it.
@@ -51,7 +52,7 @@ pub struct StoredEvent {
     /// That user's bot at the time.
     pub bot: BotNumber,
     /// The frame's `type`; empty for none.
-    pub kind: String,
+    pub kind: EventKind,
     /// When it was received.
     pub received_at: Timestamp,
     /// The latest message of the user that was sent before it.
@@ -90,7 +91,7 @@ impl Store {
         &self,
         event: NewEvent,
         reserved: Reserved,
-        on_durable: impl FnOnce(u64) + Send + 'static,
+        on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
         self.append_event_in(Transaction::default(), event, reserved, on_durable)
     }
@@ -102,17 +103,17 @@ impl Store {
         event: NewEvent,
         agents: &AgentRecord,
         reserved: Reserved,
-        on_durable: impl FnOnce(u64) + Send + 'static,
+        on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
         let write = Self::agents_write(event.user, agents);
-        let transaction = Transaction { writes: vec![write], ..Transaction::default() };
+        let transaction = Transaction { writes: smallvec![write], ..Transaction::default() };
         self.append_event_in(transaction, event, reserved, on_durable)
     }
 
     /// Remembers this of a user's sessions with human agents; on stable storage before any event that is handed
     /// over later.
     pub fn save_agents(&self, user: UserNumber, agents: &AgentRecord) -> Result<(), StoreError> {
-        let writes = vec![Self::agents_write(user, agents)];
+        let writes = smallvec![Self::agents_write(user, agents)];
         self.committer.submit(Transaction { writes, ..Transaction::default() })
     }
 
@@ -138,7 +139,7 @@ impl Store {
         mut transaction: Transaction,
         event: NewEvent,
         reserved: Reserved,
-        on_durable: impl FnOnce(u64) + Send + 'static,
+        on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
         let body = BodyPlace::of(event.frame.len());
         let record = EventRecord {
@@ -163,17 +164,11 @@ impl Store {
         transaction.reserved = Some(reserved);
         transaction.backlog += weight;
         self.committer.submit_event(move |number| {
-            // The only one, as a rule.
-            transaction.writes.reserve_exact(1);
             transaction.writes.push(Write::Create(keys::event(user, number), value));
             transaction.new_payload =
                 (body == BodyPlace::File).then_some((PayloadId::Event(user, number), frame));
             transaction.journal = Some(JournalLine::Event(number, journal));
-            transaction.done = Some(Box::new(move |result| {
-                if result.is_ok() {
-                    on_durable(number);
-                }
-            }));
+            transaction.done = Some(Done::Event(number, on_durable));
             transaction
         })
     }
@@ -298,7 +293,7 @@ impl Store {
     pub fn save_webhook(&self, number: WebhookNumber, record: &WebhookRecord) {
         let write = Self::put(keys::webhook(number), WebhookRecord::VERSION, record);
         // Lost while the store fails or closes: the webhook will say it again.
-        let _ = self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() });
+        let _ = self.committer.submit(Transaction { writes: smallvec![write], ..Transaction::default() });
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use sled::IVec;
+use smallvec::smallvec;
 
 use super::{Store, StoreError, Transaction, UserNumber, Write, keys};
 
@@ -32,7 +33,7 @@ impl Store {
                 let identity = make();
                 // Handed over before whatever is said under it: that can't be on disk without this.
                 let write = Write::Put(keys::identity(user), IVec::from(identity.as_bytes()));
-                self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() })?;
+                self.committer.submit(Transaction { writes: smallvec![write], ..Transaction::default() })?;
                 identity
             }
         };

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use sled::IVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     ClientNumber, NewEvent, Reserved, Store, StoreError, UserNumber, backlog,
-    commit::{JournalLine, Transaction, Urgency, Write},
+    commit::{Done, JournalLine, OnDurable, Transaction, Urgency, Write},
     keys,
     payload::PayloadId,
     records::{
@@ -176,7 +177,7 @@ impl Store {
         let value = records::value(QueueRecord::VERSION, &queue, inline);
         let key = keys::queue(user, number);
         let footprint = Footprint::of(&key, &value, body);
-        let mut writes = vec![
+        let mut writes = smallvec![
             Write::Create(key, value),
             // Whoever decided that it is new has looked: nothing is known of this id.
             Write::Create(keys::message(user, id), records::value(MessageRecord::VERSION, &record, &[])),
@@ -196,7 +197,7 @@ impl Store {
                 number,
                 AcceptedEntry { user, id: id.get(), generated, idempotency },
             )),
-            done: Some(Box::new(on_done)),
+            done: Some(Done::told(on_done)),
             reserved: Some(reserved),
             ..Transaction::default()
         })?;
@@ -243,7 +244,7 @@ impl Store {
     /// later.
     pub fn finish_message(&self, end: MessageEnd) {
         let (mut transaction, on_durable) = Self::ending(end);
-        transaction.done = Some(Box::new(|result| {
+        transaction.done = Some(Done::told(|result| {
             if result.is_ok() {
                 on_durable();
             }
@@ -259,24 +260,25 @@ impl Store {
         end: MessageEnd,
         report: NewEvent,
         reserved: Reserved,
-        on_durable: impl FnOnce(u64) + Send + 'static,
+        on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
         let (mut transaction, message_is_durable) = Self::ending(end);
         // Who waits for the message's end has been told; a webhook waits for what is on disk.
         if !report.slots.iter().any(|slot| slot.wanted) {
             transaction.urgency = Urgency::Soon;
         }
-        self.append_event_in(transaction, report, reserved, move |number| {
+        let on_durable = Box::new(move |number| {
             message_is_durable();
             on_durable(number);
-        })
+        });
+        self.append_event_in(transaction, report, reserved, on_durable)
     }
 
     fn ending(end: MessageEnd) -> (Transaction, Box<dyn FnOnce() + Send>) {
         let MessageEnd { user, id, footprint, record, on_durable } = end;
         let is_a_file = footprint.body == BodyPlace::File;
         // With room for the event that reports it.
-        let mut writes = Vec::with_capacity(3);
+        let mut writes = SmallVec::with_capacity(3);
         writes.push(Write::Put(keys::message(user, id), record.value));
         writes.push(Write::Remove(keys::queue(user, record.number)));
         let transaction = Transaction {
@@ -359,7 +361,7 @@ impl Store {
     /// Forgets the messages of one commit; all of them must be final. `chosen_up_to` is the greatest
     /// id that the bridge ever chose among forgotten messages.
     pub fn forget_accepted(&self, journal: &AcceptedJournal, chosen_up_to: u64) -> Result<(), StoreError> {
-        let mut writes = vec![
+        let mut writes = smallvec![
             Write::Remove(keys::accepted(journal.first)),
             Write::Put(keys::meta(CHOSEN_UP_TO), IVec::from(&chosen_up_to.to_be_bytes())),
         ];

@@ -51,7 +51,7 @@ mod user_record;
 mod wal;
 mod worker;
 
-pub use commit::Reserved;
+pub use commit::{OnDurable, Reserved};
 pub use events::{Journal, NewEvent, StoredEvent};
 pub use messages::{
     AcceptedJournal, AcceptedMessage, EncodedMessage, Footprint, Idempotency, KnownKey, MessageEnd,
@@ -75,10 +75,11 @@ use std::{
 };
 
 use sled::IVec;
+use smallvec::smallvec;
 use tokio::sync::{oneshot, watch};
 
 use self::{
-    commit::{Committer, Transaction, Write},
+    commit::{Committer, Done, Transaction, Write},
     database::Database,
     identities::Identities,
     names::Directory,
@@ -182,7 +183,7 @@ impl Store {
         let identities = Identities::default();
         let store =
             Self { committer, path, db, payloads, names, identities, nonce, past, traces, _lock: lock };
-        let reopened = vec![Write::Remove(keys::meta(CLOSED))];
+        let reopened = smallvec![Write::Remove(keys::meta(CLOSED))];
         store
             .committer
             .submit(Transaction { writes: reopened, ..Transaction::default() })
@@ -192,7 +193,7 @@ impl Store {
 
     /// Commits what is queued, and that nothing was left over; afterwards nothing more is taken.
     pub fn close(&self) {
-        let closed = vec![Write::Put(keys::meta(CLOSED), IVec::from(&[1]))];
+        let closed = smallvec![Write::Put(keys::meta(CLOSED), IVec::from(&[1]))];
         // Refused only where it is closed already, or failed: then it was not closed in order.
         let _ = self.committer.submit(Transaction { writes: closed, ..Transaction::default() });
         self.committer.close();
@@ -266,14 +267,14 @@ impl Store {
     pub fn save_user(&self, number: UserNumber, record: &UserRecord) -> oneshot::Receiver<()> {
         let write = Self::put(keys::user(number), UserRecordV1::VERSION, &UserRecordV1::from(record));
         let (sender, durable) = oneshot::channel();
-        let done: commit::Done = Box::new(move |result| {
+        let done = Done::told(move |result| {
             if result.is_ok() {
                 let _ = sender.send(());
             }
         });
         // Lost while the store fails or closes: the next start signs in once more.
         let _ = self.committer.submit(Transaction {
-            writes: vec![write],
+            writes: smallvec![write],
             done: Some(done),
             ..Transaction::default()
         });
@@ -284,7 +285,7 @@ impl Store {
     /// the store fails or closes.
     pub fn settled(&self) -> oneshot::Receiver<()> {
         let (sender, durable) = oneshot::channel();
-        let done: commit::Done = Box::new(move |result| {
+        let done = Done::told(move |result| {
             if result.is_ok() {
                 let _ = sender.send(());
             }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sled::IVec;
+use smallvec::smallvec;
 
 use super::{
     BotNumber, ClientNumber, NumberHasher, Store, StoreError, Transaction, UserNumber, WebhookNumber, Write,
@@ -144,7 +145,7 @@ impl Store {
         let number = names.names.len() as u32 + 1;
         // Handed over before any record that uses the number: it can't be on disk without this.
         let write = Write::Put(keys::name(what, name.as_str()), IVec::from(&number.to_be_bytes()));
-        self.committer.submit(Transaction { writes: vec![write], ..Transaction::default() })?;
+        self.committer.submit(Transaction { writes: smallvec![write], ..Transaction::default() })?;
         names.add(name.clone(), number);
         Ok(number)
     }

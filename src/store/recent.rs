@@ -1,6 +1,7 @@
 //! Reading stored events in their order, for those who ask for them: the inbox and the live tail.
 
 use sled::IVec;
+use smallvec::smallvec;
 
 use super::{
     Journal, Store, StoreError, StoredEvent, Transaction, UserNumber, Write,
@@ -84,7 +85,7 @@ impl Store {
     /// Remembers by what this run decides it: on stable storage before anything that comes later.
     pub fn save_recent_bounds(&self, bounds: RecentBounds) -> Result<(), StoreError> {
         let put = |name, value: u64| Write::Put(keys::meta(name), IVec::from(&value.to_be_bytes()));
-        let writes = vec![put(RECENT_BYTES, bounds.bytes), put(RECENT_FLOOR, bounds.floor)];
+        let writes = smallvec![put(RECENT_BYTES, bounds.bytes), put(RECENT_FLOOR, bounds.floor)];
         self.committer.submit(Transaction { writes, ..Transaction::default() })
     }
 

@@ -3,7 +3,7 @@
 use sled::IVec;
 
 use super::{
-    NewEvent, Reserved, Store, StoreError, UserNumber,
+    NewEvent, OnDurable, Reserved, Store, StoreError, UserNumber,
     commit::{Transaction, Write},
     events::number_of,
     keys,
@@ -28,7 +28,7 @@ impl Store {
         event: NewEvent,
         mark: StreamMark,
         reserved: Reserved,
-        on_durable: impl FnOnce(u64) + Send + 'static,
+        on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
         let write = mark.write(event.user);
         let transaction = Transaction { writes: write.into_iter().collect(), ..Transaction::default() };

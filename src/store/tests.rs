@@ -21,7 +21,7 @@ pub(super) fn event(frame: Bytes) -> NewEvent {
     NewEvent {
         user: ALICE,
         bot: BotNumber(1),
-        kind: "bot_response".to_owned(),
+        kind: "bot_response".into(),
         received_at: Timestamp::from_millis(5),
         in_reply_to: None,
         source: Source::Live,
@@ -47,11 +47,10 @@ pub(super) async fn append(store: &Store, frame: Bytes) -> u64 {
 pub(super) async fn append_marked(store: &Store, frame: Bytes, mark: StreamMark) -> u64 {
     let reserved = store.reserve(frame.len()).await.unwrap();
     let (sender, durable) = tokio::sync::oneshot::channel();
-    store
-        .append_streamed(event(frame), mark, reserved, move |number| {
-            let _ = sender.send(number);
-        })
-        .unwrap();
+    let on_durable = Box::new(move |number| {
+        let _ = sender.send(number);
+    });
+    store.append_streamed(event(frame), mark, reserved, on_durable).unwrap();
     durable.await.unwrap()
 }
 
@@ -59,9 +58,9 @@ pub(super) async fn append_marked(store: &Store, frame: Bytes, mark: StreamMark)
 pub(super) async fn append_with(store: &Store, frame: Bytes, agents: &AgentRecord) {
     let reserved = store.reserve(frame.len()).await.unwrap();
     let (sender, durable) = tokio::sync::oneshot::channel();
-    let on_durable = move |number| {
+    let on_durable = Box::new(move |number| {
         let _ = sender.send(number);
-    };
+    });
     store.append_event_and_agents(event(frame), agents, reserved, on_durable).unwrap();
     durable.await.unwrap();
 }
@@ -513,9 +512,9 @@ fn has_settled(sizes: &[u64]) -> bool {
 async fn append_later(store: &Store, frame: Bytes) -> tokio::sync::oneshot::Receiver<u64> {
     let reserved = store.reserve(frame.len()).await.unwrap();
     let (sender, durable) = tokio::sync::oneshot::channel();
-    let on_durable = move |number| {
+    let on_durable = Box::new(move |number| {
         let _ = sender.send(number);
-    };
+    });
     store.append_event(event(frame), reserved, on_durable).unwrap();
     durable
 }

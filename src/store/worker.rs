@@ -306,7 +306,7 @@ impl Worker {
                     self.drop_payload(transaction.dropped_payload);
                     drop(transaction.reserved);
                     if let Some(done) = transaction.done {
-                        done(Ok(()));
+                        done.tell(Ok(()));
                     }
                 }
             }

@@ -216,7 +216,7 @@ async fn a_repeated_event_is_shown_once_and_strangers_are_refused() {
         id: EventId { store: 1, number: 1 },
         user: UserName::new(ALICE).unwrap(),
         bot: BotName::new("support").unwrap(),
-        kind: "bot_response".to_owned(),
+        kind: "bot_response".into(),
         received_at: Timestamp::now(),
         in_reply_to: None,
         source: Source::Live,

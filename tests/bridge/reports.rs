@@ -280,7 +280,7 @@ async fn reports_are_kept_as_recent_events_of_users_without_webhooks() {
     let status = world.final_status(ALICE, id).await;
     world.stop_daemon().await;
     let reports = world.stored_reports(ALICE);
-    let kinds: Vec<_> = reports.iter().map(|event| event.kind.as_str()).collect();
+    let kinds: Vec<_> = reports.iter().map(|event| &*event.kind).collect();
     assert_eq!(kinds, ["bridge.connection", "bridge.message", "bridge.connection"]);
     assert_eq!(serde_json::from_slice::<Value>(&reports[1].frame).unwrap(), status);
     let ended: Value = serde_json::from_slice(&reports[2].frame).unwrap();

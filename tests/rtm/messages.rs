@@ -17,7 +17,7 @@ async fn a_message_is_acked_and_its_answer_found() {
     assert_eq!(record.status, MessageStatus::Acked);
     assert!(record.ack.unwrap().contains(&id.to_string()));
     let answer = bridge.event_saying("Hello there").await;
-    assert_eq!((answer.in_reply_to, answer.kind.as_str()), (Some(id), "bot_response"));
+    assert_eq!((answer.in_reply_to, &*answer.kind), (Some(id), "bot_response"));
     let frame = soon(control.wait_messages("alice", 1)).await[0].json();
     assert_eq!(frame["clientMessageId"], id.get());
     assert_eq!(frame["botInfo"]["chatBot"], "Sandbox Bot");

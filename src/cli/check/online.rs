@@ -228,7 +228,7 @@ fn test_event(config: &Config, webhook: &WebhookName) -> Event {
         id: EventId { store: fastrand::u32(..), number: 0 },
         user,
         bot,
-        kind: TEST_EVENT.to_owned(),
+        kind: TEST_EVENT.into(),
         received_at: Timestamp::now(),
         in_reply_to: None,
         source: Source::Bridge,

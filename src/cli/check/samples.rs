@@ -65,7 +65,7 @@ impl Sample {
             id: EventId { store: 1, number: 42 },
             user: UserName::new("alice").expect("a constant name"),
             bot: BotName::new("support").expect("a constant name"),
-            kind: self.kind.to_owned(),
+            kind: self.kind.into(),
             received_at: Timestamp::from_millis(1_767_225_600_000),
             in_reply_to: ClientMessageId::new(1_466_692_440_896).ok(),
             source: self.source,

@@ -250,7 +250,7 @@ mod tests {
             id: EventId { store: 1, number: 1 },
             user: UserName::new("alice").unwrap(),
             bot: BotName::new("support").unwrap(),
-            kind: AGENT_SESSION.to_owned(),
+            kind: AGENT_SESSION.into(),
             received_at: Timestamp::from_millis(1),
             in_reply_to: None,
             source: Source::Bridge,

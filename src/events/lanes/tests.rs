@@ -21,7 +21,7 @@ impl LaneEvent {
             id: EventId { store: 1, number },
             user: UserName::new("u").unwrap(),
             bot: BotName::new("b").unwrap(),
-            kind: "bot_response".to_owned(),
+            kind: "bot_response".into(),
             received_at: Timestamp::from_millis(0),
             in_reply_to: None,
             source: Source::Live,
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// If the last of what is to be loaded is said to be the only one, it is.
-    fn check_one(&self, user: UserNumber, InStore { after, until, is_one }: InStore) {
+    fn check_one(&mut self, user: UserNumber, InStore { after, until, is_one }: InStore) {
         let is_here = |n: u64| self.running.iter().any(|(_, one)| one.item.event.id.number == n);
         let of_user = self.log.iter().filter(|(u, _, _, wanted)| *u == user && *wanted).map(|(_, n, ..)| *n);
         let wanted: Vec<u64> = of_user.filter(|n| (after + 1..=until).contains(n)).collect();
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Nothing that a receiver is still owed may be forgotten.
-    fn check_open(&self) {
+    fn check_open(&mut self) {
         for (user, number, _, wanted) in &self.log {
             let is_delivered = self.delivered.get(user).is_some_and(|delivered| delivered.contains(number));
             assert!(

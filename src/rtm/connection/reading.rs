@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{Connection, DeliveryAcks, STORE_PAUSE};
 use crate::{
     clock::{Now, Timestamp},
-    events::{Received, Reception, Source},
+    events::{Awaited, Received, Reception, Source},
     messages::ClientMessageId,
     rtm::{
         confirmations::Confirmation,
@@ -127,17 +127,20 @@ impl<R: Rooms> Connection<R> {
         in_reply_to: Option<ClientMessageId>,
         answer: Answer,
     ) -> Taken {
-        let received = self.received(incoming, in_reply_to);
+        let is_confirmed = self.terms.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes;
+        let awaited = if is_confirmed { Awaited::Yes } else { Awaited::No };
+        let received = Received { awaited, ..self.received(incoming, in_reply_to) };
         let reception = self.offer(incoming.head, received).await;
         let taken = match reception {
             Some(Reception::Event { .. }) => Taken::New,
             Some(Reception::Repeat) => Taken::Known,
             None => Taken::No,
         };
-        if self.terms.delivery_acks == DeliveryAcks::Sent && answer == Answer::Yes {
+        if is_confirmed {
             let frame = outgoing::delivery_ack(incoming.head, incoming.at);
             match reception {
                 Some(Reception::Event { durable, .. }) => {
+                    let durable = durable.expect("it is awaited");
                     self.confirmations.push(Confirmation { durable, frame });
                 }
                 // It is in the store already, or about to be: confirmed again, as each frame is.
@@ -155,7 +158,7 @@ impl<R: Rooms> Connection<R> {
     fn received(&self, incoming: &Incoming<'_>, in_reply_to: Option<ClientMessageId>) -> Received {
         let said = recovery::said(incoming.head, incoming.bytes, self.platform_time(incoming.at));
         let frame = incoming.bytes.clone();
-        Received { frame, at: incoming.at, in_reply_to, source: Source::Live, said }
+        Received { frame, at: incoming.at, in_reply_to, source: Source::Live, said, awaited: Awaited::No }
     }
 
     /// The platform's time of a moment of ours.

@@ -4,7 +4,7 @@
 use super::{Connection, holding::Held, reading::Taken, unless_stopped};
 use crate::{
     clock::Timestamp,
-    events::{Gap, Received, Reception, Report, Source},
+    events::{Awaited, Gap, Received, Reception, Report, Source},
     rtm::{
         frame::FrameHead,
         recovery::{
@@ -126,6 +126,7 @@ impl<R: Rooms> Connection<R> {
             in_reply_to: missed.in_reply_to,
             source: Source::History,
             said: None,
+            awaited: Awaited::No,
         };
         self.offer(&head, received).await
     }

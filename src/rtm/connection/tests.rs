@@ -22,7 +22,7 @@ mod renewal;
 use super::*;
 use crate::{
     config,
-    events::{EventId, Received, Reception},
+    events::{Awaited, EventId, Received, Reception},
     messages::{Certainty, Expectation, MessageContent, OwnMessage, QueuedMessage, Verdict},
     metrics::Counter,
     names::{BotName, UserName},
@@ -75,10 +75,10 @@ impl Rooms for NoteTakers {
         self.note(Note::Finished(number.0, verdict));
     }
 
-    async fn announce(&self, _: &Arc<User>, report: Report) -> Result<oneshot::Receiver<()>, StoreError> {
+    async fn announce(&self, _: &Arc<User>, report: Report) -> Result<(), StoreError> {
         let Report::Connection(status) = report else { panic!("a connection reports its state only") };
         self.note(Note::Announced(status.state));
-        Ok(oneshot::channel().1)
+        Ok(())
     }
 
     async fn receive(
@@ -89,8 +89,10 @@ impl Rooms for NoteTakers {
     ) -> Result<Reception, StoreError> {
         self.note(Note::Offered);
         self.room_for_events.acquire().await.expect("never closed").forget();
+        let is_awaited = received.awaited == Awaited::Yes;
         self.note(Note::Received(received));
         let (now_durable, durable) = oneshot::channel();
+        let durable = Some(durable).filter(|_| is_awaited);
         self.durable.send(now_durable).expect("the test listens");
         let number = u64::from(self.events.fetch_add(1, Ordering::Relaxed)) + 1;
         Ok(Reception::Event { id: EventId { store: 1, number }, durable, partner: None })

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::{BodyPlace, decode};
 use crate::{
     clock::Timestamp,
-    events::{Source, Speaker},
+    events::{EventKind, Source, Speaker},
     store::{StoreError, UserNumber, WebhookNumber},
 };
 
@@ -32,7 +32,7 @@ pub type LaneSlots = SmallVec<[LaneSlot; 2]>;
 pub(in crate::store) struct EventRecord {
     pub received_at: Timestamp,
     pub bot: u32,
-    pub kind: String,
+    pub kind: EventKind,
     pub in_reply_to: Option<u64>,
     pub source: Source,
     pub speaker: Speaker,
@@ -152,7 +152,7 @@ mod tests {
         let event = EventRecord {
             received_at: Timestamp::from_millis(1_700_000_000_000),
             bot: 1,
-            kind: "bot_response".to_owned(),
+            kind: "bot_response".into(),
             in_reply_to: Some(1_466_692_440_896),
             source: Source::Live,
             speaker: Speaker::Agent,
@@ -207,7 +207,7 @@ mod tests {
             let event = EventRecord {
                 received_at: Timestamp::from_millis(sequence),
                 bot: 1,
-                kind,
+                kind: kind.into(),
                 in_reply_to: reply,
                 source: Source::History,
                 speaker: Speaker::Bot,

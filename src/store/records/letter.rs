@@ -8,7 +8,7 @@ use super::Position;
 use crate::{
     clock::Timestamp,
     config::BodyFormat,
-    events::{Source, Speaker},
+    events::{EventKind, Source, Speaker},
     messages::ClientMessageId,
     store::{BotNumber, UserNumber, WebhookNumber},
 };
@@ -88,7 +88,7 @@ pub struct DeadLetter {
     /// That user's bot at the time.
     pub bot: BotNumber,
     /// The frame's `type`; empty for none.
-    pub kind: String,
+    pub kind: EventKind,
     /// The latest message of the user that was sent before the event.
     pub in_reply_to: Option<ClientMessageId>,
     /// Where the event came from.
@@ -141,7 +141,7 @@ mod tests {
             dead_at: Timestamp::from_millis(9),
             received_at: Timestamp::from_millis(5),
             bot: BotNumber(1),
-            kind: "t".to_owned(),
+            kind: "t".into(),
             in_reply_to: Some(ClientMessageId::new(300).unwrap()),
             source: Source::Live,
             speaker: Speaker::Agent,

@@ -71,7 +71,7 @@ impl Worker {
             tracing::error!(error = why, "the store can't be written; nothing new is accepted until it can");
         }
         for done in refused {
-            done(Err(StoreError::Unavailable(why.to_owned())));
+            done.tell(Err(StoreError::Unavailable(why.to_owned())));
         }
     }
 
@@ -197,7 +197,7 @@ fn withdraw_messages(items: &mut Vec<Item>) -> Vec<Done> {
 fn tell(items: impl IntoIterator<Item = Item>, error: &StoreError) {
     for item in items {
         if let Item::Transaction(Transaction { done: Some(done), .. }) = item {
-            done(Err(error.clone()));
+            done.tell(Err(error.clone()));
         }
     }
 }
