@@ -132,35 +132,67 @@ impl Beyond {
     }
 }
 
+/// What few lanes have, and each only at times. It is kept apart, since what an event costs most in a lane that
+/// nothing touched for long is to get the lane into the processor's cache.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Apart {
+    /// Finished beyond `done`, in order.
+    ahead: Vec<Position>,
+    /// What comes behind the window. While it is loaded, the window is empty.
+    beyond: Beyond,
+    /// What was tried before the restart, until it is started again; what only may have been tried,
+    /// until it is tried for certain.
+    tried_before: Vec<Attempted>,
+}
+
+/// What a lane has apart that has nothing apart.
+static NOTHING_APART: Apart = Apart { ahead: Vec::new(), beyond: Beyond::Nothing, tried_before: Vec::new() };
+
 #[derive(Debug, Default)]
 struct Lane {
     /// The last sequence number given.
     given: u64,
     /// Everything up to here is finished.
     done: Position,
-    /// Finished beyond `done`, in order.
-    ahead: Vec<Position>,
     /// Events that wait, in order.
-    window: VecDeque<LaneEvent>,
+    window: SmallVec<[LaneEvent; 1]>,
     /// The newest event that is known to be on stable storage. The store may show later ones
     /// already, whose commit is still in progress.
     arrived: u64,
     /// Its sequence number: what was given a later one is still being committed.
     arrived_sequence: u64,
-    /// What comes behind the window. While it is loaded, the window is empty.
-    beyond: Beyond,
     /// One, as a rule.
     started: SmallVec<[Started; 1]>,
-    /// What was tried before the restart, until it is started again; what only may have been tried,
-    /// until it is tried for certain.
-    tried_before: Vec<Attempted>,
+    apart: Option<Box<Apart>>,
     /// Whether it stands in the queue of lanes that have something to start.
     is_ready: bool,
 }
 
 impl Lane {
+    fn apart(&self) -> &Apart {
+        self.apart.as_deref().unwrap_or(&NOTHING_APART)
+    }
+
+    /// To be added to.
+    fn apart_mut(&mut self) -> &mut Apart {
+        self.apart.get_or_insert_default()
+    }
+
+    fn set_beyond(&mut self, beyond: Beyond) {
+        if beyond != Beyond::Nothing || self.apart.is_some() {
+            self.apart_mut().beyond = beyond;
+        }
+    }
+
+    /// No longer among what was tried before.
+    fn forget_tried(&mut self, event: u64) {
+        if let Some(apart) = &mut self.apart {
+            apart.tried_before.retain(|tried| tried.event != event);
+        }
+    }
+
     fn has_next(&self, order: Order) -> bool {
-        let something = !self.window.is_empty() || matches!(self.beyond, Beyond::Stored { .. });
+        let something = !self.window.is_empty() || matches!(self.apart().beyond, Beyond::Stored { .. });
         something && (order == Order::Lifted || self.started.is_empty())
     }
 
@@ -173,35 +205,35 @@ impl Lane {
 
     /// What is only in the store, if anything is: it is being loaded from now on.
     fn load(&mut self) -> Option<InStore> {
-        let Beyond::Stored { after } = self.beyond else { return None };
-        self.beyond = Beyond::Loading { after, until: self.arrived };
+        let Beyond::Stored { after } = self.apart().beyond else { return None };
+        self.set_beyond(Beyond::Loading { after, until: self.arrived });
         let here = (self.started.len() + self.window.len()) as u64;
         let is_next = self.arrived_sequence == self.done.sequence + here + 1;
         // What finished ahead may be the newest, as a restart finds it.
-        Some(InStore { after, until: self.arrived, is_one: is_next && self.ahead.is_empty() })
+        Some(InStore { after, until: self.arrived, is_one: is_next && self.apart().ahead.is_empty() })
     }
 
     /// How many events have a number and are not finished.
     fn unfinished(&self) -> u64 {
-        self.given - self.done.sequence - self.ahead.len() as u64
+        self.given - self.done.sequence - self.apart().ahead.len() as u64
     }
 
     fn finish(&mut self, event: u64) -> Option<Started> {
         let index = self.started.iter().position(|started| started.item.event.id.number == event)?;
         let finished = self.started.remove(index);
-        self.tried_before.retain(|tried| tried.event != event);
+        self.forget_tried(event);
         let (position, open) = (finished.item.position(), self.first_open());
-        if self.ahead.is_empty() && position.event < open {
+        if self.apart().ahead.is_empty() && position.event < open {
             // As it is in a lane that keeps its order.
             self.done = position;
             return Some(finished);
         }
-        let at = self.ahead.partition_point(|ahead| ahead.event < position.event);
-        self.ahead.insert(at, position);
-        let settled = self.ahead.partition_point(|ahead| ahead.event < open);
-        if let Some(last) = self.ahead.drain(..settled).next_back() {
-            self.done = last;
-        }
+        let ahead = &mut self.apart_mut().ahead;
+        let at = ahead.partition_point(|ahead| ahead.event < position.event);
+        ahead.insert(at, position);
+        let settled = ahead.partition_point(|ahead| ahead.event < open);
+        let last = ahead.drain(..settled).next_back();
+        self.done = last.unwrap_or(self.done);
         Some(finished)
     }
 
@@ -214,8 +246,8 @@ impl Lane {
     /// The same, where what is still being committed is known to come after this event.
     fn first_open_behind(&self, arrived: u64) -> u64 {
         let started = self.started.iter().map(|started| started.item.event.id.number);
-        let waiting = self.window.front().map(|item| item.event.id.number);
-        let stored = self.beyond.after().map(|after| after + 1);
+        let waiting = self.window.first().map(|item| item.event.id.number);
+        let stored = self.apart().beyond.after().map(|after| after + 1);
         let on_its_way = (self.given > self.arrived_sequence).then_some(arrived + 1);
         started.chain(waiting).chain(stored).chain(on_its_way).min().unwrap_or(u64::MAX)
     }
@@ -230,14 +262,14 @@ impl Lane {
         });
         LaneRecord {
             done: self.done,
-            done_ahead: self.ahead.clone(),
-            attempted: tried.chain(self.tried_before.iter().cloned()).collect(),
+            done_ahead: self.apart().ahead.clone(),
+            attempted: tried.chain(self.apart().tried_before.iter().cloned()).collect(),
         }
     }
 
     fn start(&mut self, item: LaneEvent, format: BodyFormat) -> Started {
         let event = item.event.id.number;
-        let started = match self.tried_before.iter().find(|tried| tried.event == event) {
+        let started = match self.apart().tried_before.iter().find(|tried| tried.event == event) {
             Some(&Attempted { attempts, format, last_status, .. }) => {
                 Started { item, attempts, format, last_status }
             }
@@ -245,7 +277,7 @@ impl Lane {
         };
         if started.attempts > 0 {
             // It is recorded as a started one from now on.
-            self.tried_before.retain(|tried| tried.event != event);
+            self.forget_tried(event);
         }
         self.started.push(started.clone());
         started
@@ -311,16 +343,13 @@ impl Lanes {
     pub fn pin_formats(&mut self) -> Vec<(UserNumber, LaneRecord)> {
         let mut pinned = Vec::new();
         for (user, lane) in &mut self.lanes {
+            let is_known = |event: u64| lane.apart().tried_before.iter().any(|tried| tried.event == event);
             let untried = lane.started.iter().filter(|started| started.attempts == 0);
-            let before = lane.tried_before.len();
-            for started in untried {
-                let event = started.item.event.id.number;
-                if !lane.tried_before.iter().any(|tried| tried.event == event) {
-                    let format = started.format;
-                    lane.tried_before.push(Attempted { event, attempts: 0, format, last_status: None });
-                }
-            }
-            if lane.tried_before.len() > before {
+            let new = untried.map(|started| (started.item.event.id.number, started.format));
+            let new: Vec<_> = new.filter(|(event, _)| !is_known(*event)).collect();
+            if !new.is_empty() {
+                let fixed = |(event, format)| Attempted { event, attempts: 0, format, last_status: None };
+                lane.apart_mut().tried_before.extend(new.into_iter().map(fixed));
                 pinned.push((*user, lane.record()));
             }
         }
@@ -337,14 +366,17 @@ impl Lanes {
             .map(|ahead| ahead.sequence)
             .fold(given.max(record.done.sequence), u64::max);
         let has_backlog = given > record.done.sequence + finished_ahead;
+        let apart = Apart {
+            ahead: record.done_ahead,
+            beyond: if has_backlog { Beyond::Stored { after: record.done.event } } else { Beyond::Nothing },
+            tried_before: record.attempted,
+        };
         let mut lane = Lane {
             given,
             done: record.done,
-            ahead: record.done_ahead,
             arrived: newest,
             arrived_sequence: given,
-            beyond: if has_backlog { Beyond::Stored { after: record.done.event } } else { Beyond::Nothing },
-            tried_before: record.attempted,
+            apart: (apart != NOTHING_APART).then(|| Box::new(apart)),
             ..Lane::default()
         };
         self.ready.push(user, &mut lane, self.order);
@@ -365,14 +397,15 @@ impl Lanes {
         let size = item.size();
         lane.arrived = lane.arrived.max(item.event.id.number);
         lane.arrived_sequence = lane.arrived_sequence.max(item.sequence);
-        let previous = lane.window.back().map(|last| last.event.id.number);
-        if lane.beyond == Beyond::Nothing && lane.window.len() < WINDOW && self.share.try_take(size) {
-            lane.window.push_back(item);
-        } else if lane.beyond == Beyond::Nothing {
+        let previous = lane.window.last().map(|last| last.event.id.number);
+        let is_all_here = lane.apart().beyond == Beyond::Nothing;
+        if is_all_here && lane.window.len() < WINDOW && self.share.try_take(size) {
+            lane.window.push(item);
+        } else if is_all_here {
             // The store is asked for what comes after the last event known here.
             let started = lane.started.iter().map(|started| started.item.event.id.number).max();
             let after = previous.or(started).unwrap_or(0).max(lane.done.event);
-            lane.beyond = Beyond::Stored { after };
+            lane.set_beyond(Beyond::Stored { after });
         }
         self.ready.push(user, lane, self.order);
     }
@@ -385,7 +418,8 @@ impl Lanes {
             if !lane.has_next(self.order) {
                 continue;
             }
-            if let Some(item) = lane.window.pop_front() {
+            if !lane.window.is_empty() {
+                let item = lane.window.remove(0);
                 self.share.give_back(item.size());
                 let started = lane.start(item, format);
                 self.ready.push(user, lane, self.order);
@@ -401,24 +435,27 @@ impl Lanes {
     /// Takes what the store has for a lane after [`Next::Load`]. The lane is the next to be asked.
     pub fn loaded(&mut self, user: UserNumber, Loaded { items, looked_at }: Loaded) {
         let Some(lane) = self.lanes.get_mut(&user) else { return };
-        let Beyond::Loading { until, .. } = lane.beyond else { return };
+        let Beyond::Loading { until, .. } = lane.apart().beyond else { return };
         for item in items {
             let number = item.event.id.number;
             let is_finished =
-                number <= lane.done.event || lane.ahead.iter().any(|ahead| ahead.event == number);
+                number <= lane.done.event || lane.apart().ahead.iter().any(|ahead| ahead.event == number);
             let is_durable = number <= lane.arrived;
             let is_known = lane.started.iter().any(|started| started.item.event.id.number == number);
             if is_durable && !is_finished && !is_known {
                 self.share.take(item.size());
-                lane.window.push_back(item);
+                lane.window.push(item);
             }
         }
         // More may have come since it was asked for.
         let after = looked_at.unwrap_or(until);
-        lane.beyond = if after < lane.arrived { Beyond::Stored { after } } else { Beyond::Nothing };
-        if lane.window.is_empty() && looked_at.is_none() {
+        lane.set_beyond(if after < lane.arrived { Beyond::Stored { after } } else { Beyond::Nothing });
+        if lane.window.is_empty()
+            && looked_at.is_none()
+            && let Some(apart) = &mut lane.apart
+        {
             // What was tried before is gone from the store: it was finished, and that went unrecorded.
-            lane.tried_before.clear();
+            apart.tried_before.clear();
         }
         self.ready.push_first(user, lane, self.order);
     }
@@ -426,8 +463,8 @@ impl Lanes {
     /// The store could not be read after [`Next::Load`]: the lane will ask for it again.
     pub fn not_loaded(&mut self, user: UserNumber) {
         let Some(lane) = self.lanes.get_mut(&user) else { return };
-        if let Beyond::Loading { after, .. } = lane.beyond {
-            lane.beyond = Beyond::Stored { after };
+        if let Beyond::Loading { after, .. } = lane.apart().beyond {
+            lane.set_beyond(Beyond::Stored { after });
             self.ready.push_first(user, lane, self.order);
         }
     }
@@ -448,7 +485,7 @@ impl Lanes {
         let started = lane.started.iter_mut().find(|started| started.item.event.id.number == event)?;
         started.attempts = started.attempts.saturating_add(1);
         started.last_status = last_status;
-        lane.tried_before.retain(|tried| tried.event != event);
+        lane.forget_tried(event);
         Some(lane.record())
     }
 
@@ -478,7 +515,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get(&user) else { return true };
         lane.unfinished() == 0
             || event < lane.first_open()
-            || lane.ahead.iter().any(|ahead| ahead.event == event)
+            || lane.apart().ahead.iter().any(|ahead| ahead.event == event)
     }
 
     /// What all lanes are past. It looks at each, so it is for when as many were looked at one by one.
