@@ -8,7 +8,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, btree_map::Entry as Slot},
+    collections::{BTreeMap, VecDeque, btree_map::Entry as Slot, vec_deque},
     ops::Bound,
 };
 
@@ -237,7 +237,9 @@ const PIECE: usize = 64;
 enum Run {
     /// A user's only one: of messages that wait, it most often is. It needs no memory of its own.
     One(Numeral),
-    /// In pieces, none of which is empty.
+    /// As many as lie side by side: what is recent of most users' events. There are none for a moment only.
+    Few(Piece),
+    /// More of them. No piece is empty.
     Many(Vec<Piece>),
 }
 
@@ -246,22 +248,31 @@ enum Run {
 struct Piece {
     /// None of them is less, and all those of the pieces before are.
     from: u64,
-    numerals: Vec<Numeral>,
+    /// What goes first goes without a touch of the others.
+    numerals: VecDeque<Numeral>,
 }
 
 impl Run {
     fn is_empty(&self) -> bool {
-        matches!(self, Self::Many(pieces) if pieces.is_empty())
+        matches!(self, Self::Few(piece) if piece.numerals.is_empty())
+    }
+
+    /// All numbers, but for one that has no memory of its own.
+    fn pieces(&self) -> &[Piece] {
+        match self {
+            Self::One(_) => &[],
+            Self::Few(piece) => std::slice::from_ref(piece),
+            Self::Many(pieces) => pieces,
+        }
     }
 
     fn get(&self, number: u64) -> Option<Last> {
-        match self {
-            Self::One(one) => (one.number == number).then_some(one.last),
-            Self::Many(pieces) => {
-                let piece = &pieces[piece_for(pieces, number)];
-                Some(piece.numerals[piece.find(number).ok()?].last)
-            }
+        if let Self::One(one) = self {
+            return (one.number == number).then_some(one.last);
         }
+        let pieces = self.pieces();
+        let piece = &pieces[piece_for(pieces, number)];
+        Some(piece.numerals[piece.find(number).ok()?].last)
     }
 
     /// As [`Table::update`]. It may be empty behind it.
@@ -273,26 +284,54 @@ impl Run {
                     Grown::Same
                 }
                 None => {
-                    *self = Self::Many(Vec::new());
+                    *self = Self::Few(Piece::of([]));
                     Grown::Smaller
                 }
             },
             Self::One(one) => {
                 let Some(last) = change(None) else { return Grown::Same };
-                let mut numerals = vec![*one, Numeral { number, last }];
-                numerals.sort_unstable_by_key(|numeral| numeral.number);
-                *self = Self::Many(vec![Piece { from: numerals[0].number, numerals }]);
+                let mut both = [*one, Numeral { number, last }];
+                both.sort_unstable_by_key(|numeral| numeral.number);
+                *self = Self::Few(Piece::of(both));
                 Grown::Larger
             }
-            Self::Many(pieces) => update(pieces, number, change),
+            Self::Few(piece) => match piece.find(number) {
+                Ok(found) => {
+                    let grown = piece.change(found, change);
+                    piece.tidy();
+                    grown
+                }
+                Err(place) => {
+                    let Some(last) = change(None) else { return Grown::Same };
+                    let numeral = Numeral { number, last };
+                    if piece.numerals.len() < PIECE {
+                        piece.insert(place, numeral);
+                    } else {
+                        let mut pieces = vec![std::mem::replace(piece, Piece::of([]))];
+                        insert(&mut pieces, 0, place, numeral);
+                        *self = Self::Many(pieces);
+                    }
+                    Grown::Larger
+                }
+            },
+            Self::Many(pieces) => {
+                let grown = update(pieces, number, change);
+                if pieces.len() == 1 {
+                    *self = pieces.pop().map_or_else(|| Self::Few(Piece::of([])), Self::Few);
+                }
+                grown
+            }
         }
     }
 
     fn range(&self, from: Bound<u64>, to: Bound<u64>) -> impl DoubleEndedIterator<Item = &Numeral> {
-        let (one, pieces) = match self {
-            Self::One(one) => (std::slice::from_ref(one), &[][..]),
-            Self::Many(pieces) => (&[][..], &pieces[..]),
+        let one = match self {
+            Self::One(one) => {
+                Some(one).filter(|one| !is_before(one.number, from) && !is_behind(one.number, to))
+            }
+            Self::Few(_) | Self::Many(_) => None,
         };
+        let pieces = self.pieces();
         let begin = match from {
             Bound::Included(from) | Bound::Excluded(from) => {
                 pieces.partition_point(|piece| piece.from <= from).saturating_sub(1)
@@ -301,24 +340,20 @@ impl Run {
         };
         let end = pieces.partition_point(|piece| !is_behind(piece.from, to));
         let pieces = pieces.get(begin..end).unwrap_or_default();
-        pieces.iter().flat_map(move |piece| within(&piece.numerals, from, to)).chain(within(one, from, to))
+        pieces.iter().flat_map(move |piece| piece.within(from, to)).chain(one)
     }
 }
 
 fn update(pieces: &mut Vec<Piece>, number: u64, change: impl FnOnce(Option<Last>) -> Option<Last>) -> Grown {
     let at = piece_for(pieces, number);
     match pieces[at].find(number) {
-        Ok(found) => match change(Some(pieces[at].numerals[found].last)) {
-            Some(last) => {
-                pieces[at].numerals[found].last = last;
-                Grown::Same
-            }
-            None => {
-                pieces[at].numerals.remove(found);
+        Ok(found) => {
+            let grown = pieces[at].change(found, change);
+            if grown == Grown::Smaller {
                 tidy(pieces, at);
-                Grown::Smaller
             }
-        },
+            grown
+        }
         Err(place) => {
             let Some(last) = change(None) else { return Grown::Same };
             insert(pieces, at, place, Numeral { number, last });
@@ -337,20 +372,18 @@ fn piece_for(pieces: &[Piece], number: u64) -> usize {
 
 fn insert(pieces: &mut Vec<Piece>, at: usize, place: usize, numeral: Numeral) {
     let piece = &mut pieces[at];
-    piece.from = piece.from.min(numeral.number);
     if piece.numerals.len() < PIECE {
-        piece.numerals.insert(place, numeral);
+        piece.insert(place, numeral);
     } else if place == PIECE {
         // At the end, most often of all: so full pieces stay full.
-        pieces.insert(at + 1, Piece { from: numeral.number, numerals: vec![numeral] });
+        pieces.insert(at + 1, Piece::of([numeral]));
     } else {
-        let mut behind = piece.numerals.split_off(PIECE / 2);
-        let from = behind[0].number;
-        match place.checked_sub(PIECE / 2).filter(|_| numeral.number > from) {
+        let mut behind = Piece::of(piece.numerals.split_off(PIECE / 2));
+        match place.checked_sub(PIECE / 2).filter(|_| numeral.number > behind.from) {
             Some(place) => behind.insert(place, numeral),
-            None => piece.numerals.insert(place, numeral),
+            None => piece.insert(place, numeral),
         }
-        pieces.insert(at + 1, Piece { from, numerals: behind });
+        pieces.insert(at + 1, behind);
     }
 }
 
@@ -362,20 +395,25 @@ fn tidy(pieces: &mut Vec<Piece>, at: usize) {
         if pieces.capacity() > 4 * pieces.len() {
             pieces.shrink_to(2 * pieces.len());
         }
-    } else if length <= PIECE / 4 && pieces[at].numerals.capacity() > PIECE / 2 {
+    } else if pieces[at].is_nearly_empty() {
         let fits = |next: &Piece| next.numerals.len() + length <= PIECE / 2;
         if pieces.get(at + 1).is_some_and(fits) {
             let behind = pieces.remove(at + 1);
             pieces[at].numerals.extend(behind.numerals);
         }
-        pieces[at].numerals.shrink_to(PIECE / 2);
+        pieces[at].tidy();
     }
 }
 
 impl Piece {
+    fn of(numerals: impl Into<VecDeque<Numeral>>) -> Self {
+        let numerals = numerals.into();
+        Self { from: numerals.front().map_or(0, |first| first.number), numerals }
+    }
+
     /// Where a number is, or where it belongs.
     fn find(&self, number: u64) -> Result<usize, usize> {
-        if self.numerals.last().is_some_and(|last| last.number < number) {
+        if self.numerals.back().is_some_and(|last| last.number < number) {
             return Err(self.numerals.len());
         }
         // Where no number is left out, as of users' lanes, it can be told where one is.
@@ -385,18 +423,51 @@ impl Piece {
             _ => self.numerals.binary_search_by_key(&number, |numeral| numeral.number),
         }
     }
+
+    fn change(&mut self, at: usize, change: impl FnOnce(Option<Last>) -> Option<Last>) -> Grown {
+        let known = &mut self.numerals[at].last;
+        match change(Some(*known)) {
+            Some(last) => {
+                *known = last;
+                Grown::Same
+            }
+            None => {
+                self.numerals.remove(at);
+                Grown::Smaller
+            }
+        }
+    }
+
+    fn insert(&mut self, place: usize, numeral: Numeral) {
+        self.from = self.from.min(numeral.number);
+        self.numerals.insert(place, numeral);
+    }
+
+    fn is_nearly_empty(&self) -> bool {
+        self.numerals.len() <= PIECE / 4 && self.numerals.capacity() > PIECE / 2
+    }
+
+    /// What is nearly empty keeps no memory.
+    fn tidy(&mut self) {
+        if self.is_nearly_empty() {
+            self.numerals.shrink_to(PIECE / 2);
+        }
+    }
+
+    /// Those that lie there.
+    fn within(&self, from: Bound<u64>, to: Bound<u64>) -> vec_deque::Iter<'_, Numeral> {
+        let begin = self.numerals.partition_point(|numeral| is_before(numeral.number, from));
+        let end = self.numerals.partition_point(|numeral| !is_behind(numeral.number, to));
+        self.numerals.range(begin..end.max(begin))
+    }
 }
 
-/// Those that lie there.
-fn within(numerals: &[Numeral], from: Bound<u64>, to: Bound<u64>) -> std::slice::Iter<'_, Numeral> {
-    let is_before = |number: u64| match from {
+fn is_before(number: u64, from: Bound<u64>) -> bool {
+    match from {
         Bound::Included(from) => number < from,
         Bound::Excluded(from) => number <= from,
         Bound::Unbounded => false,
-    };
-    let begin = numerals.partition_point(|numeral| is_before(numeral.number));
-    let end = numerals.partition_point(|numeral| !is_behind(numeral.number, to));
-    numerals.get(begin..end).unwrap_or_default().iter()
+    }
 }
 
 fn is_behind(number: u64, to: Bound<u64>) -> bool {
@@ -496,10 +567,11 @@ mod tests {
 
         fn check_form(&self) {
             for run in self.table.groups.values() {
-                let Run::Many(pieces) = run else { continue };
-                assert!(!pieces.is_empty());
+                let pieces = run.pieces();
+                assert!(!matches!(run, Run::Many(pieces) if pieces.len() < 2));
                 for piece in pieces {
                     assert!((1..=PIECE).contains(&piece.numerals.len()));
+                    assert!(piece.numerals.capacity() <= PIECE);
                     assert!(piece.numerals[0].number >= piece.from);
                 }
                 for pair in pieces.windows(2) {
