@@ -20,6 +20,32 @@ const LOOK_EVERY: u32 = 64;
 /// So many commits' journals are read at once.
 const AHEAD: usize = 16;
 
+/// The journal from somewhere on, read once: what was taken from it is not looked at again. Where commits'
+/// journals were removed, a look from the journal's old end would go over each of them for as long as the log says that
+/// they are gone.
+#[derive(Debug)]
+struct Reader {
+    /// Nothing before this event was left to be read.
+    from: u64,
+    ahead: VecDeque<Journal>,
+}
+
+impl Reader {
+    fn new(from: u64) -> Self {
+        Self { from, ahead: VecDeque::new() }
+    }
+
+    /// Those that come next, at least so many if there are.
+    fn ahead(&mut self, count: usize, store: &Store) -> Result<&mut VecDeque<Journal>, StoreError> {
+        if self.ahead.len() < count {
+            let read: Vec<_> = store.journals_from(self.from).take(AHEAD).collect::<Result<_, _>>()?;
+            self.from = read.last().map_or(self.from, |last| last.first + 1);
+            self.ahead.extend(read);
+        }
+        Ok(&mut self.ahead)
+    }
+}
+
 /// Which events are recent.
 #[derive(Debug)]
 pub(super) struct Retention {
@@ -29,8 +55,10 @@ pub(super) struct Retention {
     /// What is recent, and of whom something no longer is.
     kept: Kept,
     since_look: u32,
-    /// The journal from the oldest recent event on, read ahead.
-    oldest: VecDeque<Journal>,
+    /// The journal from the oldest recent event on.
+    recent: Reader,
+    /// All of it.
+    whole: Reader,
 }
 
 impl Retention {
@@ -60,7 +88,8 @@ impl Retention {
         RecentBounds { bytes: most_bytes, floor }: RecentBounds,
     ) -> Result<Self, StoreError> {
         let kept = Kept::from(store.newest_event()? + 1);
-        let mut retention = Self { most_bytes, bytes: 0, kept, since_look: 0, oldest: VecDeque::new() };
+        let (recent, whole) = (Reader::new(kept.first()), Reader::new(0));
+        let mut retention = Self { most_bytes, bytes: 0, kept, since_look: 0, recent, whole };
         let mut journals = store.journals().rev().peekable();
         while let Some(Ok(journal)) = journals.peek() {
             let bytes = retention.bytes + size_of(journal);
@@ -73,6 +102,7 @@ impl Retention {
         if let Some(Err(error)) = journals.next() {
             return Err(error);
         }
+        retention.recent = Reader::new(retention.kept.first());
         Ok(retention)
     }
 
@@ -130,7 +160,7 @@ impl Retention {
             return Ok(());
         }
         while self.bytes > most_bytes {
-            let Some(journal) = self.oldest_journal(store)? else { break };
+            let Some(journal) = self.recent.ahead(1, store)?.pop_front() else { break };
             self.bytes -= size_of(&journal);
             for (number, entry) in (journal.first..).zip(&journal.entries) {
                 self.kept.expire(entry.user, number);
@@ -142,31 +172,25 @@ impl Retention {
         Ok(())
     }
 
-    fn oldest_journal(&mut self, store: &Store) -> Result<Option<Journal>, StoreError> {
-        if self.oldest.is_empty() {
-            let ahead = store.journals_from(self.kept.first()).take(AHEAD);
-            self.oldest = ahead.collect::<Result<_, _>>()?;
-        }
-        Ok(self.oldest.pop_front())
-    }
-
     fn expire_journals(
         &mut self,
         store: &Store,
         now: Timestamp,
         memory: &mut RepeatMemory,
     ) -> Result<(), StoreError> {
-        let mut journals = store.journals().peekable();
-        while let Some(journal) = journals.next() {
-            let journal = journal?;
+        let first_recent = self.kept.first();
+        let is_over = |journal: &Journal, memory: &RepeatMemory| {
             let is_old = now.since(journal.at) >= LIFE || memory.is_crowded();
-            let is_recent = journal.first + journal.entries.len() as u64 > self.kept.first();
-            // The newest stays: it tells the next start which numbers are taken.
-            if !is_old || is_recent || journals.peek().is_none() {
-                break;
-            }
-            memory.forget(&journal);
-            store.remove_journal(journal.first);
+            is_old && journal.first + journal.entries.len() as u64 <= first_recent
+        };
+        // The newest stays: it tells the next start which numbers are taken.
+        while let ahead = self.whole.ahead(2, store)?
+            && ahead.len() > 1
+            && ahead.front().is_some_and(|oldest| is_over(oldest, memory))
+            && let Some(oldest) = ahead.pop_front()
+        {
+            memory.forget(&oldest);
+            store.remove_journal(oldest.first);
         }
         Ok(())
     }
@@ -266,5 +290,44 @@ mod tests {
         assert_eq!(left.first(), Some(&7));
         assert_eq!(left.len(), 11, "{left:?}");
         assert!(left.contains(&50) && !left.contains(&40));
+    }
+
+    #[tokio::test]
+    async fn the_journal_is_read_once_while_it_is_added_to_and_taken_from() {
+        let (_directory, store) = testing::store();
+        let (mut reader, mut seen) = (Reader::new(0), Vec::new());
+        for event in 1..=50 {
+            append(&store, 10).await;
+            while event % 20 == 0
+                && let Some(journal) = reader.ahead(1, &store).unwrap().pop_front()
+            {
+                store.remove_journal(journal.first);
+                seen.push(journal.first);
+            }
+        }
+        assert_eq!(reader.ahead(20, &store).unwrap().len(), 10);
+        assert_eq!(seen, (1..=40).collect::<Vec<_>>());
+        assert_eq!(reader.from, 51, "what was taken is behind it");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_to_be_repeated_leaves_the_journal_but_for_the_newest() {
+        let (_directory, store) = testing::store();
+        let mut retention = Retention::load(&store, 1).unwrap();
+        let mut memory = RepeatMemory::default();
+        let mut left = Vec::new();
+        for event in 1..=100 {
+            append(&store, 10).await;
+            retention.arrived(10);
+            retention.expire_events(&store, |_, _, _| true).unwrap();
+            if event % 40 == 0 {
+                let now = Timestamp::now();
+                let now = if event == 40 { now } else { now.plus(LIFE) };
+                retention.expire_journals(&store, now, &mut memory).unwrap();
+                store.settled().await.unwrap();
+                left.push(store.journals().map(|journal| journal.unwrap().first).collect::<Vec<_>>());
+            }
+        }
+        assert_eq!(left, [(1..=40).collect::<Vec<_>>(), vec![80]], "nothing was old enough at first");
     }
 }
