@@ -27,7 +27,9 @@ pub struct BotNumber(pub u32);
 /// Something for each of some users.
 pub type ByUser<T> = HashMap<UserNumber, T, BuildHasherDefault<NumberHasher>>;
 
-/// Hashes a number of the store's own. Nobody outside can choose them, so no two are made to collide.
+/// Hashes a number of the store's own, for the standard library's tables: the low bits say where it lies, so numbers
+/// that follow each other lie side by side, as users do who are told of together; the seven highest tell those apart
+/// that lie near each other. Nobody outside can choose the numbers, so no two are made to collide.
 #[derive(Debug, Default)]
 pub struct NumberHasher(u64);
 
@@ -37,11 +39,11 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u32(&mut self, number: u32) {
-        const TAG: u64 = 0x7f << 57;
+        const HIGHEST: u64 = 0x7f << 57;
         let number = self.0 ^ u64::from(number);
-        // 2^64 divided by the golden ratio: numbers that follow each other are spread evenly.
+        // 2^64 divided by the golden ratio: its multiples differ most in their highest bits.
         let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = number & !TAG | spread & TAG;
+        self.0 = number & !HIGHEST | spread & HIGHEST;
     }
 
     fn finish(&self) -> u64 {

@@ -299,3 +299,8 @@ fn a_retried_event_keeps_its_attempts_and_its_format_over_a_restart() {
     let (_, started) = &world.running[0];
     assert_eq!((started.attempts, started.last_status), (1, Some(503)));
 }
+
+#[test]
+fn a_lane_is_small() {
+    assert!(size_of::<Lane>() <= 136, "{} bytes", size_of::<Lane>());
+}
