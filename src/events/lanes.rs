@@ -173,7 +173,7 @@ impl Lane {
         self.apart.as_deref().unwrap_or(&NOTHING_APART)
     }
 
-    /// To be added to.
+    /// The same to be changed, made where there was nothing.
     fn apart_mut(&mut self) -> &mut Apart {
         self.apart.get_or_insert_default()
     }

@@ -54,6 +54,15 @@ pub struct Received {
     pub awaited: Awaited,
 }
 
+#[cfg(test)]
+impl Received {
+    /// A frame that came now, awaited.
+    pub(super) fn sample(frame: &Bytes) -> Self {
+        let (frame, at, source) = (frame.clone(), Timestamp::now(), Source::Live);
+        Self { frame, at, in_reply_to: None, source, said: None, awaited: Awaited::Yes }
+    }
+}
+
 /// Whether anybody waits until an event is on stable storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
@@ -667,15 +676,7 @@ mod tests {
         for n in 0..300 {
             let frame = Bytes::from(format!(r#"{{"type":"events","n":{n}}}"#));
             let head = FrameHead::parse(&frame).unwrap();
-            let at = Timestamp::now();
-            let received = Received {
-                frame: frame.clone(),
-                at,
-                in_reply_to: None,
-                source: Source::Live,
-                said: None,
-                awaited: Awaited::Yes,
-            };
+            let received = Received::sample(&frame);
             match events.receive(&user, &head, received).await.unwrap() {
                 Reception::Event { durable, .. } => last = durable,
                 Reception::Repeat => panic!("no frame is a repeat"),

@@ -287,7 +287,7 @@ mod tests {
     use crate::{
         clock::Timestamp,
         config,
-        events::{Awaited, Received, Reception, Source, Subscribers},
+        events::{Received, Reception, Subscribers},
         messages::Messages,
         names::BotName,
         rtm::frame::FrameHead,
@@ -313,15 +313,7 @@ mod tests {
     async fn hand_over(events: &Events, user: &Arc<User>, n: usize) -> (u64, oneshot::Receiver<()>) {
         let frame = Bytes::from(format!(r#"{{"type":"events","n":{n},"filling":"{}"}}"#, "x".repeat(200)));
         let head = FrameHead::parse(&frame).unwrap();
-        let at = Timestamp::now();
-        let received = Received {
-            frame: frame.clone(),
-            at,
-            in_reply_to: None,
-            source: Source::Live,
-            said: None,
-            awaited: Awaited::Yes,
-        };
+        let received = Received::sample(&frame);
         match events.receive(user, &head, received).await.unwrap() {
             Reception::Event { id, durable, .. } => (id.number, durable.unwrap()),
             Reception::Repeat => panic!("no frame is a repeat"),

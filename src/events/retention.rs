@@ -87,23 +87,21 @@ impl Retention {
         store: &Store,
         RecentBounds { bytes: most_bytes, floor }: RecentBounds,
     ) -> Result<Self, StoreError> {
-        let kept = Kept::from(store.newest_event()? + 1);
-        let (recent, whole) = (Reader::new(kept.first()), Reader::new(0));
-        let mut retention = Self { most_bytes, bytes: 0, kept, since_look: 0, recent, whole };
+        let (mut bytes, mut kept) = (0, Kept::from(store.newest_event()? + 1));
         let mut journals = store.journals().rev().peekable();
         while let Some(Ok(journal)) = journals.peek() {
-            let bytes = retention.bytes + size_of(journal);
-            if bytes > most_bytes as i64 || journal.first < floor {
+            let with_it = bytes + size_of(journal);
+            if with_it > most_bytes as i64 || journal.first < floor {
                 break;
             }
-            (retention.bytes, retention.kept) = (bytes, Kept::from(journal.first));
+            (bytes, kept) = (with_it, Kept::from(journal.first));
             journals.next();
         }
         if let Some(Err(error)) = journals.next() {
             return Err(error);
         }
-        retention.recent = Reader::new(retention.kept.first());
-        Ok(retention)
+        let (recent, whole) = (Reader::new(kept.first()), Reader::new(0));
+        Ok(Self { most_bytes, bytes, kept, since_look: 0, recent, whole })
     }
 
     /// Takes note of a commit's events if they are not recent. For the start, which reads the whole journal once, from its

@@ -550,14 +550,7 @@ mod tests {
                 "message": [{"cInfo": {"body": text}}]});
             let frame = Bytes::from(frame.to_string());
             let head = FrameHead::parse(&frame).unwrap();
-            let received = Received {
-                frame: frame.clone(),
-                at: Timestamp::now(),
-                in_reply_to: None,
-                source: Source::Live,
-                said: None,
-                awaited: Awaited::No,
-            };
+            let received = Received::sample(&frame);
             match self.events.receive(&self.user, &head, received).await.unwrap() {
                 Reception::Event { id, .. } => id,
                 Reception::Repeat => panic!("no frame is a repeat"),
