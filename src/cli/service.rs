@@ -106,11 +106,19 @@ pub(super) async fn report(daemon: &Daemon, notice: &Notice) {
 /// Tells of the end, and asks for time while `ending` needs it.
 pub(super) async fn stopping(ending: impl Future<Output = ()>) {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping: finishing what is under way")]);
-    let mut every = tokio::time::interval(EXTEND_EVERY);
+    let extend = || {
+        notify(&[NotifyState::ExtendTimeoutUsec(EXTEND_BY.as_micros() as u32), NotifyState::Watchdog]);
+    };
+    asking_for_time(extend, ending).await;
+}
+
+/// Asks before `ending` begins, however short that turns out to be, and again and again while it lasts.
+async fn asking_for_time(mut ask: impl FnMut(), ending: impl Future<Output = ()>) {
+    ask();
     let asking = async {
         loop {
-            every.tick().await;
-            notify(&[NotifyState::ExtendTimeoutUsec(EXTEND_BY.as_micros() as u32), NotifyState::Watchdog]);
+            tokio::time::sleep(EXTEND_EVERY).await;
+            ask();
         }
     };
     tokio::select! {
@@ -122,5 +130,24 @@ pub(super) async fn stopping(ending: impl Future<Output = ()>) {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "the service manager could not be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often time is asked for by an end that takes so long.
+    async fn asked_within(ending: Duration) -> u32 {
+        let mut asked = 0;
+        asking_for_time(|| asked += 1, tokio::time::sleep(ending)).await;
+        asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_is_asked_for_at_once_and_for_as_long_as_the_end_takes() {
+        assert_eq!(asked_within(Duration::ZERO).await, 1);
+        assert_eq!(asked_within(EXTEND_EVERY / 2).await, 1);
+        assert_eq!(asked_within(EXTEND_EVERY * 5 / 2).await, 3);
     }
 }
