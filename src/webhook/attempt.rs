@@ -60,11 +60,49 @@ pub(super) struct Shared {
     pub(super) url: Url,
     /// What is requested of the receiver: path and query.
     path: Uri,
-    /// The headers of every attempt, in their order; an attempt's own have no values yet.
-    headers: HeaderMap,
+    headers: Vec<Header>,
     method: Method,
     signer: Signer,
     timeout: Duration,
+}
+
+/// A header that every attempt has.
+#[derive(Debug)]
+struct Header {
+    name: HeaderName,
+    value: Value,
+}
+
+/// What a header says.
+#[derive(Debug)]
+enum Value {
+    /// The same in every attempt.
+    Fixed(HeaderValue),
+    /// One of the attempt's own.
+    Own(Own),
+}
+
+/// The headers that say something else in each attempt.
+#[derive(Debug, Clone, Copy)]
+enum Own {
+    ContentType,
+    ContentLength,
+    WebhookId,
+    WebhookTimestamp,
+    WebhookSignature,
+    BridgeUser,
+    BridgeEvent,
+    BridgeAttempt,
+}
+
+impl Header {
+    fn fixed(name: &HeaderName, value: &HeaderValue) -> Self {
+        Self { name: name.clone(), value: Value::Fixed(value.clone()) }
+    }
+
+    fn own(name: HeaderName, which: Own) -> Self {
+        Self { name, value: Value::Own(which) }
+    }
 }
 
 /// One event, about to be posted.
@@ -111,7 +149,7 @@ impl Sender {
             client: Client::new(settings)?,
             url: settings.url.clone(),
             path: path.parse().map_err(|_| SenderProblem::Url)?,
-            headers: header_template(settings, &signer)?,
+            headers: headers(settings, &signer)?,
             method: match settings.method {
                 config::Method::Post => Method::POST,
                 config::Method::Put => Method::PUT,
@@ -171,7 +209,8 @@ impl Shared {
     }
 
     async fn send(&self, mut connection: Box<Connection>, delivery: &Delivery) -> Result<Answer, Failure> {
-        let answer = connection.post(self.request(delivery)).await.map_err(|error| self.explain(&error))?;
+        let request = self.request(delivery, connection.headers_room());
+        let answer = connection.post(request).await.map_err(|error| self.explain(&error))?;
         let (head, body) = answer.into_parts();
         Ok(Answer { head, body, connection })
     }
@@ -200,49 +239,76 @@ impl Shared {
         };
         // What is left of it is not read.
         drop(body);
+        connection.keep_headers_room(head.headers);
         self.client.keep(connection);
         AttemptResult { outcome, status: Some(head.status.as_u16()), failure: None, answer, took }
     }
 
-    /// The request of an attempt: a function of the delivery alone.
-    fn request(&self, delivery: &Delivery) -> Post {
+    /// The request of an attempt: a function of the delivery alone. Its headers are put into `room`.
+    fn request(&self, delivery: &Delivery, room: HeaderMap) -> Post {
         let mut request = Request::new(Full::new(delivery.body.bytes.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.clone();
-        *request.headers_mut() = self.headers_of(delivery);
+        *request.headers_mut() = self.headers_of(delivery, room);
         request
     }
 
-    fn headers_of(&self, delivery: &Delivery) -> HeaderMap {
-        let Delivery { event, attempt, body, at, trace } = delivery;
-        let (user, label) = (event.user.as_str(), event_type_label(&event.kind));
-        let size = OWN_VALUES + self.signer.header_size() + user.len() + label.len();
-        let mut values = BytesMut::with_capacity(size);
-        let mut headers = self.headers.clone();
-        headers.insert(CONTENT_TYPE, body.content_type.clone());
-
-        write!(values, "{}", event.id).expect("writing to memory can't fail");
-        let id = cut(&mut values);
-        values.put_slice(itoa::Buffer::new().format(at.as_secs()).as_bytes());
-        let timestamp = cut(&mut values);
-        if !self.signer.is_empty() {
-            self.signer.sign_into(&mut values, id.as_bytes(), timestamp.as_bytes(), &body.bytes);
-            headers.insert(WEBHOOK_SIGNATURE, cut(&mut values));
+    fn headers_of(&self, delivery: &Delivery, room: HeaderMap) -> HeaderMap {
+        let mut own = OwnValues::new(delivery, &self.signer);
+        let mut headers = room;
+        for Header { name, value } in &self.headers {
+            let value = match value {
+                Value::Fixed(value) => value.clone(),
+                Value::Own(which) => own.value(*which),
+            };
+            headers.append(name, value);
         }
-        headers.insert(WEBHOOK_ID, id);
-        headers.insert(WEBHOOK_TIMESTAMP, timestamp);
-        values.put_slice(user.as_bytes());
-        headers.insert(BRIDGE_USER, cut(&mut values));
-        values.put_slice(label.as_bytes());
-        headers.insert(BRIDGE_EVENT, cut(&mut values));
-        values.put_slice(itoa::Buffer::new().format(*attempt).as_bytes());
-        headers.insert(BRIDGE_ATTEMPT, cut(&mut values));
-        values.put_slice(itoa::Buffer::new().format(body.bytes.len()).as_bytes());
-        headers.insert(CONTENT_LENGTH, cut(&mut values));
-        if let Some(trace) = trace {
+        if let Some(trace) = &delivery.trace {
             insert_trace(&mut headers, trace);
         }
         headers
+    }
+}
+
+/// The values of an attempt's own headers, all in one piece of memory.
+struct OwnValues<'a> {
+    delivery: &'a Delivery,
+    signer: &'a Signer,
+    id: HeaderValue,
+    timestamp: HeaderValue,
+    room: BytesMut,
+}
+
+impl<'a> OwnValues<'a> {
+    fn new(delivery: &'a Delivery, signer: &'a Signer) -> Self {
+        let event = &delivery.event;
+        let size = OWN_VALUES
+            + signer.header_size()
+            + event.user.as_str().len()
+            + event_type_label(&event.kind).len();
+        let mut room = BytesMut::with_capacity(size);
+        write!(room, "{}", event.id).expect("writing to memory can't fail");
+        let id = cut(&mut room);
+        let timestamp = number(&mut room, delivery.at.as_secs());
+        Self { delivery, signer, id, timestamp, room }
+    }
+
+    fn value(&mut self, which: Own) -> HeaderValue {
+        let Delivery { event, attempt, body, .. } = self.delivery;
+        match which {
+            Own::ContentType => body.content_type.clone(),
+            Own::ContentLength => number(&mut self.room, body.bytes.len()),
+            Own::WebhookId => self.id.clone(),
+            Own::WebhookTimestamp => self.timestamp.clone(),
+            Own::WebhookSignature => {
+                let (id, timestamp) = (self.id.as_bytes(), self.timestamp.as_bytes());
+                self.signer.sign_into(&mut self.room, id, timestamp, &body.bytes);
+                cut(&mut self.room)
+            }
+            Own::BridgeUser => text(&mut self.room, event.user.as_str()),
+            Own::BridgeEvent => text(&mut self.room, event_type_label(&event.kind)),
+            Own::BridgeAttempt => number(&mut self.room, *attempt),
+        }
     }
 }
 
@@ -254,6 +320,15 @@ fn insert_trace(headers: &mut HeaderMap, trace: &TraceContext) {
         Some(state) => headers.insert(TRACESTATE, HeaderValue::from_str(state).expect(PLAIN)),
         None => headers.remove(TRACESTATE),
     };
+}
+
+fn text(room: &mut BytesMut, text: &str) -> HeaderValue {
+    room.put_slice(text.as_bytes());
+    cut(room)
+}
+
+fn number(room: &mut BytesMut, number: impl itoa::Integer) -> HeaderValue {
+    text(room, itoa::Buffer::new().format(number))
 }
 
 /// Makes a header's value of what was written since the last one; they share one piece of memory.
@@ -323,22 +398,24 @@ async fn read(connection: &mut Connection, body: &mut Incoming, keep: usize, unt
     kept
 }
 
-/// All headers of an attempt, in their order, so that an attempt only has to fill in its own values.
-fn header_template(settings: &Webhook, signer: &Signer) -> Result<HeaderMap, SenderProblem> {
-    const LATER: HeaderValue = HeaderValue::from_static("");
-    let mut headers = fixed_headers(settings)?;
-    headers.insert(CONTENT_TYPE, LATER);
-    headers.insert(WEBHOOK_TIMESTAMP, LATER);
-    if !signer.is_empty() {
-        headers.insert(WEBHOOK_SIGNATURE, LATER);
-    }
-    for name in [WEBHOOK_ID, BRIDGE_USER, BRIDGE_EVENT, BRIDGE_ATTEMPT] {
-        headers.insert(name, LATER);
-    }
-    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+/// All headers of an attempt, in their order.
+fn headers(settings: &Webhook, signer: &Signer) -> Result<Vec<Header>, SenderProblem> {
+    let asked = fixed_headers(settings)?;
     let host = HeaderValue::from_str(authority(&settings.url)).map_err(|_| SenderProblem::Url)?;
-    headers.entry(HOST).or_insert(host);
-    headers.insert(CONTENT_LENGTH, LATER);
+    let unless_asked =
+        |name: HeaderName, value| (!asked.contains_key(&name)).then(|| Header::fixed(&name, &value));
+    let signature = (!signer.is_empty()).then(|| Header::own(WEBHOOK_SIGNATURE, Own::WebhookSignature));
+    let mut headers: Vec<_> = asked.iter().map(|(name, value)| Header::fixed(name, value)).collect();
+    headers.push(Header::own(CONTENT_TYPE, Own::ContentType));
+    headers.push(Header::own(WEBHOOK_TIMESTAMP, Own::WebhookTimestamp));
+    headers.extend(signature);
+    headers.push(Header::own(WEBHOOK_ID, Own::WebhookId));
+    headers.push(Header::own(BRIDGE_USER, Own::BridgeUser));
+    headers.push(Header::own(BRIDGE_EVENT, Own::BridgeEvent));
+    headers.push(Header::own(BRIDGE_ATTEMPT, Own::BridgeAttempt));
+    headers.extend(unless_asked(ACCEPT, HeaderValue::from_static("*/*")));
+    headers.extend(unless_asked(HOST, host));
+    headers.push(Header::own(CONTENT_LENGTH, Own::ContentLength));
     Ok(headers)
 }
 

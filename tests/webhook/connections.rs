@@ -36,7 +36,10 @@ async fn a_request_is_the_same_to_the_letter_whatever_connection_it_takes() {
         async move {
             loop {
                 requests.send(read_request(&mut stream).await).unwrap();
-                stream.write_all(b"HTTP/1.1 204 OK\r\n\r\n").await.unwrap();
+                stream
+                    .write_all(b"HTTP/1.1 204 OK\r\nx-theirs: 1\r\nx-api-key: theirs\r\n\r\n")
+                    .await
+                    .unwrap();
             }
         }
     })

@@ -4,6 +4,7 @@
 use std::{
     fmt,
     future::{Future as _, poll_fn},
+    mem,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
@@ -14,10 +15,14 @@ use hyper::{
     Request, Response,
     body::{Body as _, Incoming},
     client::conn::http1,
+    header::HeaderMap,
 };
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::unconstrained};
+
+/// An idle connection keeps memory for so many headers, and no more.
+const MOST_ROOM: usize = 64;
 
 /// What a connection runs over.
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -27,13 +32,28 @@ pub(in crate::webhook) struct Connection {
     requests: http1::SendRequest<Full<Bytes>>,
     /// None once it has ended.
     driver: Option<http1::Connection<Stream, Full<Bytes>>>,
+    /// Memory of the headers before, for the next ones.
+    headers_room: HeaderMap,
 }
 
 impl Connection {
     /// Speaks HTTP/1.1 over a stream.
     pub(super) async fn over(stream: Stream) -> hyper::Result<Self> {
         let (requests, driver) = http1::handshake(stream).await?;
-        Ok(Self { requests, driver: Some(driver) })
+        Ok(Self { requests, driver: Some(driver), headers_room: HeaderMap::new() })
+    }
+
+    /// An empty map, for the next request's headers. hyper puts the answer's into the same memory.
+    pub(in crate::webhook) fn headers_room(&mut self) -> HeaderMap {
+        mem::take(&mut self.headers_room)
+    }
+
+    /// Takes back an answer's headers, when nobody needs them any more.
+    pub(in crate::webhook) fn keep_headers_room(&mut self, mut headers: HeaderMap) {
+        if headers.capacity() <= MOST_ROOM {
+            headers.clear();
+            self.headers_room = headers;
+        }
     }
 
     /// Sends a request and waits for the answer's head.
@@ -41,7 +61,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
-        let Self { requests, driver } = self;
+        let Self { requests, driver, .. } = self;
         // The answer can only come by the driver, and is looked for as soon as that one has run: it need
         // not wake anybody, and must not count on being asked again (hence unconstrained).
         let mut answer = pin!(unconstrained(requests.send_request(request)));
