@@ -25,16 +25,16 @@ use crate::{
     names::WebhookName,
     rtm::frame::{FrameHead, Part},
     store::{
-        BotNumber, ByUser, JournalEntry, LaneSlot, LaneSlots, NewEvent, OnDurable, Said, Store, StoreError,
-        StoredEvent, UserNumber, Wanted, WebhookNumber,
+        BotNumber, ByUser, EncodedEvent, JournalEntry, LaneSlot, LaneSlots, NewEvent, OnDurable, Said, Store,
+        StoreError, StoredEvent, UserNumber, Wanted, WebhookNumber,
     },
     users::User,
 };
 
-/// About what an event with a frame of this length takes while it waits for its commit: the frame and its
-/// record, and what goes to the lanes.
+/// About what an event with a frame of this length takes while it waits for its commit: its record, which the frame
+/// is a part of, and what goes to the lanes.
 fn waiting_size(frame: usize) -> usize {
-    2 * frame + 768
+    frame + 768
 }
 
 /// A frame as its session hands it over.
@@ -397,22 +397,10 @@ impl Shared {
         user: &User,
         lanes: LanesOfUser,
         fresh: Fresh,
-        commit: impl FnOnce(NewEvent, OnDurable) -> Result<u64, StoreError>,
+        commit: impl FnOnce(EncodedEvent, OnDurable) -> Result<u64, StoreError>,
     ) -> Result<Stored, StoreError> {
         let LanesOfUser { subscribers, bot, places, answers } = lanes;
         let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame, awaited } = fresh;
-        let mut event = Arc::new(Event {
-            // Its number is not known before it has its place in the log.
-            id: self.store.event_id(0),
-            user: user.name.clone(),
-            bot: user.bot.clone(),
-            kind: kind.clone(),
-            received_at,
-            in_reply_to,
-            source,
-            speaker,
-            frame: frame.clone(),
-        });
         let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
         let give = |lane: &Arc<dyn Subscriber>| {
             let is_asked = match &places {
@@ -427,7 +415,7 @@ impl Shared {
         let new = NewEvent {
             user: user.number,
             bot,
-            kind,
+            kind: kind.clone(),
             received_at,
             in_reply_to,
             source,
@@ -436,6 +424,19 @@ impl Shared {
             journal,
             frame,
         };
+        let encoded = new.encode();
+        let mut event = Arc::new(Event {
+            // Its number is not known before it has its place in the log.
+            id: self.store.event_id(0),
+            user: user.name.clone(),
+            bot: user.bot.clone(),
+            kind,
+            received_at,
+            in_reply_to,
+            source,
+            speaker,
+            frame: encoded.frame().clone(),
+        });
         let (sender, durable) = match awaited {
             Awaited::Yes => {
                 let (sender, durable) = oneshot::channel();
@@ -445,7 +446,7 @@ impl Shared {
         };
         let (shared, owner) = (Arc::clone(self), user.number);
         let number = commit(
-            new,
+            encoded,
             Box::new(move |number| {
                 let unshared = Arc::get_mut(&mut event).expect("nobody was given it yet");
                 unshared.id = shared.store.event_id(number);

@@ -233,7 +233,9 @@ mod tests {
         };
         let (sender, durable) = tokio::sync::oneshot::channel();
         let reserved = store.reserve(size).await.unwrap();
-        store.append_event(event, reserved, Box::new(move |number| sender.send(number).unwrap())).unwrap();
+        store
+            .append_event(event.encode(), reserved, Box::new(move |number| sender.send(number).unwrap()))
+            .unwrap();
         durable.await.unwrap()
     }
 

@@ -44,6 +44,17 @@ pub struct NewEvent {
     pub frame: Bytes,
 }
 
+/// An event as it is written: its record is made, but for its number, which is in the key alone.
+#[derive(Debug)]
+pub struct EncodedEvent {
+    pub(super) user: UserNumber,
+    pub(super) slots: LaneSlots,
+    journal: JournalEntry,
+    body: BodyPlace,
+    value: IVec,
+    frame: Bytes,
+}
+
 /// An event as it lies in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
@@ -78,6 +89,33 @@ pub struct Journal {
     pub entries: Vec<JournalEntry>,
 }
 
+impl NewEvent {
+    /// Makes the record.
+    pub fn encode(self) -> EncodedEvent {
+        let Self { user, bot, kind, received_at, in_reply_to, source, speaker, slots, journal, frame } = self;
+        let body = BodyPlace::of(frame.len());
+        let in_reply_to = in_reply_to.map(ClientMessageId::get);
+        let record = EventRecord { received_at, bot: bot.0, kind, in_reply_to, source, speaker, slots, body };
+        let (value, frame) = match body {
+            BodyPlace::Inline => {
+                let value = records::value(EventRecord::VERSION, &record, &frame);
+                let head = value.len() - frame.len();
+                (value.clone(), Bytes::from_owner(value).slice(head..))
+            }
+            BodyPlace::File => (records::value(EventRecord::VERSION, &record, &[]), frame),
+        };
+        EncodedEvent { user, slots: record.slots, journal, body, value, frame }
+    }
+}
+
+impl EncodedEvent {
+    /// The frame. A short one lies in the record: it takes no memory of its own, and that of the socket, which it
+    /// was read into, is free.
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+}
+
 /// The log of events.
 impl Store {
     /// The id that this store gives to its event of this number.
@@ -89,7 +127,7 @@ impl Store {
     /// the order of the events' numbers. Answers with its number.
     pub fn append_event(
         &self,
-        event: NewEvent,
+        event: EncodedEvent,
         reserved: Reserved,
         on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
@@ -100,7 +138,7 @@ impl Store {
     /// reach the disk, or neither does.
     pub fn append_event_and_agents(
         &self,
-        event: NewEvent,
+        event: EncodedEvent,
         agents: &AgentRecord,
         reserved: Reserved,
         on_durable: OnDurable,
@@ -137,27 +175,15 @@ impl Store {
     pub(super) fn append_event_in(
         &self,
         mut transaction: Transaction,
-        event: NewEvent,
+        event: EncodedEvent,
         reserved: Reserved,
         on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
-        let body = BodyPlace::of(event.frame.len());
-        let record = EventRecord {
-            received_at: event.received_at,
-            bot: event.bot.0,
-            kind: event.kind,
-            in_reply_to: event.in_reply_to.map(ClientMessageId::get),
-            source: event.source,
-            speaker: event.speaker,
-            slots: event.slots,
-            body,
-        };
-        let inline: &[u8] = if body == BodyPlace::Inline { &event.frame } else { &[] };
-        let value = records::value(EventRecord::VERSION, &record, inline);
-        let weight = backlog::event(inline.len()) as i64;
-        let (user, journal, frame) = (event.user, event.journal, event.frame);
+        let EncodedEvent { user, slots, journal, body, value, frame } = event;
+        let inline = if body == BodyPlace::Inline { frame.len() } else { 0 };
+        let weight = backlog::event(inline) as i64;
         // A lane's first event makes its record: a lane without one has nothing to look for.
-        let new_lanes = record.slots.iter().filter(|slot| slot.wanted && slot.sequence == 1);
+        let new_lanes = slots.iter().filter(|slot| slot.wanted && slot.sequence == 1);
         transaction.writes.extend(new_lanes.map(|slot| {
             Self::put(keys::lane(slot.webhook, user), LaneRecord::VERSION, &LaneRecord::default())
         }));

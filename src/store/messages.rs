@@ -5,7 +5,7 @@ use sled::IVec;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    ClientNumber, NewEvent, Reserved, Store, StoreError, UserNumber, backlog,
+    ClientNumber, EncodedEvent, Reserved, Store, StoreError, UserNumber, backlog,
     commit::{Done, JournalLine, OnDurable, Transaction, Urgency, Write},
     keys,
     payload::PayloadId,
@@ -258,7 +258,7 @@ impl Store {
     pub fn finish_message_with(
         &self,
         end: MessageEnd,
-        report: NewEvent,
+        report: EncodedEvent,
         reserved: Reserved,
         on_durable: OnDurable,
     ) -> Result<u64, StoreError> {

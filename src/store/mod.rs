@@ -52,7 +52,7 @@ mod wal;
 mod worker;
 
 pub use commit::{OnDurable, Reserved};
-pub use events::{Journal, NewEvent, StoredEvent};
+pub use events::{EncodedEvent, Journal, NewEvent, StoredEvent};
 pub use messages::{
     AcceptedJournal, AcceptedMessage, EncodedMessage, Footprint, Idempotency, KnownKey, MessageEnd,
     NewMessage, QueuedRecord,

@@ -3,7 +3,7 @@
 use sled::IVec;
 
 use super::{
-    NewEvent, OnDurable, Reserved, Store, StoreError, UserNumber,
+    EncodedEvent, OnDurable, Reserved, Store, StoreError, UserNumber,
     commit::{Transaction, Write},
     events::number_of,
     keys,
@@ -25,7 +25,7 @@ impl Store {
     /// disk together.
     pub fn append_streamed(
         &self,
-        event: NewEvent,
+        event: EncodedEvent,
         mark: StreamMark,
         reserved: Reserved,
         on_durable: OnDurable,

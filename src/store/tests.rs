@@ -50,7 +50,7 @@ pub(super) async fn append_marked(store: &Store, frame: Bytes, mark: StreamMark)
     let on_durable = Box::new(move |number| {
         let _ = sender.send(number);
     });
-    store.append_streamed(event(frame), mark, reserved, on_durable).unwrap();
+    store.append_streamed(event(frame).encode(), mark, reserved, on_durable).unwrap();
     durable.await.unwrap()
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn append_with(store: &Store, frame: Bytes, agents: &AgentRecor
     let on_durable = Box::new(move |number| {
         let _ = sender.send(number);
     });
-    store.append_event_and_agents(event(frame), agents, reserved, on_durable).unwrap();
+    store.append_event_and_agents(event(frame).encode(), agents, reserved, on_durable).unwrap();
     durable.await.unwrap();
 }
 
@@ -515,6 +515,6 @@ async fn append_later(store: &Store, frame: Bytes) -> tokio::sync::oneshot::Rece
     let on_durable = Box::new(move |number| {
         let _ = sender.send(number);
     });
-    store.append_event(event(frame), reserved, on_durable).unwrap();
+    store.append_event(event(frame).encode(), reserved, on_durable).unwrap();
     durable
 }
