@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::waiting::{self, WAITS};
+use super::waiting::{self, THROUGH_THE_LOG, WAITS};
 use crate::{
     Outcome,
     bench::{ANSWERS, Bench, burst, copy, directory},
@@ -112,9 +112,13 @@ impl Case {
         Ok(Self { name, users, platform, crm, _audit, daemon, feed, micros, _directory })
     }
 
-    /// Connections and caches are warm then, and every user had events before, as it is in a life's middle.
+    /// Connections and caches are warm then, every user had events before, and what lay in the log at the start is
+    /// carried over to the database, as it is in a life's middle.
     async fn warm_up(&mut self, events: usize) -> Outcome<()> {
-        self.push(self.users.max(events / 10)).await.map(drop)
+        for _ in 0..THROUGH_THE_LOG / EVENTS {
+            self.push(events).await?;
+        }
+        Ok(())
     }
 
     async fn burst(&mut self, events: usize) -> Outcome<()> {

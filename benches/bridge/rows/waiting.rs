@@ -20,9 +20,11 @@ use crate::{
 pub const USERS: usize = 100;
 const EVENTS: usize = 1_000_000;
 const MESSAGES: usize = 100_000;
-/// So many events come and go behind them that the log has been through all its files three times, whatever the scale:
-/// what a message ended with is written once more in it before the database gets it.
-const PASSED: usize = 450_000;
+/// So many events have the log go through all its files once.
+pub const THROUGH_THE_LOG: usize = 200_000;
+/// So many come and go behind those that wait, whatever the scale: what a message ended with is written once more in the
+/// log before the database gets it.
+const PASSED: usize = 3 * THROUGH_THE_LOG;
 /// They come in pieces of so many, each after the one before was delivered: what waits for too long is carried over to
 /// the database, and leaves it while something else is measured.
 const PIECE: usize = 10_000;
