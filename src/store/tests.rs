@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{testing::settings, *};
+use super::{records::MAX_INLINE, testing::settings, *};
 use crate::{
     clock::Timestamp,
     events::{AgentRecord, Source, Speaker},
@@ -91,6 +91,16 @@ pub(super) fn message(id: u64, number: u64) -> NewMessage {
         content: MessageContent { fields: Bytes::from_static(b"{}"), bot_custom_data: None },
         idempotency: None,
         trace: None,
+    }
+}
+
+#[test]
+fn a_short_frame_lies_in_its_record_and_leaves_its_own_memory_free() {
+    for (length, is_short) in [(1, true), (700, true), (MAX_INLINE, true), (MAX_INLINE + 1, false)] {
+        let frame = Bytes::from(vec![b'x'; length]);
+        let encoded = event(frame.clone()).encode();
+        assert_eq!(encoded.frame(), &frame);
+        assert_eq!(frame.is_unique(), is_short, "{length} bytes");
     }
 }
 
