@@ -1,32 +1,28 @@
 //! One attempt: an event's body POSTed to a webhook, and what came of it.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::{BufMut as _, BytesMut};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Uri,
     body::{Body as _, Incoming},
-    header::{
-        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
-        USER_AGENT,
-    },
+    header::HeaderMap,
     http::response::Parts,
 };
 use tokio::time::{Instant, timeout_at};
 use url::{Position, Url};
 
 use super::{
-    Failure, FailureKind, Outcome, RetryCause, SenderError, SenderProblem, Signer, classify,
-    client::{Client, ClientError, Connection, Post, authority},
+    Failure, FailureKind, Outcome, RetryCause, SenderError, SenderProblem, classify,
+    client::{Client, ClientError, Connection, Post},
+    headers::Headers,
 };
 use crate::{
     clock::Timestamp,
-    config::{self, Webhook, WebhookAuth},
-    events::{Body, Event, event_type_label},
+    config::{self, Webhook},
+    events::{Body, Event},
     names::WebhookName,
-    trace::{TRACEPARENT, TRACESTATE, TraceContext},
+    trace::TraceContext,
 };
 
 /// How much of an answer is read, so that its connection can be used again.
@@ -37,16 +33,6 @@ const ANSWER_KEPT: usize = 4 * 1024;
 const SUCCESS_PATIENCE: Duration = Duration::from_millis(100);
 /// How long the body of anything else may take, within the attempt's own limit.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// The most that an attempt's id, timestamp, number and length take: `evt_` and 24 digits, and 20, 10 and 20 digits.
-const OWN_VALUES: usize = 28 + 20 + 10 + 20;
-
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const BRIDGE_USER: HeaderName = HeaderName::from_static("bridge-user");
-const BRIDGE_EVENT: HeaderName = HeaderName::from_static("bridge-event");
-const BRIDGE_ATTEMPT: HeaderName = HeaderName::from_static("bridge-attempt");
 
 /// Posts events to one webhook. Cloning it is cheap; clones share their connections.
 #[derive(Debug, Clone)]
@@ -60,49 +46,9 @@ pub(super) struct Shared {
     pub(super) url: Url,
     /// What is requested of the receiver: path and query.
     path: Uri,
-    headers: Vec<Header>,
+    headers: Headers,
     method: Method,
-    signer: Signer,
     timeout: Duration,
-}
-
-/// A header that every attempt has.
-#[derive(Debug)]
-struct Header {
-    name: HeaderName,
-    value: Value,
-}
-
-/// What a header says.
-#[derive(Debug)]
-enum Value {
-    /// The same in every attempt.
-    Fixed(HeaderValue),
-    /// One of the attempt's own.
-    Own(Own),
-}
-
-/// The headers that say something else in each attempt.
-#[derive(Debug, Clone, Copy)]
-enum Own {
-    ContentType,
-    ContentLength,
-    WebhookId,
-    WebhookTimestamp,
-    WebhookSignature,
-    BridgeUser,
-    BridgeEvent,
-    BridgeAttempt,
-}
-
-impl Header {
-    fn fixed(name: &HeaderName, value: &HeaderValue) -> Self {
-        Self { name: name.clone(), value: Value::Fixed(value.clone()) }
-    }
-
-    fn own(name: HeaderName, which: Own) -> Self {
-        Self { name, value: Value::Own(which) }
-    }
 }
 
 /// One event, about to be posted.
@@ -143,18 +89,16 @@ impl Sender {
     }
 
     fn build(settings: &Webhook) -> Result<Self, SenderProblem> {
-        let signer = Signer::new(&settings.secrets);
         let path = &settings.url[Position::BeforePath..Position::AfterQuery];
         let shared = Shared {
             client: Client::new(settings)?,
             url: settings.url.clone(),
             path: path.parse().map_err(|_| SenderProblem::Url)?,
-            headers: headers(settings, &signer)?,
+            headers: Headers::new(settings)?,
             method: match settings.method {
                 config::Method::Post => Method::POST,
                 config::Method::Put => Method::PUT,
             },
-            signer,
             timeout: settings.timeout,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -249,92 +193,9 @@ impl Shared {
         let mut request = Request::new(Full::new(delivery.body.bytes.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.clone();
-        *request.headers_mut() = self.headers_of(delivery, room);
+        *request.headers_mut() = self.headers.of(delivery, room);
         request
     }
-
-    fn headers_of(&self, delivery: &Delivery, room: HeaderMap) -> HeaderMap {
-        let mut own = OwnValues::new(delivery, &self.signer);
-        let mut headers = room;
-        for Header { name, value } in &self.headers {
-            let value = match value {
-                Value::Fixed(value) => value.clone(),
-                Value::Own(which) => own.value(*which),
-            };
-            headers.append(name, value);
-        }
-        if let Some(trace) = &delivery.trace {
-            insert_trace(&mut headers, trace);
-        }
-        headers
-    }
-}
-
-/// The values of an attempt's own headers, all in one piece of memory.
-struct OwnValues<'a> {
-    delivery: &'a Delivery,
-    signer: &'a Signer,
-    id: HeaderValue,
-    timestamp: HeaderValue,
-    room: BytesMut,
-}
-
-impl<'a> OwnValues<'a> {
-    fn new(delivery: &'a Delivery, signer: &'a Signer) -> Self {
-        let event = &delivery.event;
-        let size = OWN_VALUES
-            + signer.header_size()
-            + event.user.as_str().len()
-            + event_type_label(&event.kind).len();
-        let mut room = BytesMut::with_capacity(size);
-        write!(room, "{}", event.id).expect("writing to memory can't fail");
-        let id = cut(&mut room);
-        let timestamp = number(&mut room, delivery.at.as_secs());
-        Self { delivery, signer, id, timestamp, room }
-    }
-
-    fn value(&mut self, which: Own) -> HeaderValue {
-        let Delivery { event, attempt, body, .. } = self.delivery;
-        match which {
-            Own::ContentType => body.content_type.clone(),
-            Own::ContentLength => number(&mut self.room, body.bytes.len()),
-            Own::WebhookId => self.id.clone(),
-            Own::WebhookTimestamp => self.timestamp.clone(),
-            Own::WebhookSignature => {
-                let (id, timestamp) = (self.id.as_bytes(), self.timestamp.as_bytes());
-                self.signer.sign_into(&mut self.room, id, timestamp, &body.bytes);
-                cut(&mut self.room)
-            }
-            Own::BridgeUser => text(&mut self.room, event.user.as_str()),
-            Own::BridgeEvent => text(&mut self.room, event_type_label(&event.kind)),
-            Own::BridgeAttempt => number(&mut self.room, *attempt),
-        }
-    }
-}
-
-/// The two go together: a state of the settings' own is none of this trace.
-fn insert_trace(headers: &mut HeaderMap, trace: &TraceContext) {
-    const PLAIN: &str = "a trace's ids and its state are plain ASCII";
-    headers.insert(TRACEPARENT, HeaderValue::try_from(trace.traceparent()).expect(PLAIN));
-    match trace.tracestate() {
-        Some(state) => headers.insert(TRACESTATE, HeaderValue::from_str(state).expect(PLAIN)),
-        None => headers.remove(TRACESTATE),
-    };
-}
-
-fn text(room: &mut BytesMut, text: &str) -> HeaderValue {
-    room.put_slice(text.as_bytes());
-    cut(room)
-}
-
-fn number(room: &mut BytesMut, number: impl itoa::Integer) -> HeaderValue {
-    text(room, itoa::Buffer::new().format(number))
-}
-
-/// Makes a header's value of what was written since the last one; they share one piece of memory.
-fn cut(values: &mut BytesMut) -> HeaderValue {
-    HeaderValue::from_maybe_shared(values.split().freeze())
-        .expect("ids, numbers, names, labels and base64 are plain ASCII")
 }
 
 impl AttemptResult {
@@ -364,22 +225,6 @@ impl AttemptResult {
     }
 }
 
-/// Whether a header is the bridge's own, so that a webhook's settings can't have it.
-pub fn is_reserved_header(name: &str) -> bool {
-    const FRAMING: [&str; 8] = [
-        "connection",
-        "content-length",
-        "content-type",
-        "expect",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    let name = name.to_ascii_lowercase();
-    name.starts_with("webhook-") || name.starts_with("bridge-") || FRAMING.contains(&&*name)
-}
-
 /// Reads what is left of an answer, as far as it is worth it, and gives the first `keep` bytes.
 async fn read(connection: &mut Connection, body: &mut Incoming, keep: usize, until: Instant) -> Vec<u8> {
     let mut kept = Vec::new();
@@ -396,58 +241,4 @@ async fn read(connection: &mut Connection, body: &mut Incoming, keep: usize, unt
         }
     }
     kept
-}
-
-/// All headers of an attempt, in their order.
-fn headers(settings: &Webhook, signer: &Signer) -> Result<Vec<Header>, SenderProblem> {
-    let asked = fixed_headers(settings)?;
-    let host = HeaderValue::from_str(authority(&settings.url)).map_err(|_| SenderProblem::Url)?;
-    let unless_asked =
-        |name: HeaderName, value| (!asked.contains_key(&name)).then(|| Header::fixed(&name, &value));
-    let signature = (!signer.is_empty()).then(|| Header::own(WEBHOOK_SIGNATURE, Own::WebhookSignature));
-    let mut headers: Vec<_> = asked.iter().map(|(name, value)| Header::fixed(name, value)).collect();
-    headers.push(Header::own(CONTENT_TYPE, Own::ContentType));
-    headers.push(Header::own(WEBHOOK_TIMESTAMP, Own::WebhookTimestamp));
-    headers.extend(signature);
-    headers.push(Header::own(WEBHOOK_ID, Own::WebhookId));
-    headers.push(Header::own(BRIDGE_USER, Own::BridgeUser));
-    headers.push(Header::own(BRIDGE_EVENT, Own::BridgeEvent));
-    headers.push(Header::own(BRIDGE_ATTEMPT, Own::BridgeAttempt));
-    headers.extend(unless_asked(ACCEPT, HeaderValue::from_static("*/*")));
-    headers.extend(unless_asked(HOST, host));
-    headers.push(Header::own(CONTENT_LENGTH, Own::ContentLength));
-    Ok(headers)
-}
-
-/// The headers that the settings ask for.
-fn fixed_headers(settings: &Webhook) -> Result<HeaderMap, SenderProblem> {
-    let mut headers = HeaderMap::new();
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("rtm-bridge/", env!("CARGO_PKG_VERSION"))));
-    for (name, value) in &settings.headers {
-        if is_reserved_header(name) {
-            return Err(SenderProblem::ReservedHeader(name.clone()));
-        }
-        let invalid = || SenderProblem::InvalidHeader(name.clone());
-        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
-        headers.insert(header, sensitive(value.expose()).ok_or_else(invalid)?);
-    }
-    let authorization = match &settings.auth {
-        WebhookAuth::None => return Ok(headers),
-        WebhookAuth::Bearer(token) => format!("Bearer {}", token.expose()),
-        WebhookAuth::Basic { user, password } => {
-            format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose())))
-        }
-    };
-    let value = sensitive(&authorization).ok_or(SenderProblem::InvalidToken)?;
-    match headers.insert(AUTHORIZATION, value) {
-        None => Ok(headers),
-        Some(_) => Err(SenderProblem::TwoAuthorizations),
-    }
-}
-
-/// A header value that no `Debug` shows.
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
