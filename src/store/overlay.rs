@@ -7,7 +7,9 @@
 //! When a segment of the log is carried over to the database (`checkpoint`), its entries leave this, a few at
 //! a time, but for those that stay in the log (`segments`). A look over many keys notices by the version that something moved.
 
+mod groups;
 mod key;
+mod run;
 mod table;
 
 use std::{

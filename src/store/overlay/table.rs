@@ -2,31 +2,25 @@
 //!
 //! Nearly all of them are numbered: an event's, a message's, a journal's. Such a key is a kind, most often a user, and a
 //! number behind them, and the numbers of one kind and user (a *group*) come in rising order and mostly go so, too. So each
-//! group has its numbers in a run of its own, which is added to at its end and taken from at its start: that costs as
-//! much with some hundred thousand keys as with a hundred, and a key takes 24 bytes, its kind and its user being
-//! those of the group.
+//! group has its numbers in a [run](super::run) of its own, which is added to at its end and taken from at its start: that
+//! costs as much with some hundred thousand keys as with a hundred, and a key takes 24 bytes, its kind and its user
+//! being those of the group.
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, VecDeque, btree_map::Entry as Slot, vec_deque},
-    ops::Bound,
+    collections::{BTreeMap, btree_map::Entry as Slot},
+    ops::{Bound, RangeInclusive},
 };
 
 use sled::IVec;
 
 use super::{
     Keys, Last,
+    groups::{Group, Groups},
     key::{self, Key},
+    run::Grown,
 };
 use crate::store::keys::{Numbered, numbered};
-
-/// What the numbers of a run have in common: their keys' beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Group {
-    kind: u8,
-    /// 0 where keys of the kind have no user.
-    user: u32,
-}
 
 /// Where a numbered key is among all others; ordered as their bytes are, since all keys of a kind are equally long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,12 +113,13 @@ fn position_of(bound: &Bound<IVec>, beyond: Ordering) -> Bound<Position> {
     }
 }
 
-/// The groups up to a bound: the bound's own may have some on either side of it.
-fn group_of(bound: Bound<Position>) -> Bound<Group> {
-    match bound {
-        Bound::Unbounded => Bound::Unbounded,
-        Bound::Included(position) | Bound::Excluded(position) => Bound::Included(position.group),
-    }
+/// The groups of these positions: those of the bounds may have some on either side of them.
+fn groups_of(from: Bound<Position>, to: Bound<Position>) -> RangeInclusive<Group> {
+    let group = |bound, otherwise| match bound {
+        Bound::Unbounded => otherwise,
+        Bound::Included(Position { group, .. }) | Bound::Excluded(Position { group, .. }) => group,
+    };
+    group(from, Group::FIRST)..=group(to, Group::LAST)
 }
 
 /// What a bound means for the numbers of a group that is not beyond it.
@@ -139,7 +134,7 @@ fn number_in(bound: Bound<Position>, group: Group) -> Bound<u64> {
 /// See the [module](self).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    groups: BTreeMap<Group, Run>,
+    groups: Groups,
     /// Keys that are not numbered.
     others: BTreeMap<Key, Last>,
     length: usize,
@@ -154,7 +149,7 @@ impl Table {
     /// What was last done to a key.
     pub(super) fn get(&self, key: &[u8]) -> Option<Last> {
         match Position::of(key) {
-            Some(Position { group, number }) => self.groups.get(&group)?.get(number),
+            Some(Position { group, number }) => self.groups.get(group)?.get(number),
             None => self.others.get(&Key::from(key)).copied(),
         }
     }
@@ -162,19 +157,7 @@ impl Table {
     /// Puts in the place of what was last done to a key what this makes of it; of nothing, that the key is not there.
     pub(super) fn update(&mut self, key: &[u8], change: impl FnOnce(Option<Last>) -> Option<Last>) {
         let grown = match Position::of(key) {
-            Some(Position { group, number }) => match self.groups.entry(group) {
-                Slot::Vacant(slot) => change(None).map_or(Grown::Same, |last| {
-                    slot.insert(Run::One(Numeral { number, last }));
-                    Grown::Larger
-                }),
-                Slot::Occupied(mut slot) => {
-                    let grown = slot.get_mut().update(number, change);
-                    if slot.get().is_empty() {
-                        slot.remove();
-                    }
-                    grown
-                }
-            },
+            Some(Position { group, number }) => self.groups.get_mut(group).update(number, change),
             None => match self.others.entry(Key::from(key)) {
                 Slot::Vacant(slot) => change(None).map_or(Grown::Same, |last| {
                     slot.insert(last);
@@ -202,9 +185,9 @@ impl Table {
     /// The numbered among these keys, in their order.
     pub(super) fn numbered(&self, keys: &Keys) -> impl DoubleEndedIterator<Item = (IVec, Last)> + '_ {
         let (from, to) = (first(keys), last(keys));
-        self.groups.range((group_of(from), group_of(to))).flat_map(move |(group, run)| {
-            let numerals = run.range(number_in(from, *group), number_in(to, *group));
-            numerals.map(|numeral| (Position { group: *group, number: numeral.number }.key(), numeral.last))
+        self.groups.range(groups_of(from, to)).flat_map(move |(group, run)| {
+            let numerals = run.range(number_in(from, group), number_in(to, group));
+            numerals.map(move |numeral| (Position { group, number: numeral.number }.key(), numeral.last))
         })
     }
 
@@ -214,280 +197,21 @@ impl Table {
     }
 }
 
-/// What became of a table or a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grown {
-    Larger,
-    Same,
-    Smaller,
-}
-
-/// A number, and what was last done to its key.
-#[derive(Debug, Clone, Copy)]
-struct Numeral {
-    number: u64,
-    last: Last,
-}
-
-/// So many numbers lie side by side.
-const PIECE: usize = 64;
-
-/// The numbers of a group, in their order.
-#[derive(Debug, Clone)]
-enum Run {
-    /// A user's only one: of messages that wait, it most often is. It needs no memory of its own.
-    One(Numeral),
-    /// As many as lie side by side: what is recent of most users' events. There are none for a moment only.
-    Few(Piece),
-    /// More of them. No piece is empty.
-    Many(Vec<Piece>),
-}
-
-/// Some numbers of a run, in their order.
-#[derive(Debug, Clone)]
-struct Piece {
-    /// None of them is less, and all those of the pieces before are.
-    from: u64,
-    /// What goes first goes without a touch of the others.
-    numerals: VecDeque<Numeral>,
-}
-
-impl Run {
-    fn is_empty(&self) -> bool {
-        matches!(self, Self::Few(piece) if piece.numerals.is_empty())
-    }
-
-    /// All numbers, but for one that has no memory of its own.
-    fn pieces(&self) -> &[Piece] {
-        match self {
-            Self::One(_) => &[],
-            Self::Few(piece) => std::slice::from_ref(piece),
-            Self::Many(pieces) => pieces,
-        }
-    }
-
-    fn get(&self, number: u64) -> Option<Last> {
-        if let Self::One(one) = self {
-            return (one.number == number).then_some(one.last);
-        }
-        let pieces = self.pieces();
-        let piece = &pieces[piece_for(pieces, number)];
-        Some(piece.numerals[piece.find(number).ok()?].last)
-    }
-
-    /// As [`Table::update`]. It may be empty behind it.
-    fn update(&mut self, number: u64, change: impl FnOnce(Option<Last>) -> Option<Last>) -> Grown {
-        match self {
-            Self::One(one) if one.number == number => match change(Some(one.last)) {
-                Some(last) => {
-                    one.last = last;
-                    Grown::Same
-                }
-                None => {
-                    *self = Self::Few(Piece::of([]));
-                    Grown::Smaller
-                }
-            },
-            Self::One(one) => {
-                let Some(last) = change(None) else { return Grown::Same };
-                let mut both = [*one, Numeral { number, last }];
-                both.sort_unstable_by_key(|numeral| numeral.number);
-                *self = Self::Few(Piece::of(both));
-                Grown::Larger
-            }
-            Self::Few(piece) => match piece.find(number) {
-                Ok(found) => {
-                    let grown = piece.change(found, change);
-                    piece.tidy();
-                    grown
-                }
-                Err(place) => {
-                    let Some(last) = change(None) else { return Grown::Same };
-                    let numeral = Numeral { number, last };
-                    if piece.numerals.len() < PIECE {
-                        piece.insert(place, numeral);
-                    } else {
-                        let mut pieces = vec![std::mem::replace(piece, Piece::of([]))];
-                        insert(&mut pieces, 0, place, numeral);
-                        *self = Self::Many(pieces);
-                    }
-                    Grown::Larger
-                }
-            },
-            Self::Many(pieces) => {
-                let grown = update(pieces, number, change);
-                if pieces.len() == 1 {
-                    *self = pieces.pop().map_or_else(|| Self::Few(Piece::of([])), Self::Few);
-                }
-                grown
-            }
-        }
-    }
-
-    fn range(&self, from: Bound<u64>, to: Bound<u64>) -> impl DoubleEndedIterator<Item = &Numeral> {
-        let one = match self {
-            Self::One(one) => {
-                Some(one).filter(|one| !is_before(one.number, from) && !is_behind(one.number, to))
-            }
-            Self::Few(_) | Self::Many(_) => None,
-        };
-        let pieces = self.pieces();
-        let begin = match from {
-            Bound::Included(from) | Bound::Excluded(from) => {
-                pieces.partition_point(|piece| piece.from <= from).saturating_sub(1)
-            }
-            Bound::Unbounded => 0,
-        };
-        let end = pieces.partition_point(|piece| !is_behind(piece.from, to));
-        let pieces = pieces.get(begin..end).unwrap_or_default();
-        pieces.iter().flat_map(move |piece| piece.within(from, to)).chain(one)
-    }
-}
-
-fn update(pieces: &mut Vec<Piece>, number: u64, change: impl FnOnce(Option<Last>) -> Option<Last>) -> Grown {
-    let at = piece_for(pieces, number);
-    match pieces[at].find(number) {
-        Ok(found) => {
-            let grown = pieces[at].change(found, change);
-            if grown == Grown::Smaller {
-                tidy(pieces, at);
-            }
-            grown
-        }
-        Err(place) => {
-            let Some(last) = change(None) else { return Grown::Same };
-            insert(pieces, at, place, Numeral { number, last });
-            Grown::Larger
-        }
-    }
-}
-
-/// The piece that has a number, or that it belongs into. Numbers come at the end, so that is looked at first.
-fn piece_for(pieces: &[Piece], number: u64) -> usize {
-    match pieces {
-        [.., newest] if newest.from <= number => pieces.len() - 1,
-        _ => pieces.partition_point(|piece| piece.from <= number).saturating_sub(1),
-    }
-}
-
-fn insert(pieces: &mut Vec<Piece>, at: usize, place: usize, numeral: Numeral) {
-    let piece = &mut pieces[at];
-    if piece.numerals.len() < PIECE {
-        piece.insert(place, numeral);
-    } else if place == PIECE {
-        // At the end, most often of all: so full pieces stay full.
-        pieces.insert(at + 1, Piece::of([numeral]));
-    } else {
-        let mut behind = Piece::of(piece.numerals.split_off(PIECE / 2));
-        match place.checked_sub(PIECE / 2).filter(|_| numeral.number > behind.from) {
-            Some(place) => behind.insert(place, numeral),
-            None => piece.insert(place, numeral),
-        }
-        pieces.insert(at + 1, behind);
-    }
-}
-
-/// Behind a removal: what is nearly empty keeps no memory.
-fn tidy(pieces: &mut Vec<Piece>, at: usize) {
-    let length = pieces[at].numerals.len();
-    if length == 0 {
-        pieces.remove(at);
-        if pieces.capacity() > 4 * pieces.len() {
-            pieces.shrink_to(2 * pieces.len());
-        }
-    } else if pieces[at].is_nearly_empty() {
-        let fits = |next: &Piece| next.numerals.len() + length <= PIECE / 2;
-        if pieces.get(at + 1).is_some_and(fits) {
-            let behind = pieces.remove(at + 1);
-            pieces[at].numerals.extend(behind.numerals);
-        }
-        pieces[at].tidy();
-    }
-}
-
-impl Piece {
-    fn of(numerals: impl Into<VecDeque<Numeral>>) -> Self {
-        let numerals = numerals.into();
-        Self { from: numerals.front().map_or(0, |first| first.number), numerals }
-    }
-
-    /// Where a number is, or where it belongs.
-    fn find(&self, number: u64) -> Result<usize, usize> {
-        if self.numerals.back().is_some_and(|last| last.number < number) {
-            return Err(self.numerals.len());
-        }
-        // Where no number is left out, as of users' lanes, it can be told where one is.
-        let guess = usize::try_from(number.wrapping_sub(self.from)).unwrap_or(usize::MAX);
-        match self.numerals.get(guess) {
-            Some(numeral) if numeral.number == number => Ok(guess),
-            _ => self.numerals.binary_search_by_key(&number, |numeral| numeral.number),
-        }
-    }
-
-    fn change(&mut self, at: usize, change: impl FnOnce(Option<Last>) -> Option<Last>) -> Grown {
-        let known = &mut self.numerals[at].last;
-        match change(Some(*known)) {
-            Some(last) => {
-                *known = last;
-                Grown::Same
-            }
-            None => {
-                self.numerals.remove(at);
-                Grown::Smaller
-            }
-        }
-    }
-
-    fn insert(&mut self, place: usize, numeral: Numeral) {
-        self.from = self.from.min(numeral.number);
-        self.numerals.insert(place, numeral);
-    }
-
-    fn is_nearly_empty(&self) -> bool {
-        self.numerals.len() <= PIECE / 4 && self.numerals.capacity() > PIECE / 2
-    }
-
-    /// What is nearly empty keeps no memory.
-    fn tidy(&mut self) {
-        if self.is_nearly_empty() {
-            self.numerals.shrink_to(PIECE / 2);
-        }
-    }
-
-    /// Those that lie there.
-    fn within(&self, from: Bound<u64>, to: Bound<u64>) -> vec_deque::Iter<'_, Numeral> {
-        let begin = self.numerals.partition_point(|numeral| is_before(numeral.number, from));
-        let end = self.numerals.partition_point(|numeral| !is_behind(numeral.number, to));
-        self.numerals.range(begin..end.max(begin))
-    }
-}
-
-fn is_before(number: u64, from: Bound<u64>) -> bool {
-    match from {
-        Bound::Included(from) => number < from,
-        Bound::Excluded(from) => number <= from,
-        Bound::Unbounded => false,
-    }
-}
-
-fn is_behind(number: u64, to: Bound<u64>) -> bool {
-    match to {
-        Bound::Included(to) => number > to,
-        Bound::Excluded(to) => number >= to,
-        Bound::Unbounded => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::run, *};
     use crate::store::wal::{Place, Segment};
+
+    /// Of the same block of runs, of neighbouring ones, and far from each other.
+    fn user() -> impl Strategy<Value = u32> {
+        prop::sample::select(vec![0, 1, 31, 32, 70, u32::MAX])
+    }
 
     fn keys() -> impl Strategy<Value = Vec<u8>> {
         let kind = || prop::sample::select(vec![0x01, 0x20, 0x22, 0x30, 0x31, 0x60]);
-        let of_user = (kind(), 0u32..3, 0u64..400);
+        let of_user = (kind(), user(), 0u64..400);
         prop_oneof![
             20 => of_user.prop_map(|(kind, user, number)| {
                 [&[kind][..], &user.to_be_bytes(), &number.to_be_bytes()].concat()
@@ -509,7 +233,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let some = || (0u32..3, 0u64..400, 0u64..200);
+        let some = || (user(), 0u64..400, 0u64..200);
         let step = prop_oneof![
             6 => keys().prop_map(Step::Put),
             6 => keys().prop_map(Step::Remove),
@@ -566,18 +290,7 @@ mod tests {
         }
 
         fn check_form(&self) {
-            for run in self.table.groups.values() {
-                let pieces = run.pieces();
-                assert!(!matches!(run, Run::Many(pieces) if pieces.len() < 2));
-                for piece in pieces {
-                    assert!((1..=PIECE).contains(&piece.numerals.len()));
-                    assert!(piece.numerals.capacity() <= PIECE);
-                    assert!(piece.numerals[0].number >= piece.from);
-                }
-                for pair in pieces.windows(2) {
-                    assert!(pair[0].numerals.iter().all(|numeral| numeral.number < pair[1].from));
-                }
-            }
+            self.table.groups.runs().for_each(run::testing::check_form);
         }
     }
 
@@ -639,10 +352,5 @@ mod tests {
                 prop_assert_eq!(&*a.key(), &one[..]);
             }
         }
-    }
-
-    #[test]
-    fn a_number_takes_24_bytes() {
-        assert_eq!(size_of::<Numeral>(), 24);
     }
 }
