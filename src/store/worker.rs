@@ -26,7 +26,7 @@ use super::{
     keys,
     open::{self, Log},
     payload::{PayloadId, Payloads},
-    records::{AcceptedRecord, JournalRecord, value},
+    records::{AcceptedRecord, JournalEntry, JournalRecord, value},
     room::{Before, DiskSpace, Measured, Standing, fullness},
     segments::Segments,
     tip::Tip,
@@ -43,6 +43,10 @@ const MEASURE_EVERY: Duration = Duration::from_millis(50);
 const MEASURE_IDLE: Duration = Duration::from_secs(5);
 /// ... and so often while there is none: nobody tells when a disk has space again.
 const MEASURE_FULL: Duration = Duration::from_millis(500);
+
+/// So many events, at most, share a journal record: some 2 KiB. The database reads 16 records at once, and is late to notice
+/// what those it keeps take; of a thousand events each, a start that reads all journals had 20 MiB of them.
+const JOURNAL_EVENTS: usize = 64;
 
 /// What the thread does to the disk after each batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -431,19 +435,18 @@ fn writes(items: &[Item]) -> impl Iterator<Item = &Write> {
     items.iter().flat_map(Item::writes)
 }
 
-/// One journal record for all events of the commit, one for all messages.
+/// Journal records of all events of the commit, and one of all its messages.
 fn journals(items: &[Item]) -> Vec<Write> {
     let at = Timestamp::now();
-    let (mut events, mut messages) = (Vec::new(), Vec::new());
-    let (mut first_event, mut first_message) = (None, None);
+    let mut events: Vec<(u64, Vec<JournalEntry>)> = Vec::new();
+    let (mut messages, mut first_message) = (Vec::new(), None);
     for item in items {
         match item {
             Item::Transaction(Transaction { journal: Some(JournalLine::Event(number, entry)), .. }) => {
-                if first_event.is_none() {
-                    first_event = Some(*number);
-                    events.reserve(items.len());
+                if events.last().is_none_or(|(_, entries)| entries.len() >= JOURNAL_EVENTS) {
+                    events.push((*number, Vec::with_capacity(items.len().min(JOURNAL_EVENTS))));
                 }
-                events.push(*entry);
+                events.last_mut().expect("one was put there").1.push(*entry);
             }
             Item::Transaction(Transaction { journal: Some(JournalLine::Message(number, entry)), .. }) => {
                 first_message.get_or_insert(*number);
@@ -452,11 +455,11 @@ fn journals(items: &[Item]) -> Vec<Write> {
             Item::Transaction(_) | Item::Deferred(_) => {}
         }
     }
-    let mut journals = Vec::new();
-    if let Some(first) = first_event {
-        let record = JournalRecord { at, entries: events };
-        journals.push(Write::Create(keys::journal(first), value(JournalRecord::VERSION, &record, &[])));
-    }
+    let of_events = |(first, entries)| {
+        let record = JournalRecord { at, entries };
+        Write::Create(keys::journal(first), value(JournalRecord::VERSION, &record, &[]))
+    };
+    let mut journals: Vec<_> = events.into_iter().map(of_events).collect();
     if let Some(first) = first_message {
         let record = AcceptedRecord { at, entries: messages };
         journals.push(Write::Create(keys::accepted(first), value(AcceptedRecord::VERSION, &record, &[])));

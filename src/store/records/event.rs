@@ -105,7 +105,7 @@ pub struct Said {
     pub at: Timestamp,
 }
 
-/// The events of one commit, numbered on from the number in the record's key.
+/// Events of one commit, numbered on from the number in the record's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::store) struct JournalRecord {
     pub at: Timestamp,
