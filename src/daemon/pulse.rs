@@ -158,8 +158,8 @@ mod tests {
         config,
         daemon::webhooks::Webhooks,
         events::{
-            DeliveryCounts, Event, EventId, Events, Gap, Report, Route, Source, Speaker, Subscriber,
-            Subscribers, WebhookState, WebhookStatus,
+            Ahead, DeliveryCounts, Event, EventId, Events, Gap, LanePlace, Report, Route, Source, Speaker,
+            Subscriber, Subscribers, WebhookState, WebhookStatus,
         },
         letters::DeadLetters,
         messages::Messages,
@@ -265,7 +265,7 @@ mod tests {
             speaker: Speaker::Bot,
             frame: bytes::Bytes::from_static(b"{}"),
         };
-        let slot = dispatcher.give(alice.number, &event.kind, event.source);
+        let slot = dispatcher.give(alice.number, &event.kind, event.source).slot;
         dispatcher.arrived(alice.number, &Arc::new(event), slot.sequence);
         // Its task is not let run: this test has the only thread.
         assert_eq!(vitals.look(), waiting(&[(Part::Dispatch("crm".into()), 0)]));
@@ -313,12 +313,12 @@ mod tests {
             WebhookNumber(9)
         }
 
-        fn give(&self, _: UserNumber, _: &str, _: Source) -> LaneSlot {
-            LaneSlot { webhook: WebhookNumber(9), sequence: 1, wanted: true }
+        fn give(&self, user: UserNumber, _: &str, _: Source) -> LanePlace {
+            LanePlace { slot: self.pass_by(user), ahead: Ahead::Little }
         }
 
-        fn pass_by(&self, user: UserNumber) -> LaneSlot {
-            self.give(user, "", Source::Live)
+        fn pass_by(&self, _: UserNumber) -> LaneSlot {
+            LaneSlot { webhook: WebhookNumber(9), sequence: 1, wanted: true }
         }
 
         fn assembles(&self, _: &str) -> bool {

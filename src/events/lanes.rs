@@ -90,6 +90,15 @@ pub enum Next {
     Nothing,
 }
 
+/// What an event was given by its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// At least so many events go out before it: those of its lane, and one of each lane that has one to start.
+    pub ahead: u64,
+}
+
 /// What waits in a lane and is only in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InStore {
@@ -385,10 +394,11 @@ impl Lanes {
     }
 
     /// Gives the lane's next sequence number if the event is wanted; else tells the last one.
-    pub fn give(&mut self, user: UserNumber, wanted: bool) -> u64 {
+    pub fn give(&mut self, user: UserNumber, wanted: bool) -> Given {
         let lane = self.lanes.entry(user).or_default();
+        let ahead = lane.unfinished() + self.ready.0.len() as u64;
         lane.given += u64::from(wanted);
-        lane.given
+        Given { sequence: lane.given, ahead }
     }
 
     /// An event that was given a number is on stable storage now.

@@ -9,6 +9,7 @@ mod kept;
 mod kind;
 pub mod lanes;
 mod memory;
+mod places;
 mod receive;
 pub mod recent;
 mod rendering;
@@ -27,7 +28,9 @@ pub use kind::EventKind;
 pub use receive::{Awaited, Events, Received, Reception, Route, Subscribers};
 pub use rendering::{Unrendered, render};
 pub use report::{Gap, Report};
-pub use subscriber::{DeliveryCounts, LastOutcome, Subscriber, WebhookState, WebhookStatus};
+pub use subscriber::{
+    Ahead, DeliveryCounts, LanePlace, LastOutcome, Subscriber, WebhookState, WebhookStatus,
+};
 pub use text::{Attachment, Choice, Content, content, plain_text, speaker};
 
 use bytes::Bytes;

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Event, EventCounters, EventId, EventKind, Source, Speaker, Subscriber,
+    Ahead, Event, EventCounters, EventId, EventKind, Source, Speaker, Subscriber,
     agent::{self, AgentSessions, Desk, Effect, Partner},
     memory::{Mark, RepeatMemory},
+    places::Places,
     recent::Bells,
     retention::Retention,
     streams::Streams,
@@ -25,8 +26,8 @@ use crate::{
     names::WebhookName,
     rtm::frame::{FrameHead, Part},
     store::{
-        BotNumber, ByUser, EncodedEvent, JournalEntry, LaneSlot, LaneSlots, NewEvent, OnDurable, Said, Store,
-        StoreError, StoredEvent, UserNumber, Wanted, WebhookNumber,
+        BotNumber, ByUser, EncodedEvent, JournalEntry, LaneSlot, NewEvent, OnDurable, Said, Store,
+        StoreError, StoredEvent, Urgency, UserNumber, Wanted, WebhookNumber,
     },
     users::User,
 };
@@ -137,14 +138,6 @@ pub(super) struct LanesOfUser {
     bot: BotNumber,
     pub(super) places: Places,
     pub(super) answers: Answers,
-}
-
-/// Who is asked whether it wants an event; all others are passed by.
-#[derive(Debug)]
-pub(super) enum Places {
-    All,
-    AllBut(Vec<WebhookNumber>),
-    Only(Vec<WebhookNumber>),
 }
 
 /// What the message that an event answers is told, if it is an answer.
@@ -402,15 +395,9 @@ impl Shared {
         let LanesOfUser { subscribers, bot, places, answers } = lanes;
         let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame, awaited } = fresh;
         let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
-        let give = |lane: &Arc<dyn Subscriber>| {
-            let is_asked = match &places {
-                Places::All => true,
-                Places::AllBut(others) => !others.contains(&lane.webhook()),
-                Places::Only(these) => these.contains(&lane.webhook()),
-            };
-            if is_asked { lane.give(user.number, &kind, source) } else { lane.pass_by(user.number) }
-        };
-        let slots: LaneSlots = subscribers.iter().map(give).collect();
+        let (slots, ahead) = places.give(&subscribers, user.number, &kind, source);
+        let is_watched = |message| self.messages.is_watched(user.number, message);
+        let can_wait = ahead == Ahead::Much && awaited == Awaited::No && !in_reply_to.is_some_and(is_watched);
         let journal = JournalEntry { wanted: Wanted::by(&slots), ..journal };
         let new = NewEvent {
             user: user.number,
@@ -424,7 +411,8 @@ impl Shared {
             journal,
             frame,
         };
-        let encoded = new.encode();
+        let mut encoded = new.encode();
+        encoded.urgency = if can_wait { Urgency::Soon } else { Urgency::Now };
         let mut event = Arc::new(Event {
             // Its number is not known before it has its place in the log.
             id: self.store.event_id(0),
@@ -608,9 +596,9 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::{
-        events::{DeliveryCounts, WebhookState, WebhookStatus},
+        events::{DeliveryCounts, LanePlace, WebhookState, WebhookStatus},
         names::{BotName, UserName},
-        store::{WebhookNumber, testing},
+        store::testing,
     };
 
     /// A webhook that never gets anything through.
@@ -622,14 +610,14 @@ mod tests {
             WebhookNumber(1)
         }
 
-        fn give(&self, _: UserNumber, _: &str, _: Source) -> LaneSlot {
+        fn give(&self, user: UserNumber, _: &str, _: Source) -> LanePlace {
+            LanePlace { slot: self.pass_by(user), ahead: Ahead::Little }
+        }
+
+        fn pass_by(&self, _: UserNumber) -> LaneSlot {
             let mut given = self.0.lock().unwrap();
             *given += 1;
             LaneSlot { webhook: WebhookNumber(1), sequence: *given, wanted: true }
-        }
-
-        fn pass_by(&self, user: UserNumber) -> LaneSlot {
-            self.give(user, "", Source::Live)
         }
 
         fn assembles(&self, _: &str) -> bool {

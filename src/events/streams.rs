@@ -20,7 +20,8 @@ use super::{
     Assembled, Awaited, EventId, EventKind, Events, Source, Speaker,
     assembly::Assembly,
     memory::Mark,
-    receive::{Answers, Fresh, LanesOfUser, Places, Shared, Stored},
+    places::Places,
+    receive::{Answers, Fresh, LanesOfUser, Shared, Stored},
 };
 use crate::{
     clock::Timestamp,
@@ -449,8 +450,8 @@ mod tests {
     use crate::{
         config::{self, PlainFormat},
         events::{
-            Body, DeliveryCounts, Event, Received, Reception, Route, Subscriber, Subscribers, WebhookState,
-            WebhookStatus,
+            Ahead, Body, DeliveryCounts, Event, LanePlace, Received, Reception, Route, Subscriber,
+            Subscribers, WebhookState, WebhookStatus,
         },
         messages::Messages,
         names::{BotName, UserName, WebhookName},
@@ -472,9 +473,10 @@ mod tests {
             WebhookNumber(1)
         }
 
-        fn give(&self, _: UserNumber, _: &str, _: Source) -> LaneSlot {
+        fn give(&self, _: UserNumber, _: &str, _: Source) -> LanePlace {
             *self.given.lock().unwrap() += 1;
-            LaneSlot { wanted: true, ..self.pass_by(UserNumber(1)) }
+            let slot = LaneSlot { wanted: true, ..self.pass_by(UserNumber(1)) };
+            LanePlace { slot, ahead: Ahead::Little }
         }
 
         fn pass_by(&self, _: UserNumber) -> LaneSlot {

@@ -18,7 +18,7 @@ pub trait Subscriber: fmt::Debug + Send + Sync {
 
     /// Gives an event of this type and source its place in the user's lane, if it is wanted. Events of
     /// one user come one after the other, in the order in which they will arrive.
-    fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot;
+    fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LanePlace;
 
     /// Gives an event that is not for it, whatever its type, its place in the user's lane.
     fn pass_by(&self, user: UserNumber) -> LaneSlot;
@@ -45,6 +45,24 @@ pub trait Subscriber: fmt::Debug + Send + Sync {
 
     /// Lifts a disabling (410) and a hold (Retry-After): what waits goes out now.
     fn enable(&self);
+}
+
+/// The place that an event was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanePlace {
+    /// In the user's lane.
+    pub slot: LaneSlot,
+    /// What goes out before it, if it is wanted.
+    pub ahead: Ahead,
+}
+
+/// What goes out before an event, of all users' events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// Nothing, or so little that the event may go out as soon as it is on stable storage.
+    Little,
+    /// So much that the event goes out no later for being stored a little later.
+    Much,
 }
 
 /// A webhook's state, for people and programs.

@@ -57,6 +57,14 @@ impl Messages {
     }
 }
 
+/// For events.
+impl Messages {
+    /// Whether a caller waits for something to become of this message.
+    pub fn is_watched(&self, user: UserNumber, id: ClientMessageId) -> bool {
+        self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(user, id))
+    }
+}
+
 impl Shared {
     fn watch(self: &Arc<Self>, user: UserNumber, id: ClientMessageId) -> Watch {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -108,11 +108,11 @@ pub(super) enum JournalLine {
 
 /// When a transaction is to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Urgency {
+pub enum Urgency {
     /// As soon as can be.
     #[default]
     Now,
-    /// With the next one that is urgent, or [`SOON`] by itself.
+    /// With the next one that is urgent, or 2 ms later by itself.
     Soon,
 }
 

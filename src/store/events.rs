@@ -7,7 +7,7 @@ use smallvec::smallvec;
 use super::{
     BotNumber, JournalEntry, LaneRecord, LaneSlots, Reserved, Store, StoreError, UserNumber, WebhookNumber,
     WebhookRecord, backlog,
-    commit::{Deferred, Done, JournalLine, OnDurable, Transaction, Write},
+    commit::{Deferred, Done, JournalLine, OnDurable, Transaction, Urgency, Write},
     database::Database,
     keys,
     payload::PayloadId,
@@ -47,6 +47,8 @@ pub struct NewEvent {
 /// An event as it is written: its record is made, but for its number, which is in the key alone.
 #[derive(Debug)]
 pub struct EncodedEvent {
+    /// At once, unless it is set otherwise.
+    pub urgency: Urgency,
     pub(super) user: UserNumber,
     pub(super) slots: LaneSlots,
     journal: JournalEntry,
@@ -104,7 +106,7 @@ impl NewEvent {
             }
             BodyPlace::File => (records::value(EventRecord::VERSION, &record, &[]), frame),
         };
-        EncodedEvent { user, slots: record.slots, journal, body, value, frame }
+        EncodedEvent { urgency: Urgency::Now, user, slots: record.slots, journal, body, value, frame }
     }
 }
 
@@ -179,7 +181,10 @@ impl Store {
         reserved: Reserved,
         on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
-        let EncodedEvent { user, slots, journal, body, value, frame } = event;
+        let EncodedEvent { urgency, user, slots, journal, body, value, frame } = event;
+        if urgency == Urgency::Soon {
+            transaction.urgency = Urgency::Soon;
+        }
         let inline = if body == BodyPlace::Inline { frame.len() } else { 0 };
         let weight = backlog::event(inline) as i64;
         // A lane's first event makes its record: a lane without one has nothing to look for.

@@ -51,7 +51,7 @@ mod user_record;
 mod wal;
 mod worker;
 
-pub use commit::{OnDurable, Reserved};
+pub use commit::{OnDurable, Reserved, Urgency};
 pub use events::{EncodedEvent, Journal, NewEvent, StoredEvent};
 pub use messages::{
     AcceptedJournal, AcceptedMessage, EncodedMessage, Footprint, Idempotency, KnownKey, MessageEnd,

@@ -520,11 +520,31 @@ fn has_settled(sizes: &[u64]) -> bool {
 }
 
 async fn append_later(store: &Store, frame: Bytes) -> tokio::sync::oneshot::Receiver<u64> {
-    let reserved = store.reserve(frame.len()).await.unwrap();
+    append_encoded(store, event(frame).encode()).await
+}
+
+async fn append_encoded(store: &Store, encoded: EncodedEvent) -> tokio::sync::oneshot::Receiver<u64> {
+    let reserved = store.reserve(encoded.frame().len()).await.unwrap();
     let (sender, durable) = tokio::sync::oneshot::channel();
     let on_durable = Box::new(move |number| {
         let _ = sender.send(number);
     });
-    store.append_event(event(frame).encode(), reserved, on_durable).unwrap();
+    store.append_event(encoded, reserved, on_durable).unwrap();
     durable
+}
+
+#[tokio::test]
+async fn an_event_that_can_wait_is_stored_by_itself_and_never_behind_a_later_one() {
+    let (_directory, store) = testing::store();
+    let can_wait = || {
+        let mut encoded = event(Bytes::from_static(b"{}")).encode();
+        encoded.urgency = Urgency::Soon;
+        encoded
+    };
+    let alone = append_encoded(&store, can_wait()).await;
+    assert_eq!(alone.await, Ok(1), "nobody else commits anything");
+    let mut earlier = append_encoded(&store, can_wait()).await;
+    let later = append_later(&store, Bytes::from_static(b"{}")).await;
+    assert_eq!(later.await, Ok(3));
+    assert_eq!(earlier.try_recv(), Ok(2));
 }

@@ -39,8 +39,8 @@ use crate::{
     clock::{Now, Timestamp},
     config,
     events::{
-        Body, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
-        lanes::{InStore, LaneEvent, LaneRoom, Lanes, Loaded, Order, WINDOW},
+        Ahead, Body, Event, Events, LanePlace, Source, Subscriber, WebhookState, WebhookStatus,
+        lanes::{Given, InStore, LaneEvent, LaneRoom, Lanes, Loaded, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
     metrics::{Histogram, Observed},
@@ -54,6 +54,10 @@ const DELIVERY_SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
     86_400.0,
 ];
+/// Behind so many others, an event goes out no later for being stored a little later: they take longer than it waits for
+/// its commit (2 ms, [`Urgency::Soon`](crate::store::Urgency::Soon)) at 100,000 a second. When fewer are left, the next
+/// event is stored at once, and takes along what waits.
+const MUCH_AHEAD: u64 = 256;
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
 
@@ -237,7 +241,7 @@ impl Subscriber for Dispatcher {
         self.shared.number
     }
 
-    fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LaneSlot {
+    fn give(&self, user: UserNumber, event_type: &str, source: Source) -> LanePlace {
         let mut state = self.shared.lock();
         let filter = &state.setup.settings.events;
         let wanted = !state.is_retired
@@ -245,12 +249,13 @@ impl Subscriber for Dispatcher {
                 Source::Live | Source::History | Source::Assembled => filter.wants_frame(event_type),
                 Source::Bridge => filter.wants_report(event_type),
             };
-        let sequence = state.lanes.give(user, wanted);
-        LaneSlot { webhook: self.shared.number, sequence, wanted }
+        let Given { sequence, ahead } = state.lanes.give(user, wanted);
+        let ahead = if ahead < MUCH_AHEAD { Ahead::Little } else { Ahead::Much };
+        LanePlace { slot: LaneSlot { webhook: self.shared.number, sequence, wanted }, ahead }
     }
 
     fn pass_by(&self, user: UserNumber) -> LaneSlot {
-        let sequence = self.shared.lock().lanes.give(user, false);
+        let Given { sequence, .. } = self.shared.lock().lanes.give(user, false);
         LaneSlot { webhook: self.shared.number, sequence, wanted: false }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     clock::Timestamp,
     config::BodyFormat,
     events::{
-        DeliveryCounts, Event, Events, Source, Subscriber, WebhookState, WebhookStatus,
+        Ahead, DeliveryCounts, Event, Events, LanePlace, Source, Subscriber, WebhookState, WebhookStatus,
         lanes::{Lanes, Order},
     },
     letters::DeadLetters,
@@ -170,9 +170,9 @@ impl Subscriber for RemovedWebhook {
         self.number
     }
 
-    fn give(&self, _: UserNumber, _: &str, _: Source) -> LaneSlot {
+    fn give(&self, user: UserNumber, _: &str, _: Source) -> LanePlace {
         // Never asked: it wants no more.
-        LaneSlot { webhook: self.number, sequence: 0, wanted: false }
+        LanePlace { slot: self.pass_by(user), ahead: Ahead::Little }
     }
 
     fn pass_by(&self, _: UserNumber) -> LaneSlot {

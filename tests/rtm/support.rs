@@ -16,7 +16,8 @@ use rtm_bridge::{
         ReconnectQuery,
     },
     events::{
-        DeliveryCounts, Event, Events, Route, Source, Subscriber, Subscribers, WebhookState, WebhookStatus,
+        Ahead, DeliveryCounts, Event, Events, LanePlace, Route, Source, Subscriber, Subscribers,
+        WebhookState, WebhookStatus,
     },
     messages::{
         ClientMessageId, Draft, Expectation, Fingerprint, MessageContent, MessageRecord, Messages, Until,
@@ -164,14 +165,14 @@ impl Subscriber for Everything {
         WebhookNumber(1)
     }
 
-    fn give(&self, _: UserNumber, _: &str, source: Source) -> LaneSlot {
+    fn give(&self, _: UserNumber, _: &str, source: Source) -> LanePlace {
         let wanted = source != Source::Bridge;
         let sequence = self.sequence.fetch_add(u64::from(wanted), Ordering::Relaxed) + u64::from(wanted);
-        LaneSlot { webhook: WebhookNumber(1), sequence, wanted }
+        LanePlace { slot: LaneSlot { webhook: WebhookNumber(1), sequence, wanted }, ahead: Ahead::Little }
     }
 
     fn pass_by(&self, user: UserNumber) -> LaneSlot {
-        LaneSlot { wanted: false, ..self.give(user, "", Source::Live) }
+        LaneSlot { wanted: false, ..self.give(user, "", Source::Live).slot }
     }
 
     fn assembles(&self, _: &str) -> bool {

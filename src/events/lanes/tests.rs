@@ -178,7 +178,7 @@ impl World {
         match *step {
             Step::Receive(user, wanted) => {
                 let user = UserNumber(user);
-                let sequence = self.lanes.give(user, wanted);
+                let sequence = self.lanes.give(user, wanted).sequence;
                 let number = self.log.len() as u64 + 1;
                 self.log.push((user, number, sequence, wanted));
             }
@@ -303,4 +303,20 @@ fn a_retried_event_keeps_its_attempts_and_its_format_over_a_restart() {
 #[test]
 fn a_lane_is_small() {
     assert!(size_of::<Lane>() <= 136, "{} bytes", size_of::<Lane>());
+}
+
+#[test]
+fn ahead_of_an_event_are_those_of_its_lane_and_one_of_each_lane_that_has_one_to_start() {
+    let [alice, bob, carol] = [1, 2, 3].map(UserNumber);
+    let mut lanes = Lanes::new(Order::Kept, Arc::default());
+    let mut ahead = Vec::new();
+    for (number, user) in (1..).zip([alice, alice, bob, carol]) {
+        let given = lanes.give(user, true);
+        lanes.arrived(user, LaneEvent::sample(number, given.sequence));
+        ahead.push(given.ahead);
+    }
+    assert_eq!(ahead, [0, 2, 1, 2]);
+    assert!(matches!(lanes.next(BodyFormat::Envelope), Next::Start { user, .. } if user == alice));
+    assert_eq!(lanes.give(alice, true).ahead, 4, "what is under way is ahead, too");
+    assert_eq!(lanes.give(carol, false), Given { sequence: 1, ahead: 3 });
 }

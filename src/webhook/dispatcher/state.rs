@@ -345,7 +345,7 @@ mod tests {
         let (mut state, now) = (state(), Instant::now());
         assert!(matches!(state.take_fresh(now), Some(Turn::Load { .. })));
         state.loaded(USER, Err(StoreError::Unreadable("an event record is damaged".to_owned())), now);
-        let sequence = state.lanes.give(USER, true);
+        let sequence = state.lanes.give(USER, true).sequence;
         state.lanes.arrived(USER, LaneEvent::sample(3, sequence));
         assert!(state.take_fresh(now + STORE_PAUSE).is_none());
         assert!(!state.lanes.is_past(USER, 1) && !state.lanes.is_past(USER, 3));
