@@ -231,12 +231,14 @@ impl Lane {
         let index = self.started.iter().position(|started| started.item.event.id.number == event)?;
         let finished = self.started.remove(index);
         self.forget_tried(event);
-        let (position, open) = (finished.item.position(), self.first_open());
-        if self.apart().ahead.is_empty() && position.event < open {
-            // As it is in a lane that keeps its order.
+        let position = finished.item.position();
+        let is_oldest = self.started.iter().all(|other| position.event < other.item.event.id.number);
+        if self.apart().ahead.is_empty() && is_oldest {
+            // As it is in a lane that keeps its order. What is not started comes later: it is not even looked at.
             self.done = position;
             return Some(finished);
         }
+        let open = self.first_open();
         let ahead = &mut self.apart_mut().ahead;
         let at = ahead.partition_point(|ahead| ahead.event < position.event);
         ahead.insert(at, position);
@@ -407,12 +409,12 @@ impl Lanes {
         let size = item.size();
         lane.arrived = lane.arrived.max(item.event.id.number);
         lane.arrived_sequence = lane.arrived_sequence.max(item.sequence);
-        let previous = lane.window.last().map(|last| last.event.id.number);
         let is_all_here = lane.apart().beyond == Beyond::Nothing;
         if is_all_here && lane.window.len() < WINDOW && self.share.try_take(size) {
             lane.window.push(item);
         } else if is_all_here {
             // The store is asked for what comes after the last event known here.
+            let previous = lane.window.last().map(|last| last.event.id.number);
             let started = lane.started.iter().map(|started| started.item.event.id.number).max();
             let after = previous.or(started).unwrap_or(0).max(lane.done.event);
             lane.set_beyond(Beyond::Stored { after });
