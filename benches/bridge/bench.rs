@@ -30,8 +30,6 @@ pub struct Bench {
     scale: f64,
     started: Instant,
     row: &'static str,
-    /// The rate of the events row, for others to be measured against.
-    events_rate: Option<f64>,
     /// A store with much in it, made once.
     waiting: Option<Waiting>,
 }
@@ -39,7 +37,7 @@ pub struct Bench {
 impl Bench {
     /// With this share of everything.
     pub fn new(scale: f64) -> Self {
-        Self { scale, started: Instant::now(), row: "", events_rate: None, waiting: None }
+        Self { scale, started: Instant::now(), row: "", waiting: None }
     }
 
     /// The share of this that is done, at least 10.
@@ -55,24 +53,6 @@ impl Bench {
     /// Tells whoever watches what was done.
     pub fn step(&self, what: fmt::Arguments<'_>) {
         println!("[{:6.1} s] {}: {what}", self.started.elapsed().as_secs_f64(), self.row);
-    }
-
-    /// Remembers the rate of the events row.
-    pub fn set_events_rate(&mut self, rate: f64) {
-        self.events_rate = Some(rate);
-    }
-
-    /// The rate of the events row, or of a short one like it.
-    pub async fn events_rate(&mut self) -> Outcome<f64> {
-        if let Some(rate) = self.events_rate {
-            return Ok(rate);
-        }
-        let mut scene = Scene::start(Bot::Acks, 100).await?;
-        let burst = scene.burst(self.scaled(20_000), 100).await?;
-        self.step(format_args!("events for comparison: {:.0}/s", burst.rate()));
-        self.events_rate = Some(burst.rate());
-        scene.daemon.stop().await?;
-        Ok(burst.rate())
     }
 
     /// The store with much in it.
