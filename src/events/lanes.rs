@@ -95,7 +95,8 @@ pub enum Next {
 pub struct Given {
     /// Its sequence number.
     pub sequence: u64,
-    /// At least so many events go out before it: those of its lane, and one of each lane that has one to start.
+    /// At least so many events go out before it: those of its lane, but for what is under way where that holds up nobody, and
+    /// one of each lane that has one to start.
     pub ahead: u64,
 }
 
@@ -398,7 +399,8 @@ impl Lanes {
     /// Gives the lane's next sequence number if the event is wanted; else tells the last one.
     pub fn give(&mut self, user: UserNumber, wanted: bool) -> Given {
         let lane = self.lanes.entry(user).or_default();
-        let ahead = lane.unfinished() + self.ready.0.len() as u64;
+        let beside = if self.order == Order::Lifted { lane.started.len() as u64 } else { 0 };
+        let ahead = lane.unfinished() - beside + self.ready.0.len() as u64;
         lane.given += u64::from(wanted);
         Given { sequence: lane.given, ahead }
     }

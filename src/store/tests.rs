@@ -533,14 +533,37 @@ async fn append_encoded(store: &Store, encoded: EncodedEvent) -> tokio::sync::on
     durable
 }
 
+fn can_wait() -> EncodedEvent {
+    let mut encoded = event(Bytes::from_static(b"{}")).encode();
+    encoded.urgency = Urgency::Soon;
+    encoded
+}
+
+#[tokio::test]
+async fn the_journal_of_a_large_commit_is_divided_and_says_the_same() {
+    let (directory, store) = testing::store();
+    let mut last = None;
+    // More than one commit takes.
+    for _ in 0..2_500 {
+        last = Some(append_encoded(&store, can_wait()).await);
+    }
+    assert_eq!(last.unwrap().await, Ok(2_500));
+    let journals: Vec<_> = store.journals().collect::<Result<_, _>>().unwrap();
+    assert!(journals.iter().all(|journal| journal.entries.len() <= 64));
+    let numbers =
+        journals.iter().flat_map(|journal| journal.first..journal.first + journal.entries.len() as u64);
+    assert!(numbers.eq(1..=2_500));
+    let arrivals: Vec<_> = store.arrivals(1_000, 1_100).map(|arrival| arrival.unwrap().0).collect();
+    assert!(arrivals.into_iter().eq(1_001..=1_100));
+    store.close();
+    drop(store);
+    let store = Store::open(&settings(directory.path())).unwrap();
+    assert_eq!(append_later(&store, Bytes::from_static(b"{}")).await.await, Ok(2_501));
+}
+
 #[tokio::test]
 async fn an_event_that_can_wait_is_stored_by_itself_and_never_behind_a_later_one() {
     let (_directory, store) = testing::store();
-    let can_wait = || {
-        let mut encoded = event(Bytes::from_static(b"{}")).encode();
-        encoded.urgency = Urgency::Soon;
-        encoded
-    };
     let alone = append_encoded(&store, can_wait()).await;
     assert_eq!(alone.await, Ok(1), "nobody else commits anything");
     let mut earlier = append_encoded(&store, can_wait()).await;

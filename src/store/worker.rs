@@ -466,3 +466,37 @@ fn journals(items: &[Item]) -> Vec<Write> {
     }
     journals
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{UserNumber, Wanted};
+
+    #[test]
+    fn the_events_of_a_commit_are_in_records_of_64() {
+        let entry = |user| JournalEntry {
+            user: UserNumber(user),
+            size: 1,
+            identity: 0,
+            content: 0,
+            said: None,
+            wanted: Wanted::UNKNOWN,
+        };
+        let event = |number: u64| {
+            let journal = Some(JournalLine::Event(number, entry(number as u32)));
+            Item::Transaction(Transaction { journal, ..Transaction::default() })
+        };
+        let items: Vec<_> = (1_000..1_130).map(event).collect();
+        let records: Vec<_> = journals(&items)
+            .into_iter()
+            .map(|write| match write {
+                Write::Create(key, value) => (key, JournalRecord::read(&value).unwrap().entries),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let expected = [1_000..1_064, 1_064..1_128, 1_128..1_130].map(|numbers| {
+            (keys::journal(numbers.start), numbers.map(|number| entry(number as u32)).collect::<Vec<_>>())
+        });
+        assert_eq!(records, expected);
+    }
+}

@@ -319,4 +319,10 @@ fn ahead_of_an_event_are_those_of_its_lane_and_one_of_each_lane_that_has_one_to_
     assert!(matches!(lanes.next(BodyFormat::Envelope), Next::Start { user, .. } if user == alice));
     assert_eq!(lanes.give(alice, true).ahead, 4, "what is under way is ahead, too");
     assert_eq!(lanes.give(carol, false), Given { sequence: 1, ahead: 3 });
+    lanes.set_order(Order::Lifted);
+    assert_eq!(
+        lanes.give(alice, false).ahead,
+        5,
+        "two that wait, and three lanes; what is under way holds up nobody"
+    );
 }
