@@ -367,6 +367,15 @@ impl Events {
     }
 }
 
+/// When an event is to be stored: a little later, if much is ahead of it, nobody awaits it, and nobody waits for what
+/// becomes of the message that it answers.
+fn urgency(ahead: Ahead, awaited: Awaited, is_watched: impl FnOnce() -> bool) -> Urgency {
+    match (ahead, awaited) {
+        (Ahead::Much, Awaited::No) if !is_watched() => Urgency::Soon,
+        _ => Urgency::Now,
+    }
+}
+
 impl Fresh {
     /// About what it takes while it waits for its commit.
     pub(super) fn size(&self) -> usize {
@@ -396,8 +405,6 @@ impl Shared {
         let Fresh { kind, received_at, in_reply_to, source, speaker, journal, frame, awaited } = fresh;
         let _alone = self.numbering.lock().unwrap_or_else(PoisonError::into_inner);
         let (slots, ahead) = places.give(&subscribers, user.number, &kind, source);
-        let is_watched = |message| self.messages.is_watched(user.number, message);
-        let can_wait = ahead == Ahead::Much && awaited == Awaited::No && !in_reply_to.is_some_and(is_watched);
         let journal = JournalEntry { wanted: Wanted::by(&slots), ..journal };
         let new = NewEvent {
             user: user.number,
@@ -412,7 +419,9 @@ impl Shared {
             frame,
         };
         let mut encoded = new.encode();
-        encoded.urgency = if can_wait { Urgency::Soon } else { Urgency::Now };
+        encoded.urgency = urgency(ahead, awaited, || {
+            in_reply_to.is_some_and(|message| self.messages.is_watched(user.number, message))
+        });
         let mut event = Arc::new(Event {
             // Its number is not known before it has its place in the log.
             id: self.store.event_id(0),
@@ -645,6 +654,14 @@ mod tests {
         }
 
         fn enable(&self) {}
+    }
+
+    #[test]
+    fn an_event_is_stored_later_only_if_nobody_waits_for_it() {
+        assert_eq!(urgency(Ahead::Much, Awaited::No, || false), Urgency::Soon);
+        assert_eq!(urgency(Ahead::Much, Awaited::No, || true), Urgency::Now);
+        assert_eq!(urgency(Ahead::Much, Awaited::Yes, || false), Urgency::Now);
+        assert_eq!(urgency(Ahead::Little, Awaited::No, || false), Urgency::Now);
     }
 
     #[tokio::test]

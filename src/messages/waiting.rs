@@ -96,3 +96,23 @@ impl Drop for Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, store::testing};
+
+    #[tokio::test]
+    async fn a_message_is_watched_as_long_as_any_caller_waits() {
+        let (directory, store) = testing::store();
+        let kept = testing::settings(directory.path());
+        let messages = Messages::load(store, config::Messages::default(), &kept).unwrap();
+        let (alice, id) = (UserNumber(1), ClientMessageId::new(7).unwrap());
+        let [first, second] = [messages.shared.watch(alice, id), messages.shared.watch(alice, id)];
+        drop(first);
+        assert!(messages.is_watched(alice, id));
+        assert!(!messages.is_watched(UserNumber(2), id));
+        drop(second);
+        assert!(!messages.is_watched(alice, id));
+    }
+}

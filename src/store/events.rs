@@ -173,7 +173,8 @@ impl Store {
         records.collect()
     }
 
-    /// The same as a part of a transaction that has neither a new payload, a journal line nor a follow-up.
+    /// The same as a part of a transaction that has neither a new payload, a journal line nor a follow-up; it is as
+    /// urgent as the event.
     pub(super) fn append_event_in(
         &self,
         mut transaction: Transaction,
@@ -182,9 +183,7 @@ impl Store {
         on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
         let EncodedEvent { urgency, user, slots, journal, body, value, frame } = event;
-        if urgency == Urgency::Soon {
-            transaction.urgency = Urgency::Soon;
-        }
+        transaction.urgency = urgency;
         let inline = if body == BodyPlace::Inline { frame.len() } else { 0 };
         let weight = backlog::event(inline) as i64;
         // A lane's first event makes its record: a lane without one has nothing to look for.

@@ -258,14 +258,14 @@ impl Store {
     pub fn finish_message_with(
         &self,
         end: MessageEnd,
-        report: EncodedEvent,
+        mut report: EncodedEvent,
         reserved: Reserved,
         on_durable: OnDurable,
     ) -> Result<u64, StoreError> {
-        let (mut transaction, message_is_durable) = Self::ending(end);
+        let (transaction, message_is_durable) = Self::ending(end);
         // Who waits for the message's end has been told; a webhook waits for what is on disk.
         if !report.slots.iter().any(|slot| slot.wanted) {
-            transaction.urgency = Urgency::Soon;
+            report.urgency = Urgency::Soon;
         }
         let on_durable = Box::new(move |number| {
             message_is_durable();

@@ -443,10 +443,14 @@ fn journals(items: &[Item]) -> Vec<Write> {
     for item in items {
         match item {
             Item::Transaction(Transaction { journal: Some(JournalLine::Event(number, entry)), .. }) => {
-                if events.last().is_none_or(|(_, entries)| entries.len() >= JOURNAL_EVENTS) {
-                    events.push((*number, Vec::with_capacity(items.len().min(JOURNAL_EVENTS))));
+                match events.last_mut() {
+                    Some((_, entries)) if entries.len() < JOURNAL_EVENTS => entries.push(*entry),
+                    _ => {
+                        let mut entries = Vec::with_capacity(items.len().min(JOURNAL_EVENTS));
+                        entries.push(*entry);
+                        events.push((*number, entries));
+                    }
                 }
-                events.last_mut().expect("one was put there").1.push(*entry);
             }
             Item::Transaction(Transaction { journal: Some(JournalLine::Message(number, entry)), .. }) => {
                 first_message.get_or_insert(*number);

@@ -39,7 +39,7 @@ use crate::{
     clock::{Now, Timestamp},
     config,
     events::{
-        Ahead, Body, Event, Events, LanePlace, Source, Subscriber, WebhookState, WebhookStatus,
+        Body, Event, Events, LanePlace, Source, Subscriber, WebhookState, WebhookStatus,
         lanes::{Given, InStore, LaneEvent, LaneRoom, Lanes, Loaded, Order, WINDOW},
     },
     letters::{DeadLetters, Replayer},
@@ -54,10 +54,6 @@ const DELIVERY_SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
     86_400.0,
 ];
-/// Behind so many others more than may be under way, an event goes out no later for being stored a little later: they take
-/// longer than it waits for its commit (2 ms, [`Urgency::Soon`](crate::store::Urgency::Soon)) at 100,000 a second. When fewer
-/// are left, the next event is stored at once, and takes along what waits.
-const MUCH_AHEAD: u64 = 256;
 /// Events of one lane that are looked at in one go while looking for those that are wanted.
 const LOOK_AT_MOST: usize = 256;
 
@@ -249,9 +245,7 @@ impl Subscriber for Dispatcher {
                 Source::Live | Source::History | Source::Assembled => filter.wants_frame(event_type),
                 Source::Bridge => filter.wants_report(event_type),
             };
-        let Given { sequence, ahead } = state.lanes.give(user, wanted);
-        let little = MUCH_AHEAD + state.setup.settings.max_in_flight as u64;
-        let ahead = if ahead < little { Ahead::Little } else { Ahead::Much };
+        let (sequence, ahead) = state.give(user, wanted);
         LanePlace { slot: LaneSlot { webhook: self.shared.number, sequence, wanted }, ahead }
     }
 
