@@ -1,21 +1,16 @@
 //! The frames that the bridge sends beside messages.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::frame::FrameHead;
 use crate::{clock::Timestamp, config::Bot};
 
 /// The platform's own kind of ping, as its web client sends it.
 pub(super) fn ping(id: u64, bot: &Bot) -> String {
-    json!({
-        "type": "ping",
-        "resourceid": "/bot.message",
-        "botInfo": { "chatBot": bot.name, "taskBotId": bot.id },
-        "client": "sdk",
-        "meta": { "timezone": "UTC", "locale": "en-US" },
-        "id": id,
-    })
-    .to_string()
+    let (name, bot_id) = (Value::from(&*bot.name), Value::from(&*bot.id));
+    format!(
+        r#"{{"type":"ping","resourceid":"/bot.message","botInfo":{{"chatBot":{name},"taskBotId":{bot_id}}},"client":"sdk","meta":{{"timezone":"UTC","locale":"en-US"}},"id":{id}}}"#
+    )
 }
 
 /// What confirms that a bot's answer is stored: `replyto` is its timestamp, verbatim.
@@ -28,6 +23,8 @@ pub(super) fn delivery_ack(answer: &FrameHead<'_>, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::rtm::testing::bot;
 
@@ -49,8 +46,12 @@ mod tests {
 
     #[test]
     fn a_ping_is_the_web_clients() {
-        let ping = parsed(&ping(3, &bot()));
-        assert_eq!((&ping["type"], &ping["id"]), (&json!("ping"), &json!(3)));
-        assert_eq!(ping["botInfo"]["taskBotId"], "st-1");
+        let bot = Bot { name: "A \"quoted\" bot".into(), ..bot() };
+        assert_eq!(
+            parsed(&ping(3, &bot)),
+            json!({"type": "ping", "resourceid": "/bot.message", "client": "sdk", "id": 3,
+                   "botInfo": {"chatBot": "A \"quoted\" bot", "taskBotId": "st-1"},
+                   "meta": {"timezone": "UTC", "locale": "en-US"}})
+        );
     }
 }
