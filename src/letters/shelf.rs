@@ -174,7 +174,7 @@ impl DeadLetters {
                 if letters.len() == limit {
                     return Ok(Page { letters, rest: Rest::Some });
                 }
-                letters.push(self.shared.listed(letter)?);
+                letters.extend(self.shared.listed(letter)?);
             }
             if looked_at < STEP {
                 return Ok(Page { letters, rest: Rest::None });
@@ -194,11 +194,9 @@ impl DeadLetters {
             Err(error) => return Err(error),
         };
         let event = self.shared.event_of(&letter, frame)?;
-        Ok(Some(Details {
-            body: render(letter.webhook, &event, letter.position.sequence, letter.format, None, store).ok(),
-            history: store.history(letter.user, id)?,
-            listed: self.shared.listed(letter)?,
-        }))
+        let body = render(letter.webhook, &event, letter.position.sequence, letter.format, None, store).ok();
+        let history = store.history(letter.user, id)?;
+        Ok(self.shared.listed(letter)?.map(|listed| Details { listed, history, body }))
     }
 
     /// Removes a dead letter, if it is there and meant; returns when that is on stable storage.
@@ -275,14 +273,24 @@ impl Shared {
         Ok(self.store.dead_letter(id)?.filter(|letter| filter.matches(letter)))
     }
 
-    fn listed(&self, letter: DeadLetter) -> Result<Listed, StoreError> {
-        Ok(Listed {
+    /// A letter that was read just now, with what belongs to it; none if it is gone meanwhile.
+    ///
+    /// A replay that ended in vain after the letter was read has left another one, that died later: without a replay, it is
+    /// read again. Else it would look as if nobody had tried.
+    pub(super) fn listed(&self, letter: DeadLetter) -> Result<Option<Listed>, StoreError> {
+        let replay = self.store.replay_of(&letter)?;
+        let letter = match replay {
+            Some(_) => Some(letter),
+            None => self.store.dead_letter(letter.id())?,
+        };
+        let Some(letter) = letter else { return Ok(None) };
+        Ok(Some(Listed {
             webhook: self.store.webhook_name(letter.webhook)?,
             user: self.store.user_name(letter.user)?,
             event: self.store.event_id(letter.position.event),
-            replay: self.store.replay_of(&letter)?,
+            replay,
             letter,
-        })
+        }))
     }
 
     /// Whether a letter is there and stays.

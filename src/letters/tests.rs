@@ -233,6 +233,20 @@ async fn a_replay_in_vain_is_a_dead_letter_again_with_its_new_attempts() {
 }
 
 #[tokio::test]
+async fn a_letter_whose_replay_ends_while_it_is_read_is_listed_as_it_is_then() {
+    let world = World::new();
+    let read = world.bury(CRM, ALICE, 1).await;
+    world.replay(&read).await;
+    let again = DeadLetter { dead_at: read.dead_at.plus(Duration::from_secs(1)), ..read.clone() };
+    world.letters.died_again(&again, attempt(2));
+    world.settle().await;
+    let listed = world.letters.shared.listed(read.clone()).unwrap().unwrap();
+    assert_eq!((listed.letter, listed.replay), (again, None));
+    world.letters.remove(&mut world.all(), read.id()).await.unwrap();
+    assert!(world.letters.shared.listed(read).unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_letter_that_is_removed_during_its_replay_does_not_come_back() {
     let world = World::new();
     for outcome in ["delivered", "failed", "dead"] {
