@@ -51,6 +51,11 @@ impl Log {
         self.lock().attempts.events.iter().cloned().collect()
     }
 
+    /// How many attempts are remembered no more.
+    pub(super) fn forgotten(&self) -> usize {
+        self.lock().attempts.forgotten
+    }
+
     pub(super) fn events(&self) -> Vec<Arc<ReceivedEvent>> {
         self.lock().events.events.iter().cloned().collect()
     }
@@ -72,11 +77,12 @@ struct Ring {
     events: VecDeque<Arc<ReceivedEvent>>,
     keep: usize,
     bytes: usize,
+    forgotten: usize,
 }
 
 impl Ring {
     fn new(keep: usize) -> Self {
-        Self { events: VecDeque::new(), keep, bytes: 0 }
+        Self { events: VecDeque::new(), keep, bytes: 0, forgotten: 0 }
     }
 
     fn push(&mut self, event: Arc<ReceivedEvent>) {
@@ -85,6 +91,7 @@ impl Ring {
         while self.events.len() > self.keep || self.bytes > KEPT_BYTES {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes -= oldest.size();
+            self.forgotten += 1;
         }
     }
 }
@@ -101,7 +108,7 @@ mod tests {
             ring.push(Arc::new(ReceivedEvent { attempt: Some(attempt), ..event() }));
         }
         let kept: Vec<_> = ring.events.iter().map(|event| event.attempt).collect();
-        assert_eq!(kept, [Some(4), Some(5)]);
+        assert_eq!((kept, ring.forgotten), (vec![Some(4), Some(5)], 3));
         assert_eq!(ring.bytes, ring.events.iter().map(|event| event.size()).sum::<usize>());
     }
 }

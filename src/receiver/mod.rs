@@ -132,6 +132,11 @@ impl Receiver {
         self.shared.log.attempts()
     }
 
+    /// How many requests [`Self::attempts`] remembers no more, because others came since.
+    pub fn forgotten(&self) -> usize {
+        self.shared.log.forgotten()
+    }
+
     /// Waits until so many events in all were answered with a 2xx, and gives [`Self::events`].
     pub async fn wait_events(&self, total: usize) -> Vec<Arc<ReceivedEvent>> {
         self.shared.log.changed_until(|totals| totals.events >= total).await;

@@ -44,7 +44,7 @@ struct Run {
 /// Kills the daemon at so many random moments, all of them the seed's choice. In rounds, each with a
 /// new store, so that everything that happened in one fits into memory.
 pub async fn run_rounds(name: &'static str, seed: u64, kills: usize) {
-    const MOST: usize = 100;
+    const MOST: usize = 50;
     let mut left = kills;
     for seed in seed.. {
         let kills = left.min(MOST);
@@ -189,7 +189,20 @@ impl Run {
         }
         self.arrive_everywhere(users).await;
         self.end(&mut process).await;
+        self.must_remember_all();
         Finals { statuses, again, left_files, known_before }
+    }
+
+    /// What a receiver forgot would be taken for lost.
+    fn must_remember_all(&self) {
+        for (webhook, receiver) in self.world.webhooks() {
+            let forgotten = receiver.forgotten();
+            if forgotten > 0 {
+                self.give_up(&format!(
+                    "the receiver of {webhook} forgot {forgotten} requests: a round needs fewer kills"
+                ));
+            }
+        }
     }
 
     /// Pushes one frame to every user, and waits until it, and so all before it, is at every webhook.
