@@ -39,10 +39,15 @@ pub(super) enum Run {
 }
 
 /// Some numbers of a run, in their order.
+///
+/// The first and the last are told here as well: most numbers are added behind the last, or are the first, and most often none
+/// of a user's are in the processor's cache.
 #[derive(Debug, Clone)]
 pub(super) struct Piece {
-    /// None of them is less, and all those of the pieces before are.
+    /// The first, and all those of the pieces before are less.
     from: u64,
+    /// The last.
+    to: u64,
     /// What goes first goes without a touch of the others.
     numerals: VecDeque<Numeral>,
 }
@@ -185,6 +190,7 @@ fn insert(pieces: &mut Vec<Piece>, at: usize, place: usize, numeral: Numeral) {
         pieces.insert(at + 1, Piece::of([numeral]));
     } else {
         let mut behind = Piece::of(piece.numerals.split_off(PIECE / 2));
+        piece.measure();
         match place.checked_sub(PIECE / 2).filter(|_| numeral.number > behind.from) {
             Some(place) => behind.insert(place, numeral),
             None => piece.insert(place, numeral),
@@ -206,6 +212,7 @@ fn tidy(pieces: &mut Vec<Piece>, at: usize) {
         if pieces.get(at + 1).is_some_and(fits) {
             let behind = pieces.remove(at + 1);
             pieces[at].numerals.extend(behind.numerals);
+            pieces[at].measure();
         }
         pieces[at].tidy();
     }
@@ -213,13 +220,20 @@ fn tidy(pieces: &mut Vec<Piece>, at: usize) {
 
 impl Piece {
     fn of(numerals: impl Into<VecDeque<Numeral>>) -> Self {
-        let numerals = numerals.into();
-        Self { from: numerals.front().map_or(0, |first| first.number), numerals }
+        let mut piece = Self { from: 0, to: 0, numerals: numerals.into() };
+        piece.measure();
+        piece
+    }
+
+    /// Notes which is the first and which the last.
+    fn measure(&mut self) {
+        let number = |numeral: Option<&Numeral>| numeral.map_or(0, |numeral| numeral.number);
+        (self.from, self.to) = (number(self.numerals.front()), number(self.numerals.back()));
     }
 
     /// Where a number is, or where it belongs.
     fn find(&self, number: u64) -> Result<usize, usize> {
-        if self.numerals.back().is_some_and(|last| last.number < number) {
+        if self.to < number {
             return Err(self.numerals.len());
         }
         // Where no number is left out, as of users' lanes, it can be told where one is.
@@ -239,6 +253,9 @@ impl Piece {
             }
             None => {
                 self.numerals.remove(at);
+                if at == 0 || at == self.numerals.len() {
+                    self.measure();
+                }
                 Grown::Smaller
             }
         }
@@ -246,6 +263,7 @@ impl Piece {
 
     fn insert(&mut self, place: usize, numeral: Numeral) {
         self.from = self.from.min(numeral.number);
+        self.to = self.to.max(numeral.number);
         self.numerals.insert(place, numeral);
     }
 
@@ -295,7 +313,8 @@ pub(super) mod testing {
         for piece in pieces {
             assert!((1..=PIECE).contains(&piece.numerals.len()));
             assert!(piece.numerals.capacity() <= PIECE);
-            assert!(piece.numerals[0].number >= piece.from);
+            let [first, last] = [piece.numerals.front(), piece.numerals.back()].map(Option::unwrap);
+            assert_eq!((piece.from, piece.to), (first.number, last.number));
         }
         for pair in pieces.windows(2) {
             assert!(pair[0].numerals.iter().all(|numeral| numeral.number < pair[1].from));
@@ -308,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_takes_24_bytes_and_a_run_40() {
-        assert_eq!((size_of::<Numeral>(), size_of::<Run>()), (24, 40));
+    fn a_number_takes_24_bytes_and_a_run_48() {
+        assert_eq!((size_of::<Numeral>(), size_of::<Run>()), (24, 48));
     }
 }
