@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod names;
 pub mod ops;
 mod ordered;
+mod prefetch;
 pub mod rate;
 pub mod receiver;
 pub mod retry;

@@ -17,6 +17,7 @@ pub use room::LaneRoom;
 use super::Event;
 use crate::{
     config::BodyFormat,
+    prefetch::prefetch,
     store::{Attempted, ByUser, LaneRecord, Position, UserNumber},
 };
 
@@ -434,6 +435,9 @@ impl Lanes {
             }
             if !lane.window.is_empty() {
                 let item = lane.window.remove(0);
+                // It was not looked at since it was stored, and is put into a body next.
+                prefetch(&*item.event);
+                prefetch(&*item.event.frame);
                 self.share.give_back(item.size());
                 let started = lane.start(item, format);
                 self.ready.push(user, lane, self.order);

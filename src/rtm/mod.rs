@@ -44,3 +44,4 @@ pub mod supervisor;
 mod testing;
 pub mod token;
 pub mod uploads;
+mod warm;

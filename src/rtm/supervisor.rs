@@ -19,6 +19,7 @@ use super::{
     session::{Beginnings, Session, SessionSettings},
     socket::SocketLimits,
     subject::Subject,
+    warm::Warm,
 };
 use crate::{
     clock::Now,
@@ -204,7 +205,7 @@ impl Default for Tasks {
 
 impl Tasks {
     /// Starts a user's task, unless there is one.
-    fn start<F>(&self, user: &User, task: impl FnOnce(CancellationToken) -> F)
+    fn start<F>(&self, user: &Arc<User>, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -213,7 +214,8 @@ impl Tasks {
             return;
         }
         let stop = self.stop.child_token();
-        let task = self.tracker.spawn(watched(user.name.clone(), task(stop.clone()), self.failed.clone()));
+        let task = watched(user.name.clone(), task(stop.clone()), self.failed.clone());
+        let task = self.tracker.spawn(Warm::new(user, task));
         running.insert(user.name.clone(), Running { stop, mailbox: Arc::clone(&user.mailbox), task });
     }
 
@@ -334,9 +336,9 @@ mod tests {
     use super::*;
     use crate::{clock::Timestamp, names::BotName, store::UserNumber};
 
-    fn alice() -> User {
+    fn alice() -> Arc<User> {
         let (name, bot) = (UserName::new("alice").unwrap(), BotName::new("support").unwrap());
-        User::new(name, UserNumber(1), bot, Timestamp::from_millis(0))
+        Arc::new(User::new(name, UserNumber(1), bot, Timestamp::from_millis(0)))
     }
 
     #[tokio::test]

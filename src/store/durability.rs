@@ -1,4 +1,4 @@
-//! Makes sled's flush a durability barrier. One of two modules with `unsafe` code.
+//! Makes sled's flush a durability barrier. One of three modules with `unsafe` code.
 //!
 //! sled 0.34.7 ends its `flush` in `sync_file_range(2)`, which by its own manual page writes no
 //! metadata and does not flush the disk's cache: after a power cut, acknowledged writes are gone
