@@ -21,6 +21,12 @@ use crate::{
 
 /// What is deferred is done after this, and counts as well.
 pub const SETTLES: Duration = Duration::from_millis(300);
+/// Two processes of one program differ for as long as they live, in where the system put their memory for one thing: what
+/// is near its limit is measured in so many of them, one after the other.
+pub const STARTS: usize = 3;
+/// What comes at a pace comes in so many rounds, and the median of their percentiles counts: a machine that stands still for a
+/// moment stands still in one of them.
+pub const PACED_ROUNDS: usize = 5;
 /// So many pushes, and others get their turn.
 const PUSHES_IN_A_ROW: usize = 8;
 

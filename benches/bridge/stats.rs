@@ -21,6 +21,11 @@ impl Spread {
         Self(nanos)
     }
 
+    /// Of all that these have.
+    pub fn of_all(spreads: &[Self]) -> Self {
+        Self::new(spreads.iter().flat_map(|Self(nanos)| nanos.iter().copied()).collect())
+    }
+
     /// The span that this share of all doesn't exceed, in milliseconds.
     pub fn percentile(&self, share: f64) -> f64 {
         let Some(last) = self.0.len().checked_sub(1) else { return f64::NAN };
@@ -37,6 +42,11 @@ impl Spread {
     pub fn p99(&self) -> f64 {
         self.percentile(0.99)
     }
+}
+
+/// The median of what each of these has as this percentile.
+pub fn median_of(percentile: fn(&Spread) -> f64, spreads: &[Spread]) -> f64 {
+    median(&spreads.iter().map(percentile).collect::<Vec<_>>())
 }
 
 /// So many in this time, a second.

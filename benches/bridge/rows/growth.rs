@@ -4,6 +4,7 @@
 //! The cases with as much waiting live at once, each with a store of its own, and have their bursts by turns: what a
 //! machine does beside changes its speed from one minute to the next, and would be taken for a difference between them.
 //! For the same reason the first case is there again, and has its turns, while the others with much waiting are measured.
+//! And processes of one program differ for as long as they live: so each case is started anew several times.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use super::waiting::{self, THROUGH_THE_LOG, WAITS};
 use crate::{
     Outcome,
-    bench::{ANSWERS, Bench, burst, copy, directory},
+    bench::{ANSWERS, Bench, STARTS, burst, copy, directory},
     daemon::{Daemon, Settings},
     feed::Feed,
     kernel,
@@ -25,8 +26,11 @@ use crate::{
 /// How many users get events.
 const USERS: [usize; 3] = [10, 1_000, 10_000];
 const EVENTS: usize = 20_000;
-/// Bursts of so many; the median counts.
-const ROUNDS: usize = 7;
+/// Bursts of so many, of each start; the median of all counts.
+const ROUNDS: usize = 5;
+
+/// The store that a case begins with, its users, and a name for the store.
+type Wanted<'a> = (&'a Path, usize, &'a str);
 
 pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     let lived = directory()?;
@@ -36,13 +40,22 @@ pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     let nothing = USERS.map(|whole| (lived.path(), scaled(whole), "nothing waiting"));
     let much = USERS.map(|whole| (filled.as_path(), scaled(whole), "much waiting"));
     let again = (lived.path(), USERS[0], "nothing waiting, again");
-    let mut findings = findings(by_turns(bench, &nothing).await?);
-    findings.extend(self::findings(by_turns(bench, &[&[again], &much[..]].concat()).await?));
-    Ok(findings)
+    let much = [&[again], &much[..]].concat();
+    let (mut of_nothing, mut of_much) = (Vec::new(), Vec::new());
+    for start in 1..=STARTS {
+        bench.step(format_args!("start {start} of {STARTS}"));
+        of_nothing.push(by_turns(bench, &nothing).await?);
+        of_much.push(by_turns(bench, &much).await?);
+    }
+    Ok([findings(&nothing, &of_nothing), findings(&much, &of_much)].concat())
 }
 
-/// The CPU time of an event in each of these cases: what store it begins with, its users, and a name for the store.
-async fn by_turns(bench: &Bench, wanted: &[(&Path, usize, &str)]) -> Outcome<Vec<(String, f64)>> {
+fn name(users: usize, among: &str) -> String {
+    format!("{users} users, {among}")
+}
+
+/// The CPU time of an event in each burst of each of these cases.
+async fn by_turns(bench: &Bench, wanted: &[Wanted<'_>]) -> Outcome<Vec<Vec<f64>>> {
     let mut cases = Vec::new();
     for (store, users, among) in wanted {
         cases.push(Case::start(store, *users, among).await?);
@@ -61,20 +74,23 @@ async fn by_turns(bench: &Bench, wanted: &[(&Path, usize, &str)]) -> Outcome<Vec
     }
     let mut micros = Vec::new();
     for case in cases {
-        let (name, each) = case.end().await?;
-        bench.step(format_args!("{name}: {each:.1} us CPU an event"));
-        micros.push((name, each));
+        let (name, bursts) = case.end().await?;
+        bench.step(format_args!("{name}: {:.1} us CPU an event", median(&bursts)));
+        micros.push(bursts);
     }
     Ok(micros)
 }
 
-fn findings(micros: Vec<(String, f64)>) -> Vec<Finding> {
-    let smallest = micros.iter().map(|(_, micros)| *micros).fold(f64::INFINITY, f64::min);
-    let finding = |(case, micros): (String, f64)| {
-        let finding = Finding::new(format!("CPU per event, {case}"), Unit::Micros, micros);
+/// Of the bursts of each case, in each start.
+fn findings(wanted: &[Wanted<'_>], starts: &[Vec<Vec<f64>>]) -> Vec<Finding> {
+    let bursts = |case: usize| starts.iter().flat_map(|cases| cases[case].clone()).collect::<Vec<_>>();
+    let micros: Vec<_> = (0..wanted.len()).map(|case| median(&bursts(case))).collect();
+    let smallest = micros.iter().copied().fold(f64::INFINITY, f64::min);
+    let finding = |((_, users, among), micros): (&Wanted<'_>, f64)| {
+        let finding = Finding::new(format!("CPU per event, {}", name(*users, among)), Unit::Micros, micros);
         finding.beside("smallest case", smallest).must(Goal::TimesLimit(1.2))
     };
-    micros.into_iter().map(finding).collect()
+    wanted.iter().zip(micros).map(finding).collect()
 }
 
 /// A bridge, and what it is connected to.
@@ -107,7 +123,7 @@ impl Case {
             webhooks: &[("crm", &crm, ANSWERS), ("audit", &audit, WAITS)],
         })
         .await?;
-        let (name, feed) = (format!("{users} users, {among}"), Feed::new(ANSWERS, users));
+        let (name, feed) = (name(users, among), Feed::new(ANSWERS, users));
         let (micros, _audit, _directory) = (Vec::new(), audit, directory);
         Ok(Self { name, users, platform, crm, _audit, daemon, feed, micros, _directory })
     }
@@ -133,9 +149,9 @@ impl Case {
         Ok(burst(platform, crm, daemon, feed, events, *users).await?.micros())
     }
 
-    /// The case, and the CPU time of an event in it.
-    async fn end(self) -> Outcome<(String, f64)> {
+    /// The case, and the CPU time of an event in each burst.
+    async fn end(self) -> Outcome<(String, Vec<f64>)> {
         self.daemon.stop().await?;
-        Ok((self.name, median(&self.micros)))
+        Ok((self.name, self.micros))
     }
 }

@@ -36,12 +36,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The last events that were pushed are stored by then.
 const FILLS_WITHIN: Duration = Duration::from_secs(60);
 
-/// That store, and how much is in it.
+/// That store.
 #[derive(Debug)]
 pub struct Waiting {
     directory: TempDir,
-    /// Events that wait.
-    pub events: usize,
 }
 
 impl Waiting {
@@ -71,7 +69,7 @@ impl Waiting {
         pass(&platform, &crm).await?;
         bench.step(format_args!("{PASSED} others were delivered meanwhile"));
         daemon.stop().await?;
-        Ok(Self { directory, events })
+        Ok(Self { directory })
     }
 
     /// The directory, with `bridge.toml` and the store (`data`).
