@@ -27,7 +27,7 @@ use crate::allocator;
 /// So many bytes are flushed at once: a commit that is synced meanwhile waits for no more than that.
 const FLUSHED_AT_ONCE: usize = 512 << 10;
 
-/// So many bytes put into the database leave much free memory behind, in many pieces.
+/// So many bytes of records put into the database, or of keys removed from it, leave much free memory behind, in many pieces.
 const MUCH: usize = 1 << 20;
 
 /// What is to be done.
@@ -70,7 +70,7 @@ type Outcome = Result<Vec<Staying>, Trouble>;
 pub(super) struct CarriedOver {
     /// What is to be written once more instead, before the segment may go.
     pub staying: Vec<Staying>,
-    /// Bytes that went into the database.
+    /// Bytes of what the database was told.
     bytes: usize,
 }
 
@@ -145,6 +145,7 @@ impl Shared {
     }
 
     fn run(&self, nudge: &Nudge<Handle>, on_over: &dyn Fn()) {
+        let mut since_given_back = 0;
         while let Some(job) = self.next() {
             let outcome = catch_unwind(AssertUnwindSafe(|| match &job {
                 Job::Make { files, slot } => {
@@ -157,7 +158,7 @@ impl Shared {
                 outcome.unwrap_or_else(|_| Err(Trouble::Fatal("the checkpoint panicked".to_owned())));
             // Whoever is told may want to be the last one with this handle.
             drop(job);
-            let is_much = outcome.as_ref().is_ok_and(|carried| carried.bytes >= MUCH);
+            since_given_back += outcome.as_ref().map_or(0, |carried| carried.bytes);
             {
                 let mut stage = self.lock();
                 if let Stage::Busy = *stage {
@@ -166,8 +167,9 @@ impl Shared {
             }
             self.changed.notify_all();
             on_over();
-            if is_much {
+            if since_given_back >= MUCH {
                 allocator::give_back();
+                since_given_back = 0;
             }
         }
     }

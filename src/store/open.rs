@@ -43,7 +43,7 @@ const SNAPSHOT_IN_THE_MAKING: &str = ".in___motion";
 
 /// sled counts what a page's content takes on disk, and notices late: in memory that is more than twice as
 /// much (docs/performance.md). So it is told of a part of what it may take.
-const CACHE_SHARE: u64 = 4;
+const CACHE_SHARE: u64 = 8;
 
 /// How often, and how far apart, sled's own lock is tried.
 const LOCK_TRIES: u32 = 500;

@@ -40,7 +40,8 @@ struct Drain {
 
 pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     let (before, drained) = (bench.scaled(BEFORE), bench.scaled(DRAINED));
-    let store = bench.waiting().await?.path().join("data");
+    let filled = bench.waiting().await?;
+    let (store, all) = (filled.path().join("data"), filled.events);
     let sled = sled_alone(&store).await?;
     bench.step(format_args!("sled alone opens it in {sled:.2} s"));
     let mut beside = Beside::start(bench.scaled(events::EVENTS)).await?;
@@ -49,7 +50,9 @@ pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
         let directory = directory()?;
         copy(&store, &directory.path().join("data")).await?;
         let events_before = beside.rate().await?;
-        let drain = drain(directory.path(), before, drained).await?;
+        // What it takes in memory depends on how much it has delivered.
+        let end = if start == STARTS { all } else { before + drained };
+        let drain = drain(directory.path(), before, drained, end).await?;
         let events_after = beside.rate().await?;
         bench.step(format_args!(
             "start {start} of {STARTS}: ready in {:.2} s, delivers {:.0}/s at {:.1} us CPU each, at most {:.1} MiB resident; events, before and after: {events_before:.0} and {events_after:.0}/s",
@@ -74,8 +77,9 @@ pub(super) async fn measure(bench: &mut Bench) -> Outcome<Vec<Finding>> {
     ])
 }
 
-/// Starts a bridge in a directory with a store, and has so many of the events that wait delivered, some `before` them.
-async fn drain(directory: &Path, before: usize, events: usize) -> Outcome<Drain> {
+/// Starts a bridge in a directory with a store, and has so many of the events that wait delivered, some `before` them, and the
+/// others up to the `end` as well.
+async fn drain(directory: &Path, before: usize, events: usize, end: usize) -> Outcome<Drain> {
     let platform = Platform::start(Bot::Acks).await?;
     let (crm, audit) = (Receiver::start(Answer::Takes).await?, Receiver::start(Answer::Takes).await?);
     let webhooks = &[("crm", &crm, ANSWERS), ("audit", &audit, WAITS)];
@@ -85,6 +89,7 @@ async fn drain(directory: &Path, before: usize, events: usize) -> Outcome<Drain>
     audit.received(already + events as u64).await?;
     let posts = usize::try_from(audit.posts() - already)?;
     let (rate, micros) = (rate(posts, began.elapsed()), micros_each(daemon.cpu()? - cpu, posts));
+    audit.received(end as u64).await?;
     let (ready, peak) = (daemon.ready_after.as_secs_f64(), daemon.memory()?.peak as f64 / MIB);
     daemon.stop().await?;
     Ok(Drain { ready, rate, micros, peak, out_of_order: audit.out_of_order() as f64 })

@@ -36,10 +36,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The last events that were pushed are stored by then.
 const FILLS_WITHIN: Duration = Duration::from_secs(60);
 
-/// That store.
+/// That store, and how much is in it.
 #[derive(Debug)]
 pub struct Waiting {
     directory: TempDir,
+    /// Events that wait.
+    pub events: usize,
 }
 
 impl Waiting {
@@ -69,7 +71,7 @@ impl Waiting {
         pass(&platform, &crm).await?;
         bench.step(format_args!("{PASSED} others were delivered meanwhile"));
         daemon.stop().await?;
-        Ok(Self { directory })
+        Ok(Self { directory, events })
     }
 
     /// The directory, with `bridge.toml` and the store (`data`).
