@@ -438,6 +438,7 @@ impl Lanes {
                 // It was not looked at since it was stored, and is put into a body next.
                 prefetch(&*item.event);
                 prefetch(&*item.event.frame);
+                prefetch(item.event.user.as_str());
                 self.share.give_back(item.size());
                 let started = lane.start(item, format);
                 self.ready.push(user, lane, self.order);

@@ -17,6 +17,7 @@ mod report;
 mod retention;
 mod streams;
 mod subscriber;
+mod subscribers;
 mod text;
 mod traces;
 
@@ -25,12 +26,13 @@ pub use counters::EventCounters;
 pub use envelope::{Assembled, Body, Completeness, event_type, event_type_label};
 pub use id::{EventId, InvalidEventId};
 pub use kind::EventKind;
-pub use receive::{Awaited, Events, Received, Reception, Route, Subscribers};
+pub use receive::{Awaited, Events, Received, Reception};
 pub use rendering::{Unrendered, render};
 pub use report::{Gap, Report};
 pub use subscriber::{
     Ahead, DeliveryCounts, LanePlace, LastOutcome, Subscriber, WebhookState, WebhookStatus,
 };
+pub use subscribers::{Route, Subscribers};
 pub use text::{Attachment, Choice, Content, content, plain_text, speaker};
 
 use bytes::Bytes;

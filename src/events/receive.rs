@@ -1,16 +1,13 @@
 //! From a frame to an event in the store, and from there to its lanes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
-    Ahead, Event, EventCounters, EventId, EventKind, Source, Speaker, Subscriber,
+    Ahead, Event, EventCounters, EventId, EventKind, Route, Source, Speaker, Subscriber, Subscribers,
     agent::{self, AgentSessions, Desk, Effect, Partner},
     memory::{Mark, RepeatMemory},
     places::Places,
@@ -23,11 +20,10 @@ use crate::{
     clock::Timestamp,
     config,
     messages::{ClientMessageId, Fingerprint, Messages},
-    names::WebhookName,
     rtm::frame::{FrameHead, Part},
     store::{
-        BotNumber, ByUser, EncodedEvent, JournalEntry, LaneSlot, NewEvent, OnDurable, Said, Store,
-        StoreError, StoredEvent, Urgency, UserNumber, Wanted, WebhookNumber,
+        BotNumber, EncodedEvent, JournalEntry, LaneSlot, NewEvent, OnDurable, Said, Store, StoreError,
+        StoredEvent, Urgency, UserNumber, Wanted,
     },
     users::User,
 };
@@ -158,21 +154,6 @@ pub(super) struct Stored {
     /// Answers when it is there, if that is awaited.
     pub(super) durable: Option<oneshot::Receiver<()>>,
 }
-
-/// Who wants events.
-#[derive(Debug, Default)]
-pub struct Subscribers {
-    /// Every configured webhook.
-    pub webhooks: BTreeMap<WebhookName, Arc<dyn Subscriber>>,
-    /// Which of them want which user's events.
-    pub routes: ByUser<Route>,
-    /// Who has events of a user to finish without wanting more: a webhook that the user no longer
-    /// has, or that is no longer configured.
-    pub leftovers: ByUser<Vec<Arc<dyn Subscriber>>>,
-}
-
-/// Who wants a user's events; one list for all users whose events go the same way.
-pub type Route = Arc<[Arc<dyn Subscriber>]>;
 
 impl Events {
     /// Reads what the store holds.
@@ -341,24 +322,11 @@ impl Events {
 
     /// From the next event on, these get them. An event that is being handed over meanwhile may still get
     /// its places as they were: whoever had a route has something left, until this is called again.
-    pub fn resubscribe(&self, mut subscribers: Subscribers) {
+    pub fn resubscribe(&self, subscribers: Subscribers) {
         let mut current = self.shared.subscribers.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(before) = current.take() else { return };
-        for (user, route) in before.routes {
-            let leftovers = subscribers.leftovers.entry(user).or_default();
-            leftovers.extend(route.iter().cloned());
-            let kept = subscribers.routes.get(&user).map(|route| &**route).unwrap_or_default();
-            let mut seen: Vec<WebhookNumber> = kept.iter().map(|subscriber| subscriber.webhook()).collect();
-            leftovers.retain(|leftover| {
-                let is_new = !seen.contains(&leftover.webhook());
-                seen.push(leftover.webhook());
-                is_new
-            });
-            if leftovers.is_empty() {
-                subscribers.leftovers.remove(&user);
-            }
+        if let Some(before) = current.take() {
+            *current = Some(subscribers.taking_over(before));
         }
-        *current = Some(subscribers);
     }
 
     /// Lets go of the webhooks, at the end: they hold this as well.
@@ -469,7 +437,7 @@ impl Shared {
     /// Who wants the user's events; none once this is closed.
     pub(super) fn subscribers_of(&self, user: UserNumber) -> Option<Route> {
         let subscribers = self.subscribers();
-        Some(subscribers.as_ref()?.routes.get(&user).cloned().unwrap_or_default())
+        Some(subscribers.as_ref()?.route(user))
     }
 
     /// Tells the message that an event answers. Runs on the commit thread.
@@ -565,23 +533,7 @@ impl Shared {
         }
         let subscribers = self.subscribers();
         let Some(subscribers) = subscribers.as_ref() else { return false };
-        let (route, leftovers) = (subscribers.routes.get(&user), subscribers.leftovers.get(&user));
-        let lanes = || route.into_iter().flat_map(|of| &**of).chain(leftovers.into_iter().flatten());
-        let is_by = |lane: &Arc<dyn Subscriber>| wanted.is_by(lane.webhook());
-        // A lane that doesn't want this one doesn't matter, whatever older events it has to finish.
-        let mut waiting = lanes().filter(|lane| is_by(lane) != Some(false) && !lane.is_past(user, event));
-        match waiting.try_fold(false, |is_unknown, lane| match is_by(lane) {
-            Some(true) => Err(()),
-            told => Ok(is_unknown || told.is_none()),
-        }) {
-            Ok(false) => return true,
-            Ok(true) => {}
-            Err(()) => return false,
-        }
-        let Ok(Some(slots)) = self.store.slots(user, event) else { return false };
-        let wanted = slots.iter().filter(|slot| slot.wanted);
-        let mut waiting = wanted.flat_map(|slot| lanes().filter(|lane| lane.webhook() == slot.webhook));
-        waiting.all(|lane| lane.is_past(user, event))
+        subscribers.are_past(user, event, wanted, || self.store.slots(user, event).ok().flatten())
     }
 
     /// Removes what a crash left: events that every lane is past and that are no longer recent.
@@ -606,8 +558,8 @@ mod tests {
     use super::*;
     use crate::{
         events::{DeliveryCounts, LanePlace, WebhookState, WebhookStatus},
-        names::{BotName, UserName},
-        store::testing,
+        names::{BotName, UserName, WebhookName},
+        store::{WebhookNumber, testing},
     };
 
     /// A webhook that never gets anything through.

@@ -175,7 +175,8 @@ impl<R: Rooms> Connection<R> {
             let taken = tokio::select! {
                 biased;
                 taken = self.shared.rooms.receive(user, head, received.clone()) => taken,
-                () = self.stop.cancelled() => break,
+                // Looked at only if the store lets it wait: it is in no cache.
+                () = async { self.stop.cancelled().await } => break,
             };
             let error = match taken {
                 // Known only because it was offered before? Then nobody can say that it is stored.
