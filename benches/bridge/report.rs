@@ -17,6 +17,7 @@ pub enum Unit {
     MiB,
     PercentOfCore,
     Pieces,
+    Times,
 }
 
 impl Unit {
@@ -31,6 +32,7 @@ impl Unit {
             Self::MiB => " MiB",
             Self::PercentOfCore => " %",
             Self::Pieces => "",
+            Self::Times => "x",
         }
     }
 
@@ -38,7 +40,7 @@ impl Unit {
     pub fn show(self, value: f64) -> String {
         let digits = match self {
             Self::PerSecond | Self::Pieces => 0,
-            Self::Millis | Self::Seconds | Self::PercentOfCore => 2,
+            Self::Millis | Self::Seconds | Self::PercentOfCore | Self::Times => 2,
             Self::Micros | Self::KiB | Self::MiB => 1,
         };
         format!("{}{}", grouped(value, digits), self.suffix())

@@ -81,16 +81,30 @@ async fn by_turns(bench: &Bench, wanted: &[Wanted<'_>]) -> Outcome<Vec<Vec<f64>>
     Ok(micros)
 }
 
-/// Of the bursts of each case, in each start.
+/// Of the bursts of each case, in each start. Cases are compared by what had its turn in the same round, seconds apart: their
+/// medians may be of different minutes.
 fn findings(wanted: &[Wanted<'_>], starts: &[Vec<Vec<f64>>]) -> Vec<Finding> {
     let bursts = |case: usize| starts.iter().flat_map(|cases| cases[case].clone()).collect::<Vec<_>>();
-    let micros: Vec<_> = (0..wanted.len()).map(|case| median(&bursts(case))).collect();
-    let smallest = micros.iter().copied().fold(f64::INFINITY, f64::min);
-    let finding = |((_, users, among), micros): (&Wanted<'_>, f64)| {
-        let finding = Finding::new(format!("CPU per event, {}", name(*users, among)), Unit::Micros, micros);
-        finding.beside("smallest case", smallest).must(Goal::TimesLimit(1.2))
+    let all: Vec<_> = (0..wanted.len()).map(bursts).collect();
+    let Some(smallest) = all.iter().min_by(|one, other| median(one).total_cmp(&median(other))) else {
+        return Vec::new();
     };
-    wanted.iter().zip(micros).map(finding).collect()
+    let names = || wanted.iter().map(|(_, users, among)| name(*users, among));
+    let micros = names().zip(&all).map(|(case, bursts)| {
+        Finding::new(format!("CPU per event, {case}"), Unit::Micros, median(bursts))
+            .beside("smallest case", median(smallest))
+    });
+    let ratios = names().zip(&all).map(|(case, bursts)| {
+        let by_round: Vec<_> =
+            bursts.iter().zip(smallest).map(|(burst, smallest)| burst / smallest).collect();
+        Finding::new(
+            format!("beside the smallest case in the same round, {case}"),
+            Unit::Times,
+            median(&by_round),
+        )
+        .must(Goal::AtMost(1.2))
+    });
+    micros.chain(ratios).collect()
 }
 
 /// A bridge, and what it is connected to.
